@@ -1,0 +1,1 @@
+//! The cluster as one value: instances, backends, routes, splits, states and problems.

@@ -1,0 +1,312 @@
+//! The configuration as the program uses it: every default filled in, every value in range.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::labels::ServiceSpec;
+use crate::names::{Host, RouteEntry, Version, Weight};
+
+/// Everything that can be set, from flags, environment, file and defaults, in this order of precedence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file this was read from, if any.
+    pub file: Option<PathBuf>,
+    /// Where splits, states and events are kept.
+    pub state_dir: PathBuf,
+    /// `[node]`
+    pub node: Node,
+    /// `[http] listen`
+    pub http: Listen<HttpListener>,
+    /// `[https] listen`; empty by default.
+    pub https: Listen<HttpListener>,
+    /// `[[certificate]]`
+    pub certificates: Vec<CertificateFiles>,
+    /// `[dns]`
+    pub dns: Dns,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[docker]`
+    pub docker: Docker,
+    /// `[routing]`
+    pub routing: Routing,
+    /// `[proxy]`
+    pub proxy: Proxy,
+    /// `[log]`
+    pub log: Log,
+    /// `[shutdown] grace`: longest wait for requests in flight at a stop; default 30 s.
+    pub shutdown_grace: Duration,
+    /// `[[service]]`
+    pub services: Vec<StaticService>,
+    /// `[[split]]`
+    pub splits: Vec<FileSplit>,
+}
+
+/// Listeners, and whether somebody asked for them: a defaulted one that cannot bind is a problem, a configured one is fatal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen<T> {
+    /// The listeners.
+    pub items: Vec<T>,
+    /// False when they are the defaults.
+    pub configured: bool,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Default: the host name.
+    pub name: Arc<str>,
+    /// Empty: no zone.
+    pub zone: Arc<str>,
+}
+
+/// One listener for HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpListener {
+    /// The address to bind; port 0 lets the system choose.
+    pub addr: SocketAddr,
+    /// Whether each connection starts with a PROXY header from a trusted peer.
+    pub proxy_protocol: bool,
+    /// Upgrade tokens forwarded, lower case; default `websocket`. Never `h2c`.
+    pub upgrades: Vec<Arc<str>>,
+}
+
+/// `[[certificate]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM file of the chain.
+    pub cert: PathBuf,
+    /// PEM file of the key.
+    pub key: PathBuf,
+}
+
+/// `[dns]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Where to answer; by default port 53 on 127.0.0.1 and, followed as networks change, on the gateway of each local bridge network.
+    pub listen: DnsListen,
+    /// Zones answered, lower case, without a trailing dot; default `local` and `internal`.
+    pub zones: Vec<Arc<str>>,
+    /// Most addresses in one answer, 0 for all; default 8.
+    pub max_addresses: usize,
+    /// `advertise`: which address of the proxy a client is told.
+    pub advertise: Vec<Advertise>,
+    /// Resolvers that other names are forwarded to; empty: those of the machine's resolv.conf.
+    pub upstreams: Vec<SocketAddr>,
+}
+
+/// Where the DNS answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsListen {
+    /// Port 53 on loopback and on the gateway of each local bridge network.
+    Default,
+    /// These addresses; empty switches the DNS off.
+    Configured(Vec<SocketAddr>),
+}
+
+/// One entry of `[dns] advertise`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advertise {
+    /// Clients it is for.
+    pub clients: IpNet,
+    /// The proxy's address for them.
+    pub address: IpAddr,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Default 127.0.0.1:9900.
+    pub listen: AdminListen,
+    /// Whether the listener was asked for.
+    pub configured: bool,
+    /// Further accepted Host names, lower case.
+    pub hosts: Vec<Arc<str>>,
+    /// A file with the token that requests must carry; required on an address that is not loopback.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Where the admin API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminListen {
+    /// An address.
+    Tcp(SocketAddr),
+    /// `unix:/path`
+    Unix(PathBuf),
+}
+
+/// `[docker]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Docker {
+    /// Whether engines are watched at all.
+    pub enabled: bool,
+    /// The engines; default `DOCKER_HOST`, else `unix:///var/run/docker.sock`.
+    pub hosts: Vec<DockerHost>,
+}
+
+/// One Docker engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerHost {
+    /// As written: `unix:///path`, `tcp://host:port`, `http://`, `https://`.
+    pub url: Arc<str>,
+    /// Where it leads.
+    pub endpoint: DockerEndpoint,
+    /// PEM files for TLS: authority, certificate, key.
+    pub tls: Option<DockerTls>,
+    /// The zone of its containers, `None` for the node's.
+    pub zone: Option<Arc<str>>,
+}
+
+/// How a Docker engine is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DockerEndpoint {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// `host:port`.
+    Tcp(Arc<str>),
+}
+
+/// Files for a Docker engine behind TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerTls {
+    /// Certificate authority.
+    pub ca: PathBuf,
+    /// Client certificate.
+    pub cert: PathBuf,
+    /// Client key.
+    pub key: PathBuf,
+}
+
+/// `[routing]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routing {
+    /// Completes a prefix host; default `localhost`.
+    pub domain_suffix: Arc<str>,
+    /// Whether routes are sticky that do not say.
+    pub sticky_default: bool,
+    /// The key of sticky cookies; else generated and stored.
+    pub sticky_secret_file: Option<PathBuf>,
+    /// Further internal clients (design rule 11).
+    pub internal: Vec<IpNet>,
+    /// Hosts that belong to listed projects (design rule 10).
+    pub claims: Vec<HostClaim>,
+}
+
+/// One entry of `[routing] claims`. A wildcard covers its subdomains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostClaim {
+    /// The host, never a prefix.
+    pub host: Host,
+    /// The projects that may use it.
+    pub projects: Vec<Arc<str>>,
+}
+
+/// `[proxy]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Worker threads, 0 for one per core; at most 1024.
+    pub threads: usize,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Default text.
+    pub format: LogFormat,
+    /// One line per request; default true.
+    pub access: bool,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[[service]]`: virtual machines, physical hosts, databases.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StaticService {
+    /// The service's name.
+    pub name: Arc<str>,
+    /// Its project.
+    pub project: Option<Arc<str>>,
+    /// Its version; default `static`.
+    pub version: Version,
+    /// The routes it claims, each served by every instance.
+    pub routes: Vec<RouteEntry>,
+    /// Its instances.
+    pub instances: Vec<StaticInstance>,
+    /// Weight, probe and the other keys, as labels would say them. `ports` is empty: each instance has its own.
+    pub spec: ServiceSpec,
+}
+
+/// One instance of a `[[service]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticInstance {
+    /// An address, or a name that is resolved again at each TTL.
+    pub host: StaticHost,
+    /// The port, 1 to 65535.
+    pub port: u16,
+    /// Relative to the other instances of the service; default 1.
+    pub weight: Weight,
+    /// `None` for the node's.
+    pub zone: Option<Arc<str>>,
+}
+
+/// Where a static instance is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StaticHost {
+    /// An address.
+    Ip(IpAddr),
+    /// A name for the resolver, lower case.
+    Name(Arc<str>),
+}
+
+/// `[[split]]`: the file's layer of weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSplit {
+    /// The route, a prefix host not yet completed.
+    pub route: RouteEntry,
+    /// Backend references (`v`, `service@v`, `project/service@v`) with their weights; not all zero.
+    pub weights: BTreeMap<Arc<str>, Weight>,
+}
+
+/// One thing wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {text}; {remedy}")]
+pub struct ConfigError {
+    /// File with line, flag or variable, and the key: `fairway.toml:12: http.listen[0]`, `--http`, `FAIRWAY_HTTP`.
+    pub place: String,
+    /// The value given, empty when it is one of structure.
+    pub given: String,
+    /// What is wrong, with the value.
+    pub text: String,
+    /// What to write instead.
+    pub remedy: String,
+}
+
+/// Every error of a configuration at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl std::fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}

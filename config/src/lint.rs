@@ -1,0 +1,1 @@
+//! Compose files: every label problem with its line.

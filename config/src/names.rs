@@ -1,0 +1,273 @@
+//! The words that labels, configuration file and admin API share, each checked once when it is made.
+//!
+//! Not here: what a label key means (see [`crate::labels`]), which keys the file has (see [`crate::file`]).
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A relative share of new clients, 0 to 1000. Per backend, not per instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u16);
+
+/// A weight outside 0..=1000.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not a weight: write a whole number from 0 to 1000")]
+pub struct NotAWeight {
+    /// What was written.
+    pub given: String,
+}
+
+impl Weight {
+    /// No new clients.
+    pub const ZERO: Self = Self(0);
+    /// What a backend without a weight counts as once another backend of its route has one.
+    pub const DEFAULT: Self = Self(100);
+    /// The largest weight.
+    pub const MAX: u16 = 1000;
+
+    /// Fails above [`Weight::MAX`].
+    pub fn new(value: u64) -> Result<Self, NotAWeight> {
+        match u16::try_from(value) {
+            Ok(small) if small <= Self::MAX => Ok(Self(small)),
+            _ => Err(NotAWeight { given: value.to_string() }),
+        }
+    }
+
+    /// The number itself.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Weight {
+    type Err = NotAWeight;
+    fn from_str(text: &str) -> Result<Self, NotAWeight> {
+        let not_a_weight = || NotAWeight { given: text.to_owned() };
+        // `u64::from_str` takes a leading `+`, which no label grammar has.
+        if !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(not_a_weight());
+        }
+        text.parse().map_err(|_| not_a_weight()).and_then(Self::new)
+    }
+}
+
+/// The version of a service: `[A-Za-z0-9._-]{1,64}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(Arc<str>);
+
+/// A version outside `[A-Za-z0-9._-]{1,64}`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not a version: write 1 to 64 of A-Z a-z 0-9 . _ -")]
+pub struct NotAVersion {
+    /// What was written.
+    pub given: String,
+}
+
+impl Version {
+    /// The version as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The nearest version to any text: other characters become `-`, cut at 64. `None` when nothing is left.
+    pub fn nearest(text: &str) -> Option<Self> {
+        let near: String = text.chars().take(64).map(|c| if is_version_char(c) { c } else { '-' }).collect();
+        near.parse().ok()
+    }
+}
+
+fn is_version_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+impl FromStr for Version {
+    type Err = NotAVersion;
+    fn from_str(text: &str) -> Result<Self, NotAVersion> {
+        let fits = (1..=64).contains(&text.len()) && text.chars().all(is_version_char);
+        fits.then(|| Self(text.into())).ok_or_else(|| NotAVersion { given: text.to_owned() })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// All instances of one (project, service, version), written `project/service@version` or `service@version`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendId {
+    /// The project, `None` for "no project" (which counts as one project of its own).
+    pub project: Option<Arc<str>>,
+    /// The service.
+    pub service: Arc<str>,
+    /// The version.
+    pub version: Version,
+}
+
+impl BackendId {
+    /// Whether `reference` names this backend: `v`, `service@v` or `project/service@v`, by whole components.
+    pub fn answers_to(&self, reference: &str) -> bool {
+        let version = self.version.as_str();
+        match reference.rsplit_once('@') {
+            None => reference == version,
+            Some((_, v)) if v != version => false,
+            Some((service, _)) => match (&self.project, service.rsplit_once('/')) {
+                (_, None) => service == &*self.service,
+                (Some(project), Some((p, s))) => p == &**project && s == &*self.service,
+                (None, Some(_)) => false,
+            },
+        }
+    }
+}
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(project) = &self.project {
+            write!(f, "{project}/")?;
+        }
+        write!(f, "{}@{}", self.service, self.version)
+    }
+}
+
+/// The scheme in front of a routing entry. Default [`Scheme::Http`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Scheme {
+    /// `http://` or none: both listeners.
+    #[default]
+    Http,
+    /// `https://`: the TLS listener; the plain one redirects.
+    Https,
+    /// `ws://`: as `http://`.
+    Ws,
+    /// `wss://`: as `https://`.
+    Wss,
+}
+
+impl Scheme {
+    /// Whether the route wants TLS between the client and the edge.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Https | Self::Wss)
+    }
+
+    /// The scheme as it stands in front of `://`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+}
+
+/// The host of a routing entry, lower case, without a trailing dot, at most 128 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// One label without a dot: it becomes `prefix.<domain suffix>`.
+    Prefix(Arc<str>),
+    /// A full name, `.local` names too.
+    Exact(Arc<str>),
+    /// `*.` and a full name (kept without the `*.`): one or more labels on the left.
+    Wildcard(Arc<str>),
+}
+
+impl Host {
+    /// The host with a prefix completed by `suffix`, the configured domain suffix.
+    pub fn complete(&self, suffix: &str) -> HostPattern {
+        match self {
+            Self::Prefix(prefix) => HostPattern::Exact(format!("{prefix}.{suffix}").into()),
+            Self::Exact(name) => HostPattern::Exact(name.clone()),
+            Self::Wildcard(name) => HostPattern::Wildcard(name.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefix(name) | Self::Exact(name) => name.fmt(f),
+            Self::Wildcard(name) => write!(f, "*.{name}"),
+        }
+    }
+}
+
+/// The host of a route, complete.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostPattern {
+    /// This name only.
+    Exact(Arc<str>),
+    /// One or more labels in front of this name.
+    Wildcard(Arc<str>),
+}
+
+impl HostPattern {
+    /// The name, for a wildcard the part after `*.`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Exact(name) | Self::Wildcard(name) => name,
+        }
+    }
+
+    /// Whether only internal clients may ask for it: a name under `.local`.
+    pub fn is_local(&self) -> bool {
+        self.name().strip_suffix("local").is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => name.fmt(f),
+            Self::Wildcard(name) => write!(f, "*.{name}"),
+        }
+    }
+}
+
+/// A route's name: `host/path`, the path `/` or `/api` without a trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId {
+    /// The host.
+    pub host: HostPattern,
+    /// The path prefix, from its leading `/`, case kept.
+    pub path: Arc<str>,
+}
+
+impl fmt::Display for RouteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host, self.path)
+    }
+}
+
+/// One entry of a routing label: `[scheme://]host[path]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteEntry {
+    /// The scheme written in front, or the default.
+    pub scheme: Scheme,
+    /// The host, a prefix not yet completed.
+    pub host: Host,
+    /// The path prefix, from its leading `/`; `/` when none is written; no trailing `/` otherwise.
+    pub path: Arc<str>,
+}
+
+impl RouteEntry {
+    /// The route that this entry claims.
+    pub fn route(&self, domain_suffix: &str) -> RouteId {
+        RouteId { host: self.host.complete(domain_suffix), path: self.path.clone() }
+    }
+}
+
+/// Prints what parses to the same entry again.
+impl fmt::Display for RouteEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.host)?;
+        if &*self.path == "/" { Ok(()) } else { self.path.fmt(f) }
+    }
+}

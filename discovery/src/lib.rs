@@ -1,0 +1,1 @@
+//! Sources that fill the catalog's inputs: Docker engines and the configuration file.

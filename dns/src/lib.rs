@@ -1,0 +1,1 @@
+//! Authoritative names and forwarding.

@@ -1,0 +1,1 @@
+//! What must survive a restart: splits, states and the event log, in an embedded database.
