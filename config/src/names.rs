@@ -128,6 +128,32 @@ impl BackendId {
     }
 }
 
+/// A text that is no backend's full name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not a backend: write `project/service@version` or `service@version`")]
+pub struct NotABackend {
+    /// What was written.
+    pub given: String,
+}
+
+/// Reads what [`BackendId`] prints; a part of a name is no backend (see [`BackendId::answers_to`]).
+impl FromStr for BackendId {
+    type Err = NotABackend;
+    fn from_str(text: &str) -> Result<Self, NotABackend> {
+        let wrong = || NotABackend { given: text.to_owned() };
+        let (name, version) = text.rsplit_once('@').ok_or_else(wrong)?;
+        let (project, service) = match name.rsplit_once('/') {
+            Some((project, service)) => (Some(project), service),
+            None => (None, name),
+        };
+        if service.is_empty() || project.is_some_and(str::is_empty) {
+            return Err(wrong());
+        }
+        let version = version.parse().map_err(|_| wrong())?;
+        Ok(Self { project: project.map(Arc::from), service: service.into(), version })
+    }
+}
+
 impl fmt::Display for BackendId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(project) = &self.project {
@@ -238,6 +264,32 @@ pub struct RouteId {
     pub host: HostPattern,
     /// The path prefix, from its leading `/`, case kept.
     pub path: Arc<str>,
+}
+
+/// A text that is no route's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not a route: write `host/path`, such as `shop.company.com/api`")]
+pub struct NotARoute {
+    /// What was written.
+    pub given: String,
+}
+
+/// Reads what [`RouteId`] prints, and `host` alone as `host/`; a trailing slash after a path is dropped.
+impl FromStr for RouteId {
+    type Err = NotARoute;
+    fn from_str(text: &str) -> Result<Self, NotARoute> {
+        let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let host = match host.strip_prefix("*.") {
+            Some(name) => HostPattern::Wildcard(name.into()),
+            None => HostPattern::Exact(host.as_str().into()),
+        };
+        if host.name().is_empty() {
+            return Err(NotARoute { given: text.to_owned() });
+        }
+        let path = path.trim_end_matches('/');
+        Ok(Self { host, path: if path.is_empty() { "/".into() } else { path.into() } })
+    }
 }
 
 impl fmt::Display for RouteId {
