@@ -1,8 +1,13 @@
 //! What changed from one catalog to the next, for the event feed. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use fairway_config::names::Weight;
 use jiff::Timestamp;
+
+use crate::model::{Catalog, Route};
+use crate::problem::Problem;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +17,8 @@ pub struct Event {
     /// When.
     pub at: Timestamp,
     /// What kind: `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `backend-added`,
-    /// `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `route-owner`,
-    /// `problem-raised`, `problem-cleared`, `source-lost`, `source-found`.
+    /// `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `problem-raised`,
+    /// `problem-cleared`, `source-lost`, `source-found`.
     pub kind: Arc<str>,
     /// Whom it concerns, by the name that the API uses.
     pub subject: Arc<str>,
@@ -23,4 +28,147 @@ pub struct Event {
     pub to: Arc<str>,
     /// Why, one line.
     pub reason: Arc<str>,
+}
+
+/// Every change between two catalogs, in a fixed order: sources, backends, instances, routes, problems.
+pub fn diff(before: &Catalog, after: &Catalog) -> Vec<Event> {
+    let mut log = Log { revision: after.revision, at: after.at, events: Vec::new() };
+    log.sources(before, after);
+    for (id, old, new) in changes(&before.backends, &after.backends) {
+        let subject = id.to_string();
+        match (old, new) {
+            (None, Some(_)) => log.push("backend-added", &subject, "", "", ""),
+            (Some(_), None) => log.push("backend-removed", &subject, "", "", ""),
+            (Some(old), Some(new)) if old.state != new.state => {
+                log.push("backend-state", &subject, old.state.as_str(), new.state.as_str(), "");
+            }
+            _ => {}
+        }
+    }
+    log.instances(before, after);
+    for (id, old, new) in changes(&before.routes, &after.routes) {
+        log.route(&id.to_string(), old.map(|route| &**route), new.map(|route| &**route));
+    }
+    log.problems(before, after);
+    log.events
+}
+
+/// The entries that are not the same in both maps, by key.
+fn changes<'a, K: Ord, V>(
+    before: &'a BTreeMap<K, Arc<V>>,
+    after: &'a BTreeMap<K, Arc<V>>,
+) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>)> {
+    let gone =
+        before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(key, old)| (key, Some(old), None));
+    let other = after.iter().filter_map(|(key, new)| match before.get(key) {
+        Some(old) if Arc::ptr_eq(old, new) => None,
+        old => Some((key, old, Some(new))),
+    });
+    gone.chain(other)
+}
+
+struct Log {
+    revision: u64,
+    at: Timestamp,
+    events: Vec<Event>,
+}
+
+impl Log {
+    fn push(&mut self, kind: &str, subject: &str, from: &str, to: &str, reason: &str) {
+        self.events.push(Event {
+            revision: self.revision,
+            at: self.at,
+            kind: kind.into(),
+            subject: subject.into(),
+            from: from.into(),
+            to: to.into(),
+            reason: reason.into(),
+        });
+    }
+
+    fn sources(&mut self, before: &Catalog, after: &Catalog) {
+        for new in &after.sources {
+            let old = before.sources.iter().find(|old| old.id == new.id);
+            let was_found = old.is_some_and(|old| old.listed && old.lost.is_none());
+            let is_found = new.listed && new.lost.is_none();
+            let was_lost = old.is_some_and(|old| old.lost.is_some());
+            match &new.lost {
+                Some(lost) if !was_lost => self.push("source-lost", &new.id.to_string(), "", "", &lost.error),
+                None if is_found && !was_found => {
+                    self.push("source-found", &new.id.to_string(), "", "", &new.peer);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn instances(&mut self, before: &Catalog, after: &Catalog) {
+        for (id, old, new) in changes(&before.instances, &after.instances) {
+            let subject = id.as_str();
+            match (old, new) {
+                (None, Some(new)) => {
+                    self.push("instance-added", subject, "", new.condition.as_str(), &new.reason);
+                }
+                (Some(old), None) => {
+                    self.push("instance-removed", subject, old.condition.as_str(), "", "");
+                }
+                (Some(old), Some(new)) => {
+                    if old.condition != new.condition {
+                        let (from, to) = (old.condition.as_str(), new.condition.as_str());
+                        self.push("instance-condition", subject, from, to, &new.reason);
+                    }
+                    if old.state != new.state {
+                        self.push("instance-state", subject, old.state.as_str(), new.state.as_str(), "");
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn route(&mut self, subject: &str, old: Option<&Route>, new: Option<&Route>) {
+        match (old, new) {
+            (None, Some(new)) => self.push("route-added", subject, "", &weights(new), ""),
+            (Some(old), None) => self.push("route-removed", subject, &weights(old), "", ""),
+            (Some(old), Some(new)) if old.etag != new.etag => {
+                let reason = new.split.as_ref().map_or("", |split| &*split.reason);
+                self.push("route-split", subject, &weights(old), &weights(new), reason);
+            }
+            _ => {}
+        }
+    }
+
+    fn problems(&mut self, before: &Catalog, after: &Catalog) {
+        let identities = |catalog: &Catalog| -> BTreeSet<_> {
+            catalog
+                .problems
+                .iter()
+                .map(|p| (p.kind, p.subject.clone(), p.key.clone(), p.value.clone()))
+                .collect()
+        };
+        let same = before.problems.len() == after.problems.len()
+            && before.problems.iter().zip(&after.problems).all(|(a, b)| Arc::ptr_eq(a, b));
+        if same {
+            return;
+        }
+        let (old, new) = (identities(before), identities(after));
+        let identity = |p: &Problem| (p.kind, p.subject.clone(), p.key.clone(), p.value.clone());
+        for problem in after.problems.iter().filter(|p| !old.contains(&identity(p))) {
+            self.push("problem-raised", &problem.subject, "", problem.kind, &problem.text);
+        }
+        for problem in before.problems.iter().filter(|p| !new.contains(&identity(p))) {
+            self.push("problem-cleared", &problem.subject, problem.kind, "", &problem.text);
+        }
+    }
+}
+
+/// A route's weights as people write them: `web@v1=95 web@v2=5`; `equal` without a split.
+fn weights(route: &Route) -> String {
+    if route.split.is_none() {
+        return "equal".to_owned();
+    }
+    let weight = |weight: Option<Weight>| weight.unwrap_or(Weight::ZERO);
+    let parts: Vec<String> =
+        route.members.iter().map(|m| format!("{}={}", m.backend.id, weight(m.weight))).collect();
+    parts.join(" ")
 }

@@ -1,14 +1,44 @@
-//! Inputs to catalog.
+//! Inputs to catalog, in two stages.
+//!
+//! 1. `shape`: what follows from labels, addresses and configuration: who claims what and who owns it (`owners`). Kept
+//!    as it is while sources and settings do not change.
+//! 2. What moves: conditions (`condition`), states and weights (`weights`). A flip touches the routes concerned only.
 
+mod condition;
+mod owners;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairway_config::names::{BackendId, RouteId};
 use jiff::Timestamp;
 
-use crate::inputs::Inputs;
+use crate::facts::SourceId;
+use crate::ids::InstanceId;
+use crate::inputs::{Decisions, Inputs, Owner, StateSubject};
 use crate::internal::InternalClients;
-use crate::model::Catalog;
+use crate::model::{Backend, Catalog, Instance, Member, Route, SourceStatus, State};
+use crate::problem::Problem;
+use shape::{BackendShape, RouteShape, Shape};
 
-/// What one catalog hands to the next: who owned what, since when a problem stands.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Memory {}
+/// Until every source is listed once, this long at most, an unknown host gets 503 (design rule 4).
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// What one catalog hands to the next.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory {
+    shape: Arc<Shape>,
+    decisions: Arc<Decisions>,
+    /// Problems of the routes' weights, per route, so that an untouched route keeps its own.
+    route_problems: Arc<BTreeMap<RouteId, Vec<Problem>>>,
+    /// When the weights of some route change by themselves.
+    split_expiry: Option<Timestamp>,
+}
 
 impl Catalog {
     /// The catalog before anything is known, at this revision (the last one stored, 0 on a fresh start).
@@ -18,23 +48,320 @@ impl Catalog {
             serial: 0,
             at: Timestamp::UNIX_EPOCH,
             settled: false,
-            settings: Default::default(),
-            routes: Default::default(),
-            backends: Default::default(),
-            instances: Default::default(),
+            settings: Arc::default(),
+            routes: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            instances: BTreeMap::new(),
             problems: Vec::new(),
             internal: InternalClients::default().into(),
             networks: Vec::new(),
             sources: Vec::new(),
             next_deadline: None,
-            memory: Default::default(),
+            memory: Arc::default(),
         }
     }
 
     /// Pure: equal arguments give equal catalogs. `before` is the catalog that this one follows: what did not change is
     /// kept by pointer, and what must be remembered (owners, tombstones) is read from it.
     pub fn build(inputs: &Inputs, before: &Self, now: Timestamp) -> Self {
-        let _ = now;
-        Self { serial: inputs.serial, ..before.clone() }
+        let shape = before.shape_for(inputs, now);
+        let shape_kept = Arc::ptr_eq(&shape, &before.memory.shape);
+
+        let mut problems = shape.problems.clone();
+        let (instances, overdue_at) = build_instances(inputs, &shape, before, now, &mut problems);
+        let backends = build_backends(inputs, &shape, &instances, before);
+
+        let expired = before.memory.split_expiry.is_some_and(|end| end <= now);
+        let plan = RoutePlan {
+            inputs,
+            before,
+            backends: &backends,
+            all: !shape_kept || expired || !Arc::ptr_eq(&inputs.settings, &before.settings),
+            now,
+        };
+        let (routes, route_problems) = plan.build_routes(&shape);
+        problems.extend(route_problems.values().flatten().cloned());
+        problems.extend(inputs.sources.iter().filter_map(|(id, facts)| unreachable(id, facts)));
+        problems.extend(inputs.reports.values().flatten().cloned());
+
+        let all_listed = inputs.sources.values().all(|source| source.listed);
+        let settle_end = inputs.settings.process_started + SETTLE;
+        let settled = before.settled || all_listed || now >= settle_end;
+        let split_expiry = next_expiry(&inputs.decisions, now);
+        let tombstone_end = routes.values().filter_map(|route| route.ends).min();
+        let settle_wait = (!settled).then_some(settle_end);
+
+        let mut catalog = Self {
+            revision: before.revision,
+            serial: inputs.serial,
+            at: now,
+            settled,
+            settings: inputs.settings.clone(),
+            routes,
+            backends,
+            instances,
+            problems: date_problems(problems, before, now),
+            internal: if shape_kept { before.internal.clone() } else { internal_clients(inputs) },
+            networks: networks(inputs),
+            sources: source_statuses(inputs),
+            next_deadline: [split_expiry, tombstone_end, settle_wait, overdue_at].into_iter().flatten().min(),
+            memory: Arc::new(Memory {
+                shape,
+                decisions: inputs.decisions.clone(),
+                route_problems: Arc::new(route_problems),
+                split_expiry,
+            }),
+        };
+        if catalog.differs_from(before) {
+            catalog.revision += 1;
+        }
+        catalog
     }
+
+    /// Which project owns which route, to be stored: it holds for 24 h after the last claim, restarts included.
+    pub fn owners(&self) -> &BTreeMap<RouteId, Owner> {
+        &self.memory.shape.owners
+    }
+
+    /// The shape of the catalog before, as long as what it is made of is the same and no tombstone ends.
+    fn shape_for(&self, inputs: &Inputs, now: Timestamp) -> Arc<Shape> {
+        let kept = &self.memory.shape;
+        let holds = kept.is_made_of(inputs) && kept.next_end.is_none_or(|end| now < end);
+        if holds { kept.clone() } else { Arc::new(Shape::build(inputs, kept, now)) }
+    }
+
+    fn differs_from(&self, before: &Self) -> bool {
+        self.settled != before.settled
+            || self.sources != before.sources
+            || !same_pointers(&self.instances, &before.instances)
+            || !same_pointers(&self.backends, &before.backends)
+            || !same_pointers(&self.routes, &before.routes)
+            || self.problems.len() != before.problems.len()
+            || self.problems.iter().zip(&before.problems).any(|(a, b)| !Arc::ptr_eq(a, b))
+    }
+}
+
+fn same_pointers<K: Ord, V>(a: &BTreeMap<K, Arc<V>>, b: &BTreeMap<K, Arc<V>>) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|((ka, va), (kb, vb))| ka == kb && Arc::ptr_eq(va, vb))
+}
+
+/// The value of the catalog before when nothing in it changed.
+fn keep<T: PartialEq>(new: T, before: Option<&Arc<T>>) -> Arc<T> {
+    match before {
+        Some(old) if **old == new => old.clone(),
+        _ => Arc::new(new),
+    }
+}
+
+type Instances = BTreeMap<InstanceId, Arc<Instance>>;
+type Backends = BTreeMap<BackendId, Arc<Backend>>;
+type Routes = BTreeMap<RouteId, Arc<Route>>;
+
+/// The instances, and when the next stopping one becomes overdue.
+fn build_instances(
+    inputs: &Inputs,
+    shape: &Shape,
+    before: &Catalog,
+    now: Timestamp,
+    problems: &mut Vec<Problem>,
+) -> (Instances, Option<Timestamp>) {
+    let mut overdue_at: Option<Timestamp> = None;
+    let mut instances = Instances::new();
+    for planned in shape.instances.values() {
+        let old = before.instances.get(&planned.id);
+        let backend = &planned.unit.backend;
+        let verdict = planned.key().and_then(|key| inputs.verdicts.get(&key));
+        let seen = condition::of(&planned.unit, planned.address, verdict, now);
+        problems.extend(seen.problem);
+        if let Some(end) = seen.changes_at {
+            overdue_at = Some(overdue_at.map_or(end, |earlier| earlier.min(end)));
+        }
+        let instance = Instance {
+            id: planned.id.clone(),
+            backend: backend.clone(),
+            address: planned.address,
+            port: planned.port,
+            unit: planned.unit.clone(),
+            state: state_of(&inputs.decisions, &planned.id, backend),
+            condition: seen.condition,
+            since: seen.since,
+            reason: seen.reason,
+            overdue: seen.overdue,
+        };
+        instances.insert(planned.id.clone(), keep(instance, old));
+    }
+    (instances, overdue_at)
+}
+
+/// The stronger of what people set on the instance and on its backend.
+fn state_of(decisions: &Decisions, id: &InstanceId, backend: &BackendId) -> State {
+    if decisions.states.is_empty() {
+        return State::Active;
+    }
+    let set = |subject| decisions.states.get(&subject).map_or(State::Active, |record| record.state);
+    set(StateSubject::Instance(id.clone())).max(set(StateSubject::Backend(backend.clone())))
+}
+
+fn build_backends(inputs: &Inputs, shape: &Shape, instances: &Instances, before: &Catalog) -> Backends {
+    let build = |(id, planned): (&BackendId, &BackendShape)| {
+        let old = before.backends.get(id);
+        let instances: Vec<_> =
+            planned.instances.iter().filter_map(|id| instances.get(id)).cloned().collect();
+        let subject = StateSubject::Backend(id.clone());
+        let backend = Backend {
+            id: id.clone(),
+            routes: planned.routes.clone(),
+            ready: instances.iter().filter(|instance| instance.serves_new()).count(),
+            instances,
+            desired: planned.desired,
+            state: inputs.decisions.states.get(&subject).map_or(State::Active, |record| record.state),
+            transport: planned.transport.clone(),
+            dns_weighted: planned.dns_weighted,
+            links: planned.links.clone(),
+        };
+        (id.clone(), keep(backend, old))
+    };
+    shape.backends.iter().map(build).collect()
+}
+
+/// What the routes are built from, and which of them may be kept.
+struct RoutePlan<'a> {
+    inputs: &'a Inputs,
+    before: &'a Catalog,
+    backends: &'a Backends,
+    /// Whether every route must be looked at.
+    all: bool,
+    now: Timestamp,
+}
+
+impl RoutePlan<'_> {
+    fn build_routes(&self, shape: &Shape) -> (Routes, BTreeMap<RouteId, Vec<Problem>>) {
+        if self.all {
+            let mut routes = Routes::new();
+            let mut problems = BTreeMap::new();
+            for (id, planned) in &shape.routes {
+                let (route, found) = self.build_route(id, planned);
+                routes.insert(id.clone(), route);
+                if !found.is_empty() {
+                    problems.insert(id.clone(), found);
+                }
+            }
+            return (routes, problems);
+        }
+        let mut routes = self.before.routes.clone();
+        let mut problems = BTreeMap::clone(&self.before.memory.route_problems);
+        for id in self.touched() {
+            let Some(planned) = shape.routes.get(&id) else { continue };
+            let (route, found) = self.build_route(&id, planned);
+            routes.insert(id.clone(), route);
+            if found.is_empty() {
+                problems.remove(&id)
+            } else {
+                problems.insert(id, found)
+            };
+        }
+        (routes, problems)
+    }
+
+    /// The routes whose backends or split are not those of the catalog before.
+    fn touched(&self) -> HashSet<RouteId> {
+        let mut touched = HashSet::new();
+        for (id, backend) in self.backends {
+            let kept = self.before.backends.get(id).is_some_and(|old| Arc::ptr_eq(old, backend));
+            if !kept {
+                touched.extend(backend.routes.iter().cloned());
+            }
+        }
+        let (old, new) = (&self.before.memory.decisions, &self.inputs.decisions);
+        if !Arc::ptr_eq(old, new) {
+            for id in old.splits.keys().chain(new.splits.keys()) {
+                if old.splits.get(id) != new.splits.get(id) {
+                    touched.insert(id.clone());
+                }
+            }
+        }
+        touched
+    }
+
+    fn build_route(&self, id: &RouteId, planned: &RouteShape) -> (Arc<Route>, Vec<Problem>) {
+        let mut members: Vec<Member> = planned
+            .members
+            .iter()
+            .filter_map(|(backend, claiming)| {
+                let backend = self.backends.get(backend)?.clone();
+                let claims = |instance: &&Arc<Instance>| claiming.contains(&instance.id);
+                let instances = backend.instances.iter().filter(claims).cloned().collect();
+                Some(Member { backend, weight: None, promised_zero: false, share: 0.0, instances })
+            })
+            .collect();
+        let (split, etag, problems) = weights::apply(self.inputs, id, planned, &mut members, self.now);
+        let route = Route {
+            id: id.clone(),
+            secure: planned.secure,
+            project: planned.project.clone(),
+            etag,
+            split,
+            members,
+            sticky: planned.sticky,
+            split_by: planned.split_by.clone(),
+            ends: planned.ends,
+        };
+        (keep(route, self.before.routes.get(id)), problems)
+    }
+}
+
+/// The next time at which a split of the API ends and another one holds.
+fn next_expiry(decisions: &Decisions, now: Timestamp) -> Option<Timestamp> {
+    let ends = decisions.splits.values().filter_map(|split| split.effective(now)?.expires_at);
+    ends.min()
+}
+
+fn unreachable(id: &SourceId, facts: &crate::facts::SourceFacts) -> Option<Problem> {
+    let lost = facts.lost.as_ref()?;
+    let text = format!("{id} cannot be reached: {}", lost.error);
+    let remedy =
+        "traffic goes on with what was known; start it or correct `docker.hosts`, it is tried again for ever";
+    Some(Problem::new(
+        "source-unreachable",
+        fairway_config::labels::Severity::Error,
+        id.to_string(),
+        text,
+        remedy,
+    ))
+}
+
+/// Each problem once, errors first, each with the time it was first seen.
+fn date_problems(problems: Vec<Problem>, before: &Catalog, now: Timestamp) -> Vec<Arc<Problem>> {
+    let known: HashMap<_, _> = before.problems.iter().map(|problem| (problem.identity(), problem)).collect();
+    let mut dated: Vec<Arc<Problem>> = problems
+        .into_iter()
+        .map(|mut problem| {
+            let old = known.get(&problem.identity()).copied();
+            problem.since = old.map_or(now, |old| old.since);
+            keep(problem, old)
+        })
+        .collect();
+    dated.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.identity().cmp(&b.identity())));
+    dated.dedup_by(|a, b| a.identity() == b.identity());
+    dated
+}
+
+fn internal_clients(inputs: &Inputs) -> Arc<InternalClients> {
+    let networks = inputs.sources.values().flat_map(|source| source.networks.values());
+    Arc::new(InternalClients::new(&inputs.settings.internal, networks.map(|network| &**network)))
+}
+
+fn networks(inputs: &Inputs) -> Vec<Arc<crate::facts::Network>> {
+    inputs.sources.values().flat_map(|source| source.networks.values()).cloned().collect()
+}
+
+fn source_statuses(inputs: &Inputs) -> Vec<SourceStatus> {
+    let status = |(id, facts): (&SourceId, &Arc<crate::facts::SourceFacts>)| SourceStatus {
+        id: id.clone(),
+        listed: facts.listed,
+        lost: facts.lost.clone(),
+        peer: facts.peer.clone(),
+        units: facts.units.len(),
+    };
+    inputs.sources.iter().map(status).collect()
 }

@@ -1,0 +1,101 @@
+//! What is seen of one instance: from its container's life, its probe and Docker's own HEALTHCHECK.
+//!
+//! Not here: how a verdict is reached (that is `health`'s).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairway_config::labels::Severity;
+use jiff::Timestamp;
+
+use crate::facts::{DockerHealth, Lifecycle, Unit};
+use crate::inputs::Verdict;
+use crate::model::Condition;
+use crate::problem::Problem;
+
+/// Added to StopTimeout before a container that still runs may be active again (design rule 6).
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What is seen of one instance.
+pub(super) struct Seen {
+    pub(super) condition: Condition,
+    pub(super) since: Timestamp,
+    pub(super) reason: Arc<str>,
+    pub(super) overdue: bool,
+    /// When it changes by itself.
+    pub(super) changes_at: Option<Timestamp>,
+    pub(super) problem: Option<Problem>,
+}
+
+impl Seen {
+    fn new(condition: Condition, since: Timestamp, reason: impl Into<Arc<str>>) -> Self {
+        let reason = reason.into();
+        Self { condition, since, reason, overdue: false, changes_at: None, problem: None }
+    }
+}
+
+/// The condition of an instance of this unit.
+pub(super) fn of(
+    unit: &Unit,
+    address: Option<SocketAddr>,
+    verdict: Option<&Verdict>,
+    now: Timestamp,
+) -> Seen {
+    match unit.lifecycle {
+        Lifecycle::Restarting => Seen::new(Condition::Pending, unit.started, "Docker is restarting it"),
+        Lifecycle::Paused => Seen::new(Condition::Pending, unit.started, "it is paused"),
+        Lifecycle::Stopping { since, timeout } => stopping(unit, since, timeout, verdict, now),
+        Lifecycle::Running if address.is_none() => {
+            Seen::new(Condition::Pending, unit.started, unit.address_reason.clone())
+        }
+        Lifecycle::Running => running(unit, verdict),
+    }
+}
+
+fn running(unit: &Unit, verdict: Option<&Verdict>) -> Seen {
+    if unit.spec.probe.is_some() {
+        return match verdict {
+            None => Seen::new(Condition::Pending, unit.started, "its probe has not succeeded yet"),
+            Some(verdict) => Seen {
+                problem: verdict.problem.clone(),
+                ..Seen::new(verdict.condition, verdict.since, verdict.reason.clone())
+            },
+        };
+    }
+    let (condition, reason) = match unit.docker_health {
+        None => (Condition::Ready, "it runs and has no probe"),
+        Some(DockerHealth::Starting) => (Condition::Pending, "its HEALTHCHECK has not succeeded yet"),
+        Some(DockerHealth::Healthy) => (Condition::Ready, "its HEALTHCHECK succeeds"),
+        Some(DockerHealth::Unhealthy) => (Condition::Unhealthy, "its HEALTHCHECK fails"),
+    };
+    Seen::new(condition, unit.started, reason)
+}
+
+/// A stop signal was seen. When it still runs and answers long after, it has ignored the signal and is active again.
+fn stopping(
+    unit: &Unit,
+    since: Timestamp,
+    timeout: Duration,
+    verdict: Option<&Verdict>,
+    now: Timestamp,
+) -> Seen {
+    let overdue_at = since.saturating_add(timeout.saturating_add(STOP_GRACE)).unwrap_or(Timestamp::MAX);
+    let overdue = now >= overdue_at;
+    match verdict {
+        Some(verdict) if overdue && verdict.condition.is_ready() && verdict.since >= overdue_at => {
+            let text = format!("{} got its stop signal at {since} but still runs and answers", unit.name);
+            let remedy =
+                "let it end on its stop signal, or stop it with `docker kill`; it gets requests again";
+            let problem =
+                Problem::new("stop-signal-ignored", Severity::Warning, unit.name.clone(), text, remedy);
+            let reason = "it still answers long after its stop signal";
+            Seen { overdue, problem: Some(problem), ..Seen::new(Condition::Ready, verdict.since, reason) }
+        }
+        _ => Seen {
+            overdue,
+            changes_at: (!overdue).then_some(overdue_at),
+            ..Seen::new(Condition::Stopping, since, "its stop signal was seen")
+        },
+    }
+}
