@@ -1,1 +1,472 @@
-//! What the catalog is, rule by rule.
+//! What the catalog is, rule by rule of the design.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use fairway_config::file::{FileSplit, HostClaim};
+use fairway_config::labels::{PortClaim, ProbeCheck, ProbeSpec, ServiceSpec};
+use fairway_config::names::{Host, RouteEntry, Scheme, Weight};
+use proptest::prelude::*;
+
+use super::*;
+use crate::facts::{DockerHealth, Lifecycle, SourceFacts, Unit, UnitKind};
+use crate::inputs::{Settings, SplitRecord, StateRecord, Verdict};
+use crate::model::{Condition, Layer};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + seconds).expect("a time in range")
+}
+
+fn entry(text: &str) -> RouteEntry {
+    let (scheme, rest) = match text.strip_prefix("https://") {
+        Some(rest) => (Scheme::Https, rest),
+        None => (Scheme::Http, text),
+    };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = match host.strip_prefix("*.") {
+        Some(name) => Host::Wildcard(name.into()),
+        None if host.contains('.') => Host::Exact(host.into()),
+        None => Host::Prefix(host.into()),
+    };
+    RouteEntry { scheme, host, path: if path.is_empty() { "/".into() } else { path.into() } }
+}
+
+fn route(text: &str) -> RouteId {
+    text.parse().expect("a route")
+}
+
+fn backend(text: &str) -> BackendId {
+    text.parse().expect("a backend")
+}
+
+fn weight(value: u64) -> Weight {
+    Weight::new(value).expect("a weight")
+}
+
+/// A running container number `n` of a backend that claims routes on port 80.
+fn unit(n: u8, of: &str, routes: &[&str]) -> Unit {
+    let entries = routes.iter().map(|text| entry(text)).collect();
+    Unit {
+        id: format!("{n:02x}").repeat(32).into(),
+        kind: UnitKind::Container,
+        name: format!("c{n}").into(),
+        backend: backend(of),
+        created: at(i64::from(n)),
+        started: at(i64::from(n)),
+        lifecycle: Lifecycle::Running,
+        ip: Some([172, 17, 0, n].into()),
+        network: "bridge".into(),
+        address_reason: "".into(),
+        exposed_ports: Vec::new(),
+        spec: Arc::new(ServiceSpec {
+            ports: vec![PortClaim { port: 80, entries }],
+            ..ServiceSpec::default()
+        }),
+        label_problems: Vec::new(),
+        weight: Weight::DEFAULT,
+        docker_health: None,
+        links: Vec::new(),
+        node: "node".into(),
+        zone: "".into(),
+    }
+}
+
+fn with_spec(mut unit: Unit, change: impl FnOnce(&mut ServiceSpec)) -> Unit {
+    change(Arc::make_mut(&mut unit.spec));
+    unit
+}
+
+fn inputs(units: Vec<Unit>) -> Inputs {
+    let mut inputs = Inputs::default();
+    set_units(&mut inputs, units);
+    inputs
+}
+
+fn set_units(inputs: &mut Inputs, units: Vec<Unit>) {
+    let units = units.into_iter().map(|unit| (unit.id.clone(), Arc::new(unit))).collect();
+    let facts = SourceFacts { listed: true, units, ..SourceFacts::default() };
+    inputs.sources.insert(SourceId::Docker("unix:///docker.sock".into()), Arc::new(facts));
+}
+
+fn build(inputs: &Inputs) -> Catalog {
+    Catalog::build(inputs, &Catalog::empty(0), at(100))
+}
+
+fn split(weights: &[(&str, u64)]) -> SplitRecord {
+    SplitRecord {
+        weights: weights.iter().map(|(id, value)| (backend(id), weight(*value))).collect(),
+        author: "ann".into(),
+        at: at(50),
+        expires_at: None,
+        reason: "".into(),
+        then: None,
+    }
+}
+
+fn order(inputs: &mut Inputs, of: &str, record: SplitRecord) {
+    Arc::make_mut(&mut inputs.decisions).splits.insert(route(of), record);
+}
+
+fn shares(catalog: &Catalog, of: &str) -> Vec<(String, f64)> {
+    let members = &catalog.routes[&route(of)].members;
+    members.iter().map(|member| (member.backend.id.to_string(), member.share)).collect()
+}
+
+fn kinds(catalog: &Catalog) -> Vec<&'static str> {
+    catalog.problems.iter().map(|problem| problem.kind).collect()
+}
+
+fn instance<'a>(catalog: &'a Catalog, name: &str) -> &'a Instance {
+    catalog.instances.values().find(|instance| &*instance.unit.name == name).expect("the instance")
+}
+
+#[test]
+fn without_weights_every_ready_instance_gets_an_equal_share() {
+    let catalog = build(&inputs(vec![
+        unit(1, "web@v1", &["shop"]),
+        unit(2, "web@v1", &["shop"]),
+        unit(3, "web@v1", &["shop"]),
+        unit(4, "web-next@v2", &["shop"]),
+    ]));
+    let expected = [("web@v1".to_owned(), 0.75), ("web-next@v2".to_owned(), 0.25)];
+    assert_eq!(shares(&catalog, "shop.localhost/"), expected);
+    assert_eq!(catalog.routes[&route("shop.localhost/")].split, None);
+}
+
+#[test]
+fn one_label_weight_makes_each_backend_without_one_count_as_100() {
+    let heavy = with_spec(unit(2, "web@v2", &["shop"]), |spec| spec.weight = Some(weight(300)));
+    let catalog = build(&inputs(vec![unit(1, "web@v1", &["shop"]), heavy]));
+    let expected = [("web@v1".to_owned(), 0.25), ("web@v2".to_owned(), 0.75)];
+    assert_eq!(shares(&catalog, "shop.localhost/"), expected);
+    let split = catalog.routes[&route("shop.localhost/")].split.clone().expect("label weights");
+    assert_eq!(split.layer, Layer::Label);
+}
+
+#[test]
+fn a_label_zero_stands_in_when_nobody_else_can_serve() {
+    let zero = with_spec(unit(2, "web@v2", &["shop"]), |spec| spec.weight = Some(Weight::ZERO));
+    let mut gone = unit(1, "web@v1", &["shop"]);
+    let catalog = build(&inputs(vec![gone.clone(), zero.clone()]));
+    assert_eq!(shares(&catalog, "shop.localhost/")[1].1, 0.0);
+    gone.lifecycle = Lifecycle::Paused;
+    let catalog = build(&inputs(vec![gone, zero]));
+    assert_eq!(shares(&catalog, "shop.localhost/")[1].1, 1.0);
+}
+
+#[test]
+fn instances_that_disagree_on_the_weight_count_with_the_lowest_and_are_told() {
+    let low = with_spec(unit(1, "web@v1", &["shop"]), |spec| spec.weight = Some(weight(10)));
+    let high = with_spec(unit(2, "web@v1", &["shop"]), |spec| spec.weight = Some(weight(20)));
+    let catalog = build(&inputs(vec![low, high]));
+    assert_eq!(catalog.routes[&route("shop.localhost/")].members[0].weight, Some(weight(10)));
+    assert_eq!(kinds(&catalog), ["weights-disagree"]);
+}
+
+#[test]
+fn a_backend_that_the_split_does_not_name_gets_nothing_and_a_problem_but_stands_in() {
+    let mut paused = unit(1, "web@v1", &["shop"]);
+    let mut state = inputs(vec![paused.clone(), unit(2, "web@v2", &["shop"])]);
+    order(&mut state, "shop.localhost/", split(&[("web@v1", 100)]));
+    let catalog = build(&state);
+    assert_eq!(shares(&catalog, "shop.localhost/")[1].1, 0.0);
+    assert_eq!(kinds(&catalog), ["backend-not-in-split"]);
+
+    paused.lifecycle = Lifecycle::Paused;
+    set_units(&mut state, vec![paused, unit(2, "web@v2", &["shop"])]);
+    assert_eq!(shares(&build(&state), "shop.localhost/")[1].1, 1.0);
+}
+
+#[test]
+fn a_written_zero_is_a_promise_even_when_nobody_else_can_serve() {
+    let mut paused = unit(1, "web@v1", &["shop"]);
+    paused.lifecycle = Lifecycle::Paused;
+    let mut state = inputs(vec![paused, unit(2, "web@v2", &["shop"])]);
+    order(&mut state, "shop.localhost/", split(&[("web@v1", 100), ("web@v2", 0)]));
+    assert!(shares(&build(&state), "shop.localhost/").iter().all(|(_, share)| *share == 0.0));
+}
+
+#[test]
+fn an_expired_split_gives_way_to_the_one_it_replaced_and_then_to_the_layers_below() {
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop"]), unit(2, "web@v2", &["shop"])]);
+    let older = split(&[("web@v1", 90), ("web@v2", 10)]);
+    let newer = SplitRecord {
+        expires_at: Some(at(200)),
+        then: Some(Box::new(older)),
+        ..split(&[("web@v1", 0), ("web@v2", 1)])
+    };
+    order(&mut state, "shop.localhost/", newer);
+    let first = build(&state);
+    assert_eq!(shares(&first, "shop.localhost/")[1].1, 1.0);
+    assert_eq!(first.next_deadline, Some(at(200)));
+    let second = Catalog::build(&state, &first, at(200));
+    assert_eq!(shares(&second, "shop.localhost/")[1].1, 0.1);
+    assert!(second.revision > first.revision);
+}
+
+#[test]
+fn layers_hold_in_the_order_label_file_api() {
+    let labelled = with_spec(unit(1, "web@v1", &["shop"]), |spec| spec.weight = Some(weight(1)));
+    let mut state = inputs(vec![labelled, unit(2, "web@v2", &["shop"])]);
+    let file = FileSplit {
+        route: entry("shop"),
+        weights: [("v1".into(), weight(30)), ("web@v2".into(), weight(70))].into(),
+    };
+    state.settings = Arc::new(Settings { splits: vec![file], ..Settings::default() });
+    let catalog = build(&state);
+    assert_eq!(shares(&catalog, "shop.localhost/")[1].1, 0.7);
+    order(&mut state, "shop.localhost/", split(&[("web@v1", 1), ("web@v2", 1)]));
+    assert_eq!(shares(&build(&state), "shop.localhost/")[1].1, 0.5);
+}
+
+#[test]
+fn the_etag_changes_with_the_split_only() {
+    let etag = |catalog: &Catalog| catalog.routes[&route("shop.localhost/")].etag.clone();
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop"]), unit(2, "web@v2", &["shop"])]);
+    let none = etag(&build(&state));
+    order(&mut state, "shop.localhost/", split(&[("web@v1", 1), ("web@v2", 1)]));
+    let ordered = etag(&build(&state));
+    assert_ne!(none, ordered);
+    set_units(&mut state, vec![unit(1, "web@v1", &["shop"])]);
+    assert_eq!(etag(&build(&state)), ordered);
+    order(&mut state, "shop.localhost/", split(&[("web@v1", 1), ("web@v2", 2)]));
+    assert_ne!(etag(&build(&state)), ordered);
+}
+
+#[test]
+fn a_route_outlives_its_last_claim_by_15_seconds() {
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop"])]);
+    let first = build(&state);
+    set_units(&mut state, Vec::new());
+    let tombstone = Catalog::build(&state, &first, at(101));
+    assert_eq!(tombstone.routes[&route("shop.localhost/")].ends, Some(at(116)));
+    assert_eq!(tombstone.next_deadline, Some(at(116)));
+    let same = Catalog::build(&state, &tombstone, at(115));
+    assert!(same.routes.contains_key(&route("shop.localhost/")));
+    let gone = Catalog::build(&state, &same, at(116));
+    assert!(gone.routes.is_empty());
+    set_units(&mut state, vec![unit(2, "web@v1", &["shop"])]);
+    let back = Catalog::build(&state, &tombstone, at(102));
+    assert_eq!(back.routes[&route("shop.localhost/")].ends, None);
+}
+
+#[test]
+fn a_route_belongs_to_the_project_that_claimed_it_first_and_stays_with_it_for_a_day() {
+    let ours = unit(1, "one/web@v1", &["shop", "shop/ours"]);
+    let theirs = unit(2, "two/web@v1", &["shop", "shop/theirs"]);
+    let mut state = inputs(vec![ours.clone(), theirs.clone()]);
+    let first = build(&state);
+    let backends_of = |catalog: &Catalog, of: &str| -> Vec<String> {
+        catalog.routes[&route(of)].members.iter().map(|m| m.backend.id.to_string()).collect()
+    };
+    assert_eq!(backends_of(&first, "shop.localhost/"), ["one/web@v1"]);
+    assert_eq!(backends_of(&first, "shop.localhost/theirs"), ["two/web@v1"]);
+    assert_eq!(kinds(&first), ["route-owned-elsewhere"]);
+    let problem = &first.problems[0];
+    assert_eq!((&*problem.subject, &*problem.value), ("c2", "shop.localhost/"));
+    assert!(problem.text.contains("project one"), "{}", problem.text);
+
+    // The owner's container is replaced by a younger one: it stays the owner.
+    let mut younger = unit(9, "one/web@v1", &["shop"]);
+    younger.created = at(99);
+    set_units(&mut state, vec![younger, theirs.clone()]);
+    let second = Catalog::build(&state, &first, at(101));
+    assert_eq!(backends_of(&second, "shop.localhost/"), ["one/web@v1"]);
+
+    // Gone: the tombstone passes, the route stays reserved for 24 h, also by what the store remembers.
+    set_units(&mut state, vec![theirs]);
+    let third = Catalog::build(&state, &second, at(102));
+    let hour = 3600;
+    let fourth = Catalog::build(&state, &third, at(23 * hour));
+    assert!(!fourth.routes.contains_key(&route("shop.localhost/")));
+    let mut restarted = state.clone();
+    Arc::make_mut(&mut restarted.decisions).owners = fourth.owners().clone();
+    assert!(!build(&restarted).routes.contains_key(&route("shop.localhost/")));
+    set_units(&mut state, vec![unit(2, "two/web@v1", &["shop"])]);
+    let fifth = Catalog::build(&state, &fourth, at(102 + 24 * hour));
+    assert_eq!(backends_of(&fifth, "shop.localhost/"), ["two/web@v1"]);
+}
+
+#[test]
+fn routing_claims_decide_before_age_and_a_wildcard_covers_its_subdomains() {
+    let first = unit(1, "one/web@v1", &["www.company.com", "*.company.com"]);
+    let listed = unit(2, "two/web@v1", &["www.company.com"]);
+    let mut state = inputs(vec![first, listed]);
+    let claim = HostClaim { host: Host::Wildcard("company.com".into()), projects: vec!["two".into()] };
+    state.settings = Arc::new(Settings { claims: vec![claim], ..Settings::default() });
+    let catalog = build(&state);
+    let owner = &catalog.routes[&route("www.company.com/")].members[0].backend.id;
+    assert_eq!(owner.to_string(), "two/web@v1");
+    assert!(!catalog.routes.contains_key(&route("*.company.com/")));
+}
+
+#[test]
+fn an_address_belongs_to_the_container_started_last() {
+    let mut newer = unit(2, "other@v1", &["other"]);
+    newer.ip = Some([172, 17, 0, 1].into());
+    let catalog = build(&inputs(vec![unit(1, "web@v1", &["shop"]), newer]));
+    assert_eq!(catalog.instances.len(), 1);
+    assert_eq!(instance(&catalog, "c2").backend, backend("other@v1"));
+    assert_eq!(kinds(&catalog), ["address-taken"]);
+}
+
+#[test]
+fn an_instance_that_is_our_own_listener_is_refused() {
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop"])]);
+    let own: SocketAddr = "172.17.0.1:80".parse().expect("an address");
+    state.settings = Arc::new(Settings { own_listeners: vec![own], ..Settings::default() });
+    let catalog = build(&state);
+    assert!(catalog.instances.is_empty());
+    assert_eq!(kinds(&catalog), ["own-listener"]);
+}
+
+#[test]
+fn the_condition_follows_container_probe_and_healthcheck() {
+    let probe = ProbeSpec {
+        check: ProbeCheck::Tcp { port: 80 },
+        timeout: Duration::from_secs(1),
+        initial_delay: Duration::ZERO,
+    };
+    let base = || unit(1, "web@v1", &["shop"]);
+    let probed = || with_spec(base(), |spec| spec.probe = Some(probe.clone()));
+    let cases = [
+        (base(), Condition::Ready),
+        (Unit { ip: None, ..base() }, Condition::Pending),
+        (Unit { lifecycle: Lifecycle::Paused, ..base() }, Condition::Pending),
+        (Unit { lifecycle: Lifecycle::Restarting, ..base() }, Condition::Pending),
+        (Unit { docker_health: Some(DockerHealth::Starting), ..base() }, Condition::Pending),
+        (Unit { docker_health: Some(DockerHealth::Healthy), ..base() }, Condition::Ready),
+        (Unit { docker_health: Some(DockerHealth::Unhealthy), ..base() }, Condition::Unhealthy),
+        (probed(), Condition::Pending),
+        (Unit { docker_health: Some(DockerHealth::Healthy), ..probed() }, Condition::Pending),
+    ];
+    for (unit, expected) in cases {
+        let told = format!("{:?} {:?} {:?}", unit.lifecycle, unit.docker_health, unit.ip);
+        let catalog = build(&inputs(vec![unit]));
+        assert_eq!(instance(&catalog, "c1").condition, expected, "{told}");
+        assert!(catalog.routes.contains_key(&route("shop.localhost/")), "the route stands: {told}");
+    }
+    let mut state = inputs(vec![probed()]);
+    let key = instance(&build(&state), "c1").key().expect("an address");
+    judge(&mut state, key, Condition::Unhealthy, at(60));
+    assert_eq!(instance(&build(&state), "c1").condition, Condition::Unhealthy);
+}
+
+fn judge(state: &mut Inputs, key: crate::ids::InstanceKey, condition: Condition, since: Timestamp) {
+    let verdict = Verdict { condition, since, reason: "".into(), problem: None };
+    let mut verdicts = HashMap::clone(&state.verdicts);
+    verdicts.insert(key, verdict);
+    state.verdicts = Arc::new(verdicts);
+}
+
+#[test]
+fn a_stopping_instance_serves_as_the_last_one_and_is_active_again_when_it_ignores_the_signal() {
+    let mut stopping = unit(1, "web@v1", &["shop"]);
+    stopping.lifecycle = Lifecycle::Stopping { since: at(90), timeout: Duration::from_secs(10) };
+    let mut state = inputs(vec![stopping]);
+    let first = build(&state);
+    assert_eq!(instance(&first, "c1").condition, Condition::Stopping);
+    assert_eq!(shares(&first, "shop.localhost/")[0].1, 1.0);
+    assert_eq!(first.next_deadline, Some(at(105)));
+    let overdue = Catalog::build(&state, &first, at(105));
+    assert!(instance(&overdue, "c1").overdue);
+    let key = instance(&overdue, "c1").key().expect("an address");
+    judge(&mut state, key, Condition::Ready, at(106));
+    let again = Catalog::build(&state, &overdue, at(106));
+    assert_eq!(instance(&again, "c1").condition, Condition::Ready);
+    assert_eq!(kinds(&again), ["stop-signal-ignored"]);
+}
+
+#[test]
+fn the_stronger_state_of_instance_and_backend_holds() {
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop"]), unit(2, "web@v1", &["shop"])]);
+    let set = |state| StateRecord { state, author: "ann".into(), at: at(1), reason: "".into() };
+    let decisions = Arc::make_mut(&mut state.decisions);
+    let first = InstanceId::of_container(&"01".repeat(32), 80);
+    decisions.states.insert(StateSubject::Instance(first), set(State::Disabled));
+    decisions.states.insert(StateSubject::Backend(backend("web@v1")), set(State::Draining));
+    let catalog = build(&state);
+    assert_eq!(instance(&catalog, "c1").state, State::Disabled);
+    assert_eq!(instance(&catalog, "c2").state, State::Draining);
+    assert_eq!(catalog.backends[&backend("web@v1")].ready, 0);
+    assert_eq!(
+        shares(&catalog, "shop.localhost/")[0].1,
+        0.0,
+        "neither serves new clients, not even as the last"
+    );
+}
+
+#[test]
+fn unknown_hosts_wait_until_every_source_is_listed_or_10_seconds_have_passed() {
+    let mut state = inputs(Vec::new());
+    state.settings = Arc::new(Settings { process_started: at(100), ..Settings::default() });
+    state.sources.insert(SourceId::File, Arc::default());
+    let first = build(&state);
+    assert!(!first.settled);
+    assert_eq!(first.next_deadline, Some(at(110)));
+    assert!(Catalog::build(&state, &first, at(110)).settled);
+    state.sources.insert(SourceId::File, Arc::new(SourceFacts { listed: true, ..SourceFacts::default() }));
+    let listed = Catalog::build(&state, &first, at(101));
+    assert!(listed.settled);
+    state.sources.insert(SourceId::File, Arc::default());
+    assert!(Catalog::build(&state, &listed, at(102)).settled, "a later loss leaves it as it is");
+}
+
+#[test]
+fn a_flip_touches_only_the_routes_of_its_backend() {
+    let probe = ProbeSpec {
+        check: ProbeCheck::Tcp { port: 80 },
+        timeout: Duration::from_secs(1),
+        initial_delay: Duration::ZERO,
+    };
+    let probed = with_spec(unit(1, "web@v1", &["shop"]), |spec| spec.probe = Some(probe));
+    let mut state = inputs(vec![probed, unit(2, "other@v1", &["other"])]);
+    let before = build(&state);
+    let key = instance(&before, "c1").key().expect("an address");
+    judge(&mut state, key, Condition::Ready, at(60));
+    let after = Catalog::build(&state, &before, at(101));
+    let kept = |of: &str| Arc::ptr_eq(&before.routes[&route(of)], &after.routes[&route(of)]);
+    assert!(kept("other.localhost/"));
+    assert!(!kept("shop.localhost/"));
+    let again = Catalog::build(&state, &after, at(102));
+    assert_eq!(again.revision, after.revision, "nothing changed");
+}
+
+proptest! {
+    #[test]
+    fn a_catalog_kept_in_part_equals_one_built_whole(
+        units in prop::collection::vec((0u8..4, 0u8..3), 1..12),
+        flips in prop::collection::vec((0usize..12, 0u8..3, 0u8..4), 0..12),
+    ) {
+        let probe = ProbeSpec {
+            check: ProbeCheck::Tcp { port: 80 },
+            timeout: Duration::from_secs(1),
+            initial_delay: Duration::ZERO,
+        };
+        let routes = ["a.com", "b.com", "a.com/x"];
+        let units = units.iter().enumerate().map(|(n, (version, place))| {
+            let of = format!("web{place}@v{version}");
+            let unit = unit(n as u8 + 1, &of, &[routes[usize::from(*place)], "all.com"]);
+            with_spec(unit, |spec| spec.probe = Some(probe.clone()))
+        });
+        let mut state = inputs(units.collect());
+        let mut partly = build(&state);
+        for (step, (which, condition, split_weight)) in flips.into_iter().enumerate() {
+            let keys: Vec<_> = partly.instances.values().filter_map(|i| i.key()).collect();
+            let condition = [Condition::Ready, Condition::Unhealthy, Condition::Unknown][usize::from(condition)];
+            let since = at(100 + step as i64);
+            judge(&mut state, keys[which % keys.len()].clone(), condition, since);
+            if split_weight > 1 {
+                let member = partly.routes[&route("all.com/")].members[0].backend.id.to_string();
+                order(&mut state, "all.com/", split(&[(&member, u64::from(split_weight))]));
+            }
+            let whole_inputs = Inputs { settings: Arc::new((*state.settings).clone()), ..state.clone() };
+            let whole = Catalog::build(&whole_inputs, &partly, since);
+            partly = Catalog::build(&state, &partly, since);
+            prop_assert_eq!(&partly.routes, &whole.routes);
+            prop_assert_eq!(&partly.backends, &whole.backends);
+            prop_assert_eq!(&partly.instances, &whole.instances);
+            prop_assert_eq!(&partly.problems, &whole.problems);
+        }
+    }
+}
