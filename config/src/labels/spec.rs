@@ -45,6 +45,8 @@ pub struct ServiceSpec {
     pub zone: Option<Arc<str>>,
     /// `fairway.dns`: `weighted`.
     pub dns_weighted: bool,
+    /// Whether there is any `aliyun.proxy.*` label, which belongs to a proxy of the container's own.
+    pub custom_proxy: bool,
     /// How requests travel to the instances.
     pub transport: Transport,
     /// Whether any label of ours exposes the container: routing, lb, probe or `fairway.*` (see [`ServiceSpec::is_exposed`]).
@@ -259,9 +261,9 @@ pub struct LabelProblem {
     pub kind: &'static str,
     /// Whether anything that was asked for is lost.
     pub severity: Severity,
-    /// The label's key as written.
+    /// The label's key as written, control characters escaped, cut at 160 characters.
     pub key: String,
-    /// The label's value, or the entry of it, as written.
+    /// The label's value, or the entry of it, in the same way.
     pub value: String,
     /// What is wrong, one sentence.
     pub text: String,

@@ -1,0 +1,92 @@
+//! `fairway.*`: what the older label language lacks.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::clients::{self, one_of};
+use super::flaw::Flaw;
+use super::{Hedge, Protocol, ServiceSpec, scalar};
+use crate::names::{NotAVersion, NotAWeight};
+
+/// `fairway.timeout.*`
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+/// `fairway.drain`
+const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
+/// `fairway.hedge`
+const HEDGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+
+/// Enters the value of `fairway.<name>` into `spec`. A name that is none changes nothing. Problems of single rules
+/// are added to `found`.
+pub(super) fn apply<'a>(
+    spec: &mut ServiceSpec,
+    name: &str,
+    value: &'a str,
+    found: &mut Vec<(&'a str, Flaw)>,
+) -> Result<(), Flaw> {
+    let to = &mut spec.transport;
+    match name {
+        "enable" => spec.enable = Some(scalar::boolean(value)?),
+        "project" => spec.project = Some(scalar::name(value)?),
+        "service" => spec.service = Some(scalar::name(value)?),
+        "version" => spec.version = Some(value.parse().map_err(|_: NotAVersion| version_flaw(value))?),
+        "weight" => spec.weight = Some(value.parse().map_err(|_: NotAWeight| weight_flaw(value))?),
+        "network" => spec.network = Some(scalar::name(value)?),
+        "zone" => spec.zone = Some(scalar::name(value)?),
+        "dns" => spec.dns_weighted = dns_weighted(value)?,
+        "protocol" => to.protocol = Some(protocol(value)?),
+        "balance" => to.balance = Some(clients::balance(value)?),
+        "timeout.connect" => to.connect_timeout = Some(scalar::time(value, TIMEOUT)?),
+        "timeout.first_byte" => to.first_byte_timeout = Some(scalar::time(value, TIMEOUT)?),
+        "timeout.idle" => to.idle_timeout = Some(scalar::time(value, TIMEOUT)?),
+        "timeout.total" if value == "none" => to.total_timeout = None,
+        "timeout.total" => to.total_timeout = Some(scalar::time(value, TIMEOUT)?),
+        "retries" => {
+            to.retries = scalar::whole(value, 0..=10, "").map(|retries| u8::try_from(retries).ok())?
+        }
+        "outlier" => to.outlier = Some(scalar::boolean(value)?),
+        "drain" => to.drain = Some(scalar::time(value, DRAIN)?),
+        "split_by" => to.split_by = Some(clients::split_by(value)?),
+        "match" => to.matches = clients::rules(value, found),
+        "hedge" => to.hedge = hedge(value)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn version_flaw(value: &str) -> Flaw {
+    let text = format!("`{}` is not a version", super::shown(value));
+    Flaw::refused("label-version", text, "write 1 to 64 of A-Z a-z 0-9 . _ -")
+}
+
+fn weight_flaw(value: &str) -> Flaw {
+    let text = format!("`{}` is not a weight", super::shown(value));
+    Flaw::refused("label-weight", text, "write a whole number from 0 to 1000")
+}
+
+fn dns_weighted(value: &str) -> Result<bool, Flaw> {
+    match value {
+        "weighted" => Ok(true),
+        _ => Err(one_of("label-dns", "way to answer", value, &["weighted"])),
+    }
+}
+
+fn protocol(value: &str) -> Result<Protocol, Flaw> {
+    match value {
+        "http1" => Ok(Protocol::Http1),
+        "h2c" => Ok(Protocol::H2c),
+        "https" => Ok(Protocol::Https),
+        "h2" => Ok(Protocol::H2),
+        _ => Err(one_of("label-protocol", "protocol", value, &["http1", "h2c", "https", "h2"])),
+    }
+}
+
+/// `None` for `off`, which is the default.
+fn hedge(value: &str) -> Result<Option<Hedge>, Flaw> {
+    match value {
+        "p95" => Ok(Some(Hedge::P95)),
+        "off" => Ok(None),
+        _ => scalar::time(value, HEDGE)
+            .map(|after| Some(Hedge::After(after)))
+            .map_err(|flaw| Flaw { remedy: format!("{}; or write `p95` or `off`", flaw.remedy), ..flaw }),
+    }
+}
