@@ -44,6 +44,8 @@ pub struct Config {
     pub services: Vec<StaticService>,
     /// `[[split]]`
     pub splits: Vec<FileSplit>,
+    /// What is used, though not as written; to be shown, not to stop for.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// Listeners, and whether somebody asked for them: a defaulted one that cannot bind is a problem, a configured one is fatal.
@@ -248,6 +250,8 @@ pub struct StaticService {
     pub instances: Vec<StaticInstance>,
     /// Weight, probe and the other keys, as labels would say them. `ports` is empty: each instance has its own.
     pub spec: ServiceSpec,
+    /// The probe's url names no port: each instance is probed at its own, rather than at the 80 of a container.
+    pub probe_own_port: bool,
 }
 
 /// One instance of a `[[service]]`.

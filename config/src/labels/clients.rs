@@ -81,7 +81,7 @@ pub(super) fn rules<'a>(value: &'a str, found: &mut Vec<(&'a str, Flaw)>) -> Vec
     let mut good = Vec::new();
     let mut written = value.split(';').map(str::trim).filter(|text| !text.is_empty()).peekable();
     if written.peek().is_none() {
-        let remedy = "write a rule, such as `header:x-group=beta`, or leave the label out";
+        let remedy = "write a rule, such as `header:x-group=beta`, or leave it out";
         found.push((value, Flaw::refused("label-match", "there is no rule", remedy)));
     }
     for text in written.by_ref().take(RULES_MAX) {

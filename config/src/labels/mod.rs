@@ -22,9 +22,13 @@ mod spec;
 
 use std::sync::Arc;
 
+pub(crate) use clients::network;
 pub use entry::parse_entry;
 pub use flaw::{Flaw, shown};
+pub(crate) use host::parse_host;
 use known_keys::Key;
+pub(crate) use known_keys::nearest_of;
+pub(crate) use scalar::name as parse_name;
 pub use spec::*;
 
 /// Longest value that is looked at, in octets.
@@ -170,7 +174,7 @@ impl Reader {
 
     fn finish(mut self) -> ParsedLabels {
         if self.probe.url.is_some() && self.probe.command.is_some() {
-            let text = "both `aliyun.probe.url` and `aliyun.probe.cmd` are set; the url is used";
+            let text = "both a url and a command are set; the url is used";
             let shell = match &self.probe.command {
                 Some(ProbeCheck::Command { shell }) => Arc::clone(shell),
                 _ => Arc::default(),

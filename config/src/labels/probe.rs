@@ -56,7 +56,7 @@ fn seconds(value: &str, range: RangeInclusive<u32>) -> Result<Duration, Flaw> {
 pub(super) fn command(value: &str) -> Result<ProbeCheck, Flaw> {
     if value.is_empty() || value.contains('\0') {
         let text = "there is no command to run";
-        return Err(Flaw::refused("label-probe-cmd", text, "write a shell command, or leave the label out"));
+        return Err(Flaw::refused("label-probe-cmd", text, "write a shell command, or leave it out"));
     }
     if value.len() > COMMAND_BYTES_MAX {
         let text = format!("the command has {} octets", value.len());

@@ -37,8 +37,8 @@ fn parse_entries<'a>(value: &'a str, found: &mut Vec<Found<'a>>) -> Vec<RouteEnt
     let mut entries: Vec<RouteEntry> = Vec::new();
     let mut written = value.split(';').map(str::trim).filter(|text| !text.is_empty()).peekable();
     if written.peek().is_none() {
-        let remedy = "write a host, such as `shop` or `shop.company.com`, or leave the label out";
-        found.push((value, Flaw::refused("label-no-entry", "the label names no route", remedy)));
+        let remedy = "write a host, such as `shop` or `shop.company.com`, or leave it out";
+        found.push((value, Flaw::refused("label-no-entry", "it names no route", remedy)));
     }
     for text in written.by_ref().take(ENTRIES_MAX) {
         match parse_entry(text) {

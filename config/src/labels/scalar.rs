@@ -60,7 +60,7 @@ pub(super) fn time(text: &str, range: RangeInclusive<Duration>) -> Result<Durati
 
 /// The name of a project, service, network or zone: `[A-Za-z0-9][A-Za-z0-9._-]*`, what Docker allows in names.
 /// `/` and `@` would be read as parts of a backend's name.
-pub(super) fn name(text: &str) -> Result<Arc<str>, Flaw> {
+pub(crate) fn name(text: &str) -> Result<Arc<str>, Flaw> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let begins = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     if begins && text.len() <= NAME_CHARS_MAX && text.bytes().all(fits) {

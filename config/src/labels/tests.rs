@@ -301,7 +301,7 @@ fn bad_fairway_values_have_a_kind_and_a_remedy() {
         ("fairway.drain", "25h", "label-duration-out-of-range", "24h"),
         ("fairway.hedge", "p99", "label-not-a-duration", "`p95`"),
         ("fairway.match", "x", "label-match", "`header:NAME=VALUE`"),
-        ("fairway.match", "", "label-match", "leave the label out"),
+        ("fairway.match", "", "label-match", "leave it out"),
         ("aliyun.scale", "two", "label-not-a-number", "whole number"),
         ("aliyun.probe.timeout_seconds", "0", "label-not-a-number", "from 1"),
         ("aliyun.lb.port_80", "slb:80", "label-lb-form", "`tcp://NAME:FRONT_PORT`"),

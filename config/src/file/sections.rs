@@ -1,0 +1,432 @@
+//! The sections of the file, each with the flag and the variable that go before it.
+//!
+//! A value that is wrong is told and replaced by its default, so that reading goes on; a configuration with errors
+//! is never given out. Not here: `[[service]]` and `[[split]]` (see `service`), and what only several sections
+//! together can tell (see `checks`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::cursor::{Cx, Node, Spot, Table, Wrong};
+use super::flags::{Given, Overrides, System, variable};
+use super::{
+    Admin, Advertise, CertificateFiles, Dns, DnsListen, Docker, DockerHost, DockerTls, HostClaim,
+    HttpListener, Listen, Log, LogFormat, Proxy, Routing, address,
+};
+use crate::duration;
+use crate::labels::{network, parse_host, parse_name, shown};
+use crate::names::Host;
+
+/// A value and where it was written.
+pub(super) struct Placed<T> {
+    pub(super) spot: Spot,
+    pub(super) item: T,
+}
+
+/// A list of texts, each read by `read`; those that cannot be are told.
+fn list<T>(node: Option<Node<'_>>, read: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<T>> {
+    Some(node?.array()?.iter().filter_map(|item| item.parsed(&read)).collect())
+}
+
+fn networks(node: Option<Node<'_>>) -> Vec<IpNet> {
+    list(node, |text| Ok(network(text)?)).unwrap_or_default()
+}
+
+fn path(cx: &Cx<'_>, node: Option<Node<'_>>) -> Option<PathBuf> {
+    node?.parsed(|text| match text {
+        "" => Err(Wrong::new("the path is empty", "write the path of a file, or leave the key out")),
+        _ => Ok(cx.path(text)),
+    })
+}
+
+fn time(text: &str) -> Result<Duration, Wrong> {
+    duration::parse(text)
+        .map_err(|error| Wrong::new(format!("`{}` is not a duration", shown(text)), error.why))
+}
+
+/// `state_dir`
+pub(super) fn state_dir(cx: &Cx<'_>, root: &mut Table<'_>, over: &Overrides, system: &System) -> PathBuf {
+    let written = path(cx, root.get("state_dir"));
+    let over = over.state_dir.as_ref().and_then(|given| given.values.first()).map(PathBuf::from);
+    over.or(written).unwrap_or_else(|| system.state_dir.clone())
+}
+
+/// `[node]`
+pub(super) fn node(root: &mut Table<'_>, system: &System) -> super::Node {
+    let mut node = super::Node { name: name_of(&system.host_name), zone: Arc::from("") };
+    if let Some(mut table) = root.section("node") {
+        let name = table.get("name").and_then(|node| node.parsed(|text| Ok(parse_name(text)?)));
+        let zone = table.get("zone").and_then(|node| match node.string()? {
+            "" => None,
+            _ => node.parsed(|text| Ok(parse_name(text)?)),
+        });
+        node.name = name.unwrap_or(node.name);
+        node.zone = zone.unwrap_or(node.zone);
+        table.finish();
+    }
+    node
+}
+
+/// The host name, what no name can have replaced: it stands in header fields.
+fn name_of(host_name: &str) -> Arc<str> {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let name: String = host_name.chars().take(128).map(fits).collect();
+    match name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()) {
+        "" => "fairway".into(),
+        name => name.into(),
+    }
+}
+
+/// `[http]` or `[https]`
+pub(super) fn http(
+    root: &mut Table<'_>,
+    section: &'static str,
+    over: Option<&Given>,
+    cx: &Cx<'_>,
+) -> Option<Vec<Placed<HttpListener>>> {
+    let written = root.section(section).and_then(|mut table| {
+        let listen = table.get("listen").and_then(|node| node.array());
+        table.finish();
+        Some(listen?.iter().filter_map(http_listener).collect())
+    });
+    match over {
+        Some(given) => {
+            Some(addresses(cx, given).into_iter().map(|placed| placed.map(plain_listener)).collect())
+        }
+        None => written,
+    }
+}
+
+impl<T> Placed<T> {
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Placed<U> {
+        Placed { spot: self.spot, item: f(self.item) }
+    }
+}
+
+fn addresses(cx: &Cx<'_>, given: &Given) -> Vec<Placed<std::net::SocketAddr>> {
+    let read = |(spot, text): (Spot, &str)| match address::listener(text) {
+        Ok(item) => Some(Placed { spot, item }),
+        Err(wrong) => {
+            cx.error(&spot, wrong);
+            None
+        }
+    };
+    given.placed().filter_map(read).collect()
+}
+
+/// A listener without settings of its own.
+pub(super) fn plain_listener(addr: std::net::SocketAddr) -> HttpListener {
+    HttpListener { addr, proxy_protocol: false, upgrades: vec![Arc::from("websocket")] }
+}
+
+/// An address, or a table.
+fn http_listener(node: &Node<'_>) -> Option<Placed<HttpListener>> {
+    if !node.is_table() {
+        return Some(Placed { spot: node.spot(), item: plain_listener(node.parsed(address::listener)?) });
+    }
+    let mut table = node.table()?;
+    let addr = table.require("addr", "write `addr = \"0.0.0.0:80\"`");
+    let proxy_protocol = table.get("proxy_protocol").and_then(|node| node.boolean()).unwrap_or_default();
+    let upgrades = list(table.get("upgrades"), upgrade_token);
+    let spot = addr.as_ref().map_or_else(|| table.spot(), Node::spot);
+    table.finish();
+    let mut item = plain_listener(addr?.parsed(address::listener)?);
+    item.proxy_protocol = proxy_protocol;
+    item.upgrades = upgrades.unwrap_or(item.upgrades);
+    Some(Placed { spot, item })
+}
+
+/// A protocol name (RFC 9110 section 7.8). `h2c` lets a client talk past the proxy.
+fn upgrade_token(text: &str) -> Result<Arc<str>, Wrong> {
+    let lower = text.to_ascii_lowercase();
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b);
+    if lower == "h2c" {
+        return Err(Wrong::new(
+            "`h2c` is never forwarded",
+            "leave it out; HTTP/2 is spoken with prior knowledge",
+        ));
+    }
+    if lower.is_empty() || lower.len() > 64 || !lower.bytes().all(fits) {
+        let wrong = format!("`{}` is no upgrade token", shown(text));
+        return Err(Wrong::new(wrong, "write a protocol name, such as `websocket`"));
+    }
+    Ok(lower.into())
+}
+
+/// `[[certificate]]`
+pub(super) fn certificates(cx: &Cx<'_>, root: &mut Table<'_>) -> Vec<CertificateFiles> {
+    let read = |mut table: Table<'_>| {
+        let cert = path(cx, table.require("cert", "write `cert = \"cert.pem\"`"));
+        let key = path(cx, table.require("key", "write `key = \"key.pem\"`"));
+        table.finish();
+        Some(CertificateFiles { cert: cert?, key: key? })
+    };
+    root.sections("certificate").into_iter().filter_map(read).collect()
+}
+
+/// `[dns]`, and where the configured listeners were written.
+pub(super) fn dns(
+    cx: &Cx<'_>,
+    root: &mut Table<'_>,
+    over: &Overrides,
+) -> (Dns, Vec<Placed<std::net::SocketAddr>>) {
+    let mut dns = Dns {
+        listen: DnsListen::Default,
+        zones: vec![Arc::from("local"), Arc::from("internal")],
+        max_addresses: 8,
+        advertise: Vec::new(),
+        upstreams: Vec::new(),
+    };
+    let mut listen = None;
+    if let Some(mut table) = root.section("dns") {
+        listen = table.get("listen").and_then(|node| {
+            let read =
+                |node: &Node<'_>| Some(Placed { spot: node.spot(), item: node.parsed(address::listener)? });
+            Some(node.array()?.iter().filter_map(read).collect())
+        });
+        dns.zones = list(table.get("zones"), address::domain).unwrap_or(dns.zones);
+        let max = table.get("max_addresses").and_then(|node| node.whole(0..=1000));
+        dns.max_addresses = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(dns.max_addresses);
+        let advertise = table.get("advertise").and_then(|node| node.array()).unwrap_or_default();
+        dns.advertise = advertise.iter().filter_map(advertised).collect();
+        dns.upstreams = list(table.get("upstreams"), address::resolver).unwrap_or_default();
+        table.finish();
+    }
+    if let Some(given) = &over.dns {
+        listen = Some(addresses(cx, given));
+    }
+    if let Some(listen) = &listen {
+        dns.listen = DnsListen::Configured(listen.iter().map(|placed| placed.item).collect());
+    }
+    (dns, listen.unwrap_or_default())
+}
+
+fn advertised(node: &Node<'_>) -> Option<Advertise> {
+    let mut table = node.table()?;
+    let form = "write `{ clients = \"10.0.0.0/8\", address = \"10.0.0.5\" }`";
+    let clients = table.require("clients", form).and_then(|node| node.parsed(|text| Ok(network(text)?)));
+    let address = table.require("address", form).and_then(|node| {
+        node.parsed(|text| {
+            let wrong =
+                || Wrong::new(format!("`{}` is not an IP address", shown(text)), "write one, without a port");
+            text.parse().map_err(|_| wrong())
+        })
+    });
+    table.finish();
+    Some(Advertise { clients: clients?, address: address? })
+}
+
+/// `[admin]`, and where its listener was written.
+pub(super) fn admin(cx: &Cx<'_>, root: &mut Table<'_>, over: &Overrides) -> (Admin, Spot) {
+    let default = std::net::SocketAddr::from(([127, 0, 0, 1], 9900));
+    let mut listen = None;
+    let mut admin = Admin {
+        listen: super::AdminListen::Tcp(default),
+        configured: false,
+        hosts: Vec::new(),
+        token_file: None,
+    };
+    if let Some(mut table) = root.section("admin") {
+        listen = table.get("listen").and_then(|node| Some((node.spot(), node.parsed(address::admin)?)));
+        admin.hosts = list(table.get("hosts"), address::domain).unwrap_or_default();
+        admin.token_file = path(cx, table.get("token_file"));
+        table.finish();
+    }
+    if let Some((spot, text)) = over.admin.as_ref().and_then(|given| given.placed().next()) {
+        match address::admin(text) {
+            Ok(item) => listen = Some((spot, item)),
+            Err(wrong) => cx.error(&spot, wrong),
+        }
+    }
+    match listen {
+        Some((spot, listen)) => (Admin { listen, configured: true, ..admin }, spot),
+        None => (admin, Spot::outside("admin.listen", "")),
+    }
+}
+
+/// `[docker]`
+pub(super) fn docker(
+    cx: &Cx<'_>,
+    root: &mut Table<'_>,
+    over: &Overrides,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Docker {
+    let mut enabled = true;
+    let mut hosts = None;
+    if let Some(mut table) = root.section("docker") {
+        enabled = table.get("enabled").and_then(|node| node.boolean()).unwrap_or(true);
+        let written = table.get("hosts").and_then(|node| node.array());
+        hosts =
+            written.map(|nodes| nodes.iter().filter_map(|node| docker_host(cx, node)).collect::<Vec<_>>());
+        table.finish();
+    }
+    if let Some(given) = &over.docker {
+        hosts = Some(given.placed().filter_map(|(spot, url)| engine(cx, spot, url)).collect());
+    }
+    let hosts = hosts.unwrap_or_else(|| default_engine(cx, env).into_iter().collect());
+    for (i, host) in hosts.iter().enumerate() {
+        if hosts[..i].iter().any(|other| other.item.url == host.item.url) {
+            cx.error(&host.spot, Wrong::new("the engine is listed twice", "leave one of them out"));
+        }
+    }
+    Docker { enabled, hosts: hosts.into_iter().map(|host| host.item).collect() }
+}
+
+fn engine(cx: &Cx<'_>, spot: Spot, url: &str) -> Option<Placed<DockerHost>> {
+    match address::docker(url) {
+        Ok(endpoint) => {
+            Some(Placed { spot, item: DockerHost { url: url.into(), endpoint, tls: None, zone: None } })
+        }
+        Err(wrong) => {
+            cx.error(&spot, wrong);
+            None
+        }
+    }
+}
+
+/// `DOCKER_HOST`, with the TLS variables of Docker's own client, else the socket.
+fn default_engine(cx: &Cx<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Placed<DockerHost>> {
+    let Some(url) = variable("DOCKER_HOST", env) else {
+        return engine(cx, Spot::outside("docker.hosts", ""), "unix:///var/run/docker.sock");
+    };
+    let mut host = engine(cx, Spot::outside("DOCKER_HOST", &url), url.trim())?;
+    let folder = variable("DOCKER_CERT_PATH", env).map(PathBuf::from);
+    if let (Some(_), Some(folder)) = (variable("DOCKER_TLS_VERIFY", env), folder) {
+        let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"].map(|file| folder.join(file));
+        host.item.tls = Some(DockerTls { ca, cert, key });
+    }
+    Some(host)
+}
+
+/// A URL, or a table.
+fn docker_host(cx: &Cx<'_>, node: &Node<'_>) -> Option<Placed<DockerHost>> {
+    if !node.is_table() {
+        return engine(cx, node.spot(), node.string()?);
+    }
+    let mut table = node.table()?;
+    let url = table.require("url", "write `url = \"tcp://10.0.0.6:2376\"`");
+    let files = ["ca", "cert", "key"].map(|name| path(cx, table.get(name)));
+    let zone = table.get("zone").and_then(|node| node.parsed(|text| Ok(parse_name(text)?)));
+    let tls = match files {
+        [Some(ca), Some(cert), Some(key)] => Some(DockerTls { ca, cert, key }),
+        [None, None, None] => None,
+        _ => {
+            table.error(Wrong::new("`ca`, `cert` and `key` belong together", "write all three, or none"));
+            None
+        }
+    };
+    table.finish();
+    let url = url?;
+    let mut host = engine(cx, url.spot(), url.string()?)?;
+    if tls.is_some() && matches!(host.item.endpoint, super::DockerEndpoint::Unix(_)) {
+        url.error(Wrong::new("a Unix socket speaks no TLS", "leave `ca`, `cert` and `key` out"));
+    }
+    (host.item.tls, host.item.zone) = (tls, zone);
+    Some(host)
+}
+
+/// `[routing]`
+pub(super) fn routing(cx: &Cx<'_>, root: &mut Table<'_>) -> Routing {
+    let mut routing = Routing {
+        domain_suffix: Arc::from("localhost"),
+        sticky_default: false,
+        sticky_secret_file: None,
+        internal: Vec::new(),
+        claims: Vec::new(),
+    };
+    if let Some(mut table) = root.section("routing") {
+        let suffix = table.get("domain_suffix").and_then(|node| node.parsed(address::domain));
+        routing.domain_suffix = suffix.unwrap_or(routing.domain_suffix);
+        routing.sticky_default =
+            table.get("sticky_default").and_then(|node| node.boolean()).unwrap_or_default();
+        routing.sticky_secret_file = path(cx, table.get("sticky_secret_file"));
+        routing.internal = networks(table.get("internal"));
+        let claims = table.get("claims").and_then(|node| node.array()).unwrap_or_default();
+        routing.claims = claims.iter().filter_map(claim).collect();
+        table.finish();
+    }
+    routing
+}
+
+fn claim(node: &Node<'_>) -> Option<HostClaim> {
+    let mut table = node.table()?;
+    let form = "write `{ host = \"*.company.com\", projects = [\"shop\"] }`";
+    let host = table.require("host", form).and_then(|node| {
+        node.parsed(|text| match parse_host(text)? {
+            Host::Prefix(prefix) => {
+                let wrong = format!("`{prefix}` is a prefix");
+                Err(Wrong::new(wrong, "write the full name, with the domain suffix"))
+            }
+            host => Ok(host),
+        })
+    });
+    let listed = table.require("projects", form);
+    let projects = list(listed.clone(), |text| Ok(parse_name(text)?));
+    if let (Some(node), Some([])) = (listed, projects.as_deref()) {
+        node.error(Wrong::new(
+            "no project is listed, so nobody could use the host",
+            "list at least one project",
+        ));
+    }
+    table.finish();
+    Some(HostClaim { host: host?, projects: projects? })
+}
+
+/// `[proxy]`, and whether any peer is meant to be trusted, be it one that could not be read.
+pub(super) fn proxy(root: &mut Table<'_>) -> (Proxy, bool) {
+    let mut proxy = Proxy { threads: 0, trusted_proxies: Vec::new() };
+    let Some(mut table) = root.section("proxy") else { return (proxy, false) };
+    let threads = table.get("threads").and_then(|node| node.whole(0..=1024)).unwrap_or_default();
+    proxy.threads = usize::try_from(threads).unwrap_or_default();
+    let trusted = table.get("trusted_proxies");
+    let trusts_somebody = trusted.as_ref().is_some_and(|node| node.array_len() != Some(0));
+    proxy.trusted_proxies = networks(trusted);
+    table.finish();
+    (proxy, trusts_somebody)
+}
+
+/// `[log]`
+pub(super) fn log(cx: &Cx<'_>, root: &mut Table<'_>, over: &Overrides) -> Log {
+    let mut log = Log { format: LogFormat::Text, access: true };
+    if let Some(mut table) = root.section("log") {
+        log.format = table.get("format").and_then(|node| node.parsed(log_format)).unwrap_or_default();
+        log.access = table.get("access").and_then(|node| node.boolean()).unwrap_or(true);
+        table.finish();
+    }
+    if let Some((spot, text)) = over.log_format.as_ref().and_then(|given| given.placed().next()) {
+        match log_format(text) {
+            Ok(format) => log.format = format,
+            Err(wrong) => cx.error(&spot, wrong),
+        }
+    }
+    log
+}
+
+fn log_format(text: &str) -> Result<LogFormat, Wrong> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Wrong::new(format!("`{}` is no log format", shown(text)), "write `text` or `json`")),
+    }
+}
+
+/// `[shutdown] grace`
+pub(super) fn shutdown_grace(root: &mut Table<'_>) -> Duration {
+    let grace = root.section("shutdown").and_then(|mut table| {
+        let grace = table.get("grace").and_then(|node| node.parsed(time));
+        table.finish();
+        grace
+    });
+    grace.unwrap_or(Duration::from_secs(30))
+}
+
+/// The listeners, or those that are there when nobody says.
+pub(super) fn or_default<T>(configured: Option<Vec<T>>, default: impl FnOnce() -> Vec<T>) -> Listen<T> {
+    match configured {
+        Some(items) => Listen { items, configured: true },
+        None => Listen { items: default(), configured: false },
+    }
+}
