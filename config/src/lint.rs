@@ -1,1 +1,0 @@
-//! Compose files: every label problem with its line.
