@@ -1,0 +1,214 @@
+//! What is to be probed, and how: a pure function of the catalog.
+//!
+//! Not here: when (see `rise_fall` and `task`), by which means (see `attempt`).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairway_catalog::config::labels::ProbeCheck;
+use fairway_catalog::config::names::BackendId;
+use fairway_catalog::facts::UnitKind;
+use fairway_catalog::{Catalog, Instance, InstanceKey, Lifecycle};
+use jiff::Timestamp;
+
+/// Longest wait for a connection where no label says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How one life of an instance is probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Its backend, for metrics.
+    pub backend: BackendId,
+    /// The container's (or static entry's) name, for people.
+    pub name: Arc<str>,
+    /// What is tried.
+    pub check: Check,
+    /// Longest wait for one answer.
+    pub timeout: Duration,
+    /// No attempt before this.
+    pub not_before: Timestamp,
+    /// When its container started.
+    pub started: Timestamp,
+    /// It should have stopped long ago: three answers in a row make it ready, and until then nothing is said of it.
+    pub overdue: bool,
+}
+
+/// One kind of attempt, complete with its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// GET answers 2xx or 3xx.
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// Path and query.
+        path: Arc<str>,
+    },
+    /// The connection is established.
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// A shell command inside the container exits 0.
+    Command {
+        /// The full container id.
+        container: Arc<str>,
+        /// Given to `sh -c`.
+        shell: Arc<str>,
+    },
+    /// Cannot be tried by this version, or on this kind of instance.
+    Impossible(Impossible),
+}
+
+/// Why a probe cannot be tried at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Impossible {
+    /// `grpc://` needs HTTP/2.
+    GrpcNeedsHttp2,
+    /// A static instance has no container to run a command in.
+    NoContainer,
+    /// The engine refuses exec; known only after an attempt.
+    ExecRefused,
+}
+
+impl Check {
+    /// The metric label `kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Http { .. } => "http",
+            Self::Tcp { .. } => "tcp",
+            Self::Command { .. } | Self::Impossible(Impossible::NoContainer | Impossible::ExecRefused) => {
+                "cmd"
+            }
+            Self::Impossible(Impossible::GrpcNeedsHttp2) => "grpc",
+        }
+    }
+}
+
+/// Every life of an instance that is to be probed: those that run and have a probe, and those that still run long after
+/// their stop signal (design rule 6). One that is paused, restarted or stopping is not asked: its condition is known.
+pub fn of(catalog: &Catalog) -> BTreeMap<InstanceKey, Probe> {
+    catalog.instances.values().filter_map(|instance| Some((instance.key()?, probe_of(instance)?))).collect()
+}
+
+fn probe_of(instance: &Instance) -> Option<Probe> {
+    let unit = &instance.unit;
+    let address = instance.address?;
+    let wanted = match unit.lifecycle {
+        Lifecycle::Running => unit.spec.probe.is_some(),
+        Lifecycle::Stopping { .. } => instance.overdue,
+        Lifecycle::Restarting | Lifecycle::Paused => false,
+    };
+    if !wanted {
+        return None;
+    }
+    let (check, timeout, delay) = match &unit.spec.probe {
+        Some(spec) => (check_of(instance, address, &spec.check), spec.timeout, spec.initial_delay),
+        None => (Check::Tcp { address }, DEFAULT_TIMEOUT, Duration::ZERO),
+    };
+    Some(Probe {
+        backend: instance.backend.clone(),
+        name: unit.name.clone(),
+        check,
+        timeout,
+        not_before: unit.started.saturating_add(delay).unwrap_or(Timestamp::MAX),
+        started: unit.started,
+        overdue: instance.overdue,
+    })
+}
+
+/// The probe's port is the container's, which need not be the instance's.
+fn check_of(instance: &Instance, address: SocketAddr, check: &ProbeCheck) -> Check {
+    let at = |port: u16| SocketAddr::new(address.ip(), port);
+    match check {
+        ProbeCheck::Http { port, path } => Check::Http { address: at(*port), path: path.clone() },
+        ProbeCheck::Tcp { port } => Check::Tcp { address: at(*port) },
+        ProbeCheck::Grpc { .. } => Check::Impossible(Impossible::GrpcNeedsHttp2),
+        ProbeCheck::Command { .. } if instance.unit.kind == UnitKind::Static => {
+            Check::Impossible(Impossible::NoContainer)
+        }
+        ProbeCheck::Command { shell } => {
+            Check::Command { container: instance.unit.id.clone(), shell: shell.clone() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairway_catalog::config::labels::ProbeSpec;
+
+    use super::*;
+    use crate::testing::{catalog_of, container, key_of, probed, stopping_since};
+
+    const ADDRESS: &str = "10.1.0.2:8080";
+
+    fn http(port: u16) -> ProbeSpec {
+        ProbeSpec {
+            check: ProbeCheck::Http { port, path: "/up".into() },
+            timeout: Duration::from_secs(2),
+            initial_delay: Duration::from_secs(3),
+        }
+    }
+
+    #[test]
+    fn only_instances_with_a_probe_are_probed() {
+        let plain = container("a", ADDRESS);
+        let with_probe = probed(container("b", "10.1.0.3:8080"), http(9000));
+        let key = key_of(&with_probe, 8080);
+        let plan = of(&catalog_of([plain, with_probe]));
+        assert_eq!(plan.keys().collect::<Vec<_>>(), [&key]);
+    }
+
+    #[test]
+    fn the_probe_asks_its_own_port_after_its_delay() {
+        let unit = probed(container("a", ADDRESS), http(9000));
+        let (key, started) = (key_of(&unit, 8080), unit.started);
+        let plan = of(&catalog_of([unit]));
+        let probe = &plan[&key];
+        assert_eq!(
+            probe.check,
+            Check::Http { address: "10.1.0.2:9000".parse().expect("a constant"), path: "/up".into() }
+        );
+        assert_eq!(probe.timeout, Duration::from_secs(2));
+        assert_eq!(probe.not_before, started + Duration::from_secs(3));
+        assert!(!probe.overdue);
+    }
+
+    #[test]
+    fn paused_restarting_and_stopping_ones_are_left_alone() {
+        for lifecycle in [
+            Lifecycle::Paused,
+            Lifecycle::Restarting,
+            Lifecycle::Stopping { since: Timestamp::now(), timeout: Duration::from_secs(10) },
+        ] {
+            let mut unit = probed(container("a", ADDRESS), http(80));
+            unit.lifecycle = lifecycle;
+            assert!(of(&catalog_of([unit])).is_empty(), "{lifecycle:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_ignores_its_stop_signal_is_asked_by_its_probe_else_by_a_connection() {
+        let long_ago = Timestamp::now() - Duration::from_secs(60);
+        let plain = stopping_since(container("a", ADDRESS), long_ago);
+        let with_probe = stopping_since(probed(container("b", "10.1.0.3:8080"), http(80)), long_ago);
+        let keys = [key_of(&plain, 8080), key_of(&with_probe, 8080)];
+        let plan = of(&catalog_of([plain, with_probe]));
+        assert_eq!(plan[&keys[0]].check, Check::Tcp { address: ADDRESS.parse().expect("a constant") });
+        assert_eq!(plan[&keys[1]].check.kind(), "http");
+        assert!(plan.values().all(|probe| probe.overdue));
+    }
+
+    #[test]
+    fn what_cannot_be_tried_is_said_so() {
+        let spec = |check| ProbeSpec { check, timeout: DEFAULT_TIMEOUT, initial_delay: Duration::ZERO };
+        let grpc = probed(container("a", ADDRESS), spec(ProbeCheck::Grpc { port: 8080, service: "".into() }));
+        let mut fixed =
+            probed(container("b", "10.1.0.3:8080"), spec(ProbeCheck::Command { shell: "true".into() }));
+        fixed.kind = UnitKind::Static;
+        let checks: Vec<_> = of(&catalog_of([grpc, fixed])).into_values().map(|probe| probe.check).collect();
+        assert!(checks.contains(&Check::Impossible(Impossible::GrpcNeedsHttp2)), "{checks:?}");
+        assert!(checks.contains(&Check::Impossible(Impossible::NoContainer)), "{checks:?}");
+    }
+}
