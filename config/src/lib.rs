@@ -2,7 +2,7 @@
 //!
 //! - [`names`]: the words that labels, file and API share: weights, versions, hosts, paths, routes, backends.
 //! - [`labels`]: the label language of containers, `aliyun.*` and `fairway.*`, to a [`labels::ServiceSpec`].
-//! - [`file`]: file, environment and flags to a [`Config`], with every error at once.
+//! - [`mod@file`]: file, environment and flags to a [`Config`], with every error at once.
 //! - [`lint`]: compose files, every label problem with its line.
 
 pub mod duration;
@@ -11,4 +11,4 @@ pub mod labels;
 pub mod lint;
 pub mod names;
 
-pub use file::{Config, ConfigError, ConfigErrors};
+pub use file::{Config, ConfigError, ConfigErrors, Flags, System};

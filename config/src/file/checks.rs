@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::cursor::{Cx, Spot, Wrong};
-use super::sections::Placed;
+use super::listeners::Placed;
 use super::{Admin, AdminListen, HttpListener};
 
 /// PROXY headers are believed from trusted peers only: without any, every connection would be closed.

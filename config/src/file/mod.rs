@@ -1,13 +1,14 @@
 //! The configuration: file, environment and flags to one [`Config`], with every error at once.
 //!
 //! Here: the order of precedence (flags, environment, file, defaults) and the one read of the file. Not here: the
-//! walk over the file (`cursor`), its keys (`sections`, `service`), what they mean together (`checks`), how
+//! walk over the file (`cursor`), its keys (`sections`, `listeners`, `service`), what they mean together (`checks`), how
 //! addresses are written (`address`), what is given outside the file (`flags`).
 
 mod address;
 mod checks;
 mod cursor;
 mod flags;
+mod listeners;
 mod sections;
 mod service;
 mod types;
@@ -20,7 +21,7 @@ use std::path::Path;
 use cursor::{Cx, Spot, Table};
 use flags::Overrides;
 pub use flags::{Flags, System};
-use sections::{Placed, plain_listener};
+use listeners::{Placed, plain_listener};
 use toml::de::DeTable;
 pub use types::*;
 
@@ -74,8 +75,8 @@ fn assemble(
     let mut root = Table::root(cx, table);
     let state_dir = sections::state_dir(cx, &mut root, over, system);
     let node = sections::node(&mut root, system);
-    let http = sections::http(&mut root, "http", over.http.as_ref(), cx);
-    let https = sections::http(&mut root, "https", over.https.as_ref(), cx);
+    let http = listeners::http(&mut root, "http", over.http.as_ref(), cx);
+    let https = listeners::http(&mut root, "https", over.https.as_ref(), cx);
     let certificates = sections::certificates(cx, &mut root);
     let (dns, dns_listeners) = sections::dns(cx, &mut root, over);
     let (admin, admin_spot) = sections::admin(cx, &mut root, over);
@@ -88,8 +89,8 @@ fn assemble(
     let splits = service::splits(&mut root, &routing.domain_suffix);
     root.finish();
 
-    let http = sections::or_default(http, || vec![default_http()]);
-    let https = sections::or_default(https, Vec::new);
+    let http = listeners::or_default(http, || vec![default_http()]);
+    let https = listeners::or_default(https, Vec::new);
     for listeners in [&http.items, &https.items] {
         checks::proxy_protocol(cx, listeners, trusts_somebody);
     }

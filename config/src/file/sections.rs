@@ -11,23 +11,18 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::cursor::{Cx, Node, Spot, Table, Wrong};
-use super::flags::{Given, Overrides, System, variable};
+use super::flags::{Overrides, System, variable};
+use super::listeners::{Placed, addresses};
 use super::{
-    Admin, Advertise, CertificateFiles, Dns, DnsListen, Docker, DockerHost, DockerTls, HostClaim,
-    HttpListener, Listen, Log, LogFormat, Proxy, Routing, address,
+    Admin, Advertise, CertificateFiles, Dns, DnsListen, Docker, DockerHost, DockerTls, HostClaim, Log,
+    LogFormat, Proxy, Routing, address,
 };
 use crate::duration;
 use crate::labels::{network, parse_host, parse_name, shown};
 use crate::names::Host;
 
-/// A value and where it was written.
-pub(super) struct Placed<T> {
-    pub(super) spot: Spot,
-    pub(super) item: T,
-}
-
 /// A list of texts, each read by `read`; those that cannot be are told.
-fn list<T>(node: Option<Node<'_>>, read: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<T>> {
+pub(super) fn list<T>(node: Option<Node<'_>>, read: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<T>> {
     Some(node?.array()?.iter().filter_map(|item| item.parsed(&read)).collect())
 }
 
@@ -80,82 +75,6 @@ fn name_of(host_name: &str) -> Arc<str> {
     }
 }
 
-/// `[http]` or `[https]`
-pub(super) fn http(
-    root: &mut Table<'_>,
-    section: &'static str,
-    over: Option<&Given>,
-    cx: &Cx<'_>,
-) -> Option<Vec<Placed<HttpListener>>> {
-    let written = root.section(section).and_then(|mut table| {
-        let listen = table.get("listen").and_then(|node| node.array());
-        table.finish();
-        Some(listen?.iter().filter_map(http_listener).collect())
-    });
-    match over {
-        Some(given) => {
-            Some(addresses(cx, given).into_iter().map(|placed| placed.map(plain_listener)).collect())
-        }
-        None => written,
-    }
-}
-
-impl<T> Placed<T> {
-    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Placed<U> {
-        Placed { spot: self.spot, item: f(self.item) }
-    }
-}
-
-fn addresses(cx: &Cx<'_>, given: &Given) -> Vec<Placed<std::net::SocketAddr>> {
-    let read = |(spot, text): (Spot, &str)| match address::listener(text) {
-        Ok(item) => Some(Placed { spot, item }),
-        Err(wrong) => {
-            cx.error(&spot, wrong);
-            None
-        }
-    };
-    given.placed().filter_map(read).collect()
-}
-
-/// A listener without settings of its own.
-pub(super) fn plain_listener(addr: std::net::SocketAddr) -> HttpListener {
-    HttpListener { addr, proxy_protocol: false, upgrades: vec![Arc::from("websocket")] }
-}
-
-/// An address, or a table.
-fn http_listener(node: &Node<'_>) -> Option<Placed<HttpListener>> {
-    if !node.is_table() {
-        return Some(Placed { spot: node.spot(), item: plain_listener(node.parsed(address::listener)?) });
-    }
-    let mut table = node.table()?;
-    let addr = table.require("addr", "write `addr = \"0.0.0.0:80\"`");
-    let proxy_protocol = table.get("proxy_protocol").and_then(|node| node.boolean()).unwrap_or_default();
-    let upgrades = list(table.get("upgrades"), upgrade_token);
-    let spot = addr.as_ref().map_or_else(|| table.spot(), Node::spot);
-    table.finish();
-    let mut item = plain_listener(addr?.parsed(address::listener)?);
-    item.proxy_protocol = proxy_protocol;
-    item.upgrades = upgrades.unwrap_or(item.upgrades);
-    Some(Placed { spot, item })
-}
-
-/// A protocol name (RFC 9110 section 7.8). `h2c` lets a client talk past the proxy.
-fn upgrade_token(text: &str) -> Result<Arc<str>, Wrong> {
-    let lower = text.to_ascii_lowercase();
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b);
-    if lower == "h2c" {
-        return Err(Wrong::new(
-            "`h2c` is never forwarded",
-            "leave it out; HTTP/2 is spoken with prior knowledge",
-        ));
-    }
-    if lower.is_empty() || lower.len() > 64 || !lower.bytes().all(fits) {
-        let wrong = format!("`{}` is no upgrade token", shown(text));
-        return Err(Wrong::new(wrong, "write a protocol name, such as `websocket`"));
-    }
-    Ok(lower.into())
-}
-
 /// `[[certificate]]`
 pub(super) fn certificates(cx: &Cx<'_>, root: &mut Table<'_>) -> Vec<CertificateFiles> {
     let read = |mut table: Table<'_>| {
@@ -187,7 +106,14 @@ pub(super) fn dns(
                 |node: &Node<'_>| Some(Placed { spot: node.spot(), item: node.parsed(address::listener)? });
             Some(node.array()?.iter().filter_map(read).collect())
         });
-        dns.zones = list(table.get("zones"), address::domain).unwrap_or(dns.zones);
+        if let Some(zones) = list(table.get("zones"), address::domain) {
+            dns.zones.clear();
+            zones.into_iter().for_each(|zone| {
+                if !dns.zones.contains(&zone) {
+                    dns.zones.push(zone)
+                }
+            });
+        }
         let max = table.get("max_addresses").and_then(|node| node.whole(0..=1000));
         dns.max_addresses = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(dns.max_addresses);
         let advertise = table.get("advertise").and_then(|node| node.array()).unwrap_or_default();
@@ -421,12 +347,4 @@ pub(super) fn shutdown_grace(root: &mut Table<'_>) -> Duration {
         grace
     });
     grace.unwrap_or(Duration::from_secs(30))
-}
-
-/// The listeners, or those that are there when nobody says.
-pub(super) fn or_default<T>(configured: Option<Vec<T>>, default: impl FnOnce() -> Vec<T>) -> Listen<T> {
-    match configured {
-        Some(items) => Listen { items, configured: true },
-        None => Listen { items: default(), configured: false },
-    }
 }

@@ -73,7 +73,7 @@ cert = "cert.pem"
 key = "/keys/key.pem"
 [dns]
 listen = ["127.0.0.1:53"]
-zones = ["local", "Internal", "dc.company.com."]
+zones = ["local", "Internal", "dc.company.com.", "internal"]
 max_addresses = 0
 advertise = [{ clients = "10.0.0.0/8", address = "10.0.0.5" }]
 upstreams = ["10.0.0.2", "10.0.0.3:5353"]

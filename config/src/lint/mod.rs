@@ -2,8 +2,9 @@
 //!
 //! Here: where the labels stand in the three versions of the format, and the pitfalls of YAML between a written
 //! value and the label. Not here: what labels mean (see [`crate::labels`]), lines and aliases (`yaml`), lines that
-//! are no YAML (`repair`).
+//! are no YAML (`repair`), what YAML and Compose do to a value (`pitfall`, `unquoted`).
 
+mod pitfall;
 mod repair;
 mod unquoted;
 mod yaml;
@@ -11,6 +12,9 @@ mod yaml;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
+use pitfall::{
+    Pitfall, map_in_list, misspelt_family, needs_quotes, quote_item, unquoted_pitfall, with_defaults,
+};
 use repair::Repaired;
 use yaml::{Kind, Node};
 
@@ -87,14 +91,6 @@ struct Label<'t> {
     value: String,
     /// What YAML makes of the value before it becomes a label.
     pitfall: Option<Pitfall>,
-}
-
-/// Something that is wrong with the file though perhaps not with the label.
-struct Pitfall {
-    kind: &'static str,
-    severity: Severity,
-    text: String,
-    remedy: String,
 }
 
 /// Where a finding is, and about what.
@@ -247,7 +243,7 @@ impl<'t> Lint<'t> {
                     }
                     None => self
                         .of_map(key, value)
-                        .map(|label| Label { pitfall: Some(map_in_list(&label)), ..label }),
+                        .map(|label| Label { pitfall: Some(map_in_list(label.key, &label.value)), ..label }),
                 });
                 labels.collect()
             }
@@ -370,75 +366,6 @@ impl<'t> Lint<'t> {
 
 fn is_ours(key: &str) -> bool {
     key.starts_with("aliyun.") || key.starts_with("fairway.")
-}
-
-/// A key whose family is one or two letters away from one of ours.
-fn misspelt_family(key: &str) -> Option<String> {
-    let (family, rest) = key.split_once(['.', '_'])?;
-    let near = |ours: &str| {
-        family.len() < 12 && (1..=2).contains(&strsim::osa_distance(&family.to_ascii_lowercase(), ours))
-    };
-    let ours = ["aliyun", "fairway"].into_iter().find(|ours| near(ours))?;
-    Some(format!("{ours}.{}", shown(rest)))
-}
-
-fn needs_quotes(key: &str, value: &str) -> Pitfall {
-    Pitfall {
-        kind: "yaml-needs-quotes",
-        severity: Severity::Error,
-        text: "YAML cannot read the value without quotes".to_owned(),
-        remedy: format!("put it into quotes: `{}: '{}'`", shown(key), shown(value)),
-    }
-}
-
-fn quote_item(item: &str) -> Pitfall {
-    let remedy = format!("put it into quotes: `- '{}'`", shown(item));
-    Pitfall { remedy, ..needs_quotes("", "") }
-}
-
-fn unquoted_pitfall(written: &str, becomes: &str) -> Pitfall {
-    Pitfall {
-        kind: "yaml-unquoted",
-        severity: Severity::Warning,
-        text: format!("without quotes `{}` can become `{becomes}`", shown(written)),
-        remedy: format!("put it into quotes: `'{}'`", shown(written)),
-    }
-}
-
-fn map_in_list(label: &Label<'_>) -> Pitfall {
-    Pitfall {
-        kind: "yaml-map-in-list",
-        severity: Severity::Error,
-        text: "the label is a map inside a list, which Compose refuses".to_owned(),
-        remedy: format!("write `- {}={}`", shown(label.key), shown(&label.value)),
-    }
-}
-
-/// Compose puts variables in before it starts a container. Which are set is not known here, but a default is:
-/// `${NAME:-default}` and `${NAME-default}` are read as the default.
-fn with_defaults(value: &str) -> String {
-    let mut out = String::new();
-    let mut rest = value;
-    while let Some((before, after)) = rest.split_once("${") {
-        let found = after.split_once('}').and_then(|(inside, after)| {
-            let name = inside.len()
-                - inside.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len();
-            let default = inside[name..].strip_prefix(":-").or_else(|| inside[name..].strip_prefix('-'))?;
-            (name > 0).then_some((default, after))
-        });
-        out.push_str(before);
-        match found {
-            Some((default, after)) => {
-                out.push_str(default);
-                rest = after;
-            }
-            None => {
-                out.push_str("${");
-                rest = after;
-            }
-        }
-    }
-    out + rest
 }
 
 #[cfg(test)]

@@ -1,0 +1,101 @@
+//! `[http]` and `[https]`: the listeners, each with where it was written.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::cursor::{Cx, Node, Spot, Table, Wrong};
+use super::flags::Given;
+use super::sections::list;
+use super::{HttpListener, Listen, address};
+use crate::labels::shown;
+
+/// A value and where it was written.
+pub(super) struct Placed<T> {
+    pub(super) spot: Spot,
+    pub(super) item: T,
+}
+
+/// `[http]` or `[https]`
+pub(super) fn http(
+    root: &mut Table<'_>,
+    section: &'static str,
+    over: Option<&Given>,
+    cx: &Cx<'_>,
+) -> Option<Vec<Placed<HttpListener>>> {
+    let written = root.section(section).and_then(|mut table| {
+        let listen = table.get("listen").and_then(|node| node.array());
+        table.finish();
+        Some(listen?.iter().filter_map(http_listener).collect())
+    });
+    match over {
+        Some(given) => {
+            Some(addresses(cx, given).into_iter().map(|placed| placed.map(plain_listener)).collect())
+        }
+        None => written,
+    }
+}
+
+impl<T> Placed<T> {
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Placed<U> {
+        Placed { spot: self.spot, item: f(self.item) }
+    }
+}
+
+/// Addresses given outside the file.
+pub(super) fn addresses(cx: &Cx<'_>, given: &Given) -> Vec<Placed<SocketAddr>> {
+    let read = |(spot, text): (Spot, &str)| match address::listener(text) {
+        Ok(item) => Some(Placed { spot, item }),
+        Err(wrong) => {
+            cx.error(&spot, wrong);
+            None
+        }
+    };
+    given.placed().filter_map(read).collect()
+}
+
+/// A listener without settings of its own.
+pub(super) fn plain_listener(addr: SocketAddr) -> HttpListener {
+    HttpListener { addr, proxy_protocol: false, upgrades: vec![Arc::from("websocket")] }
+}
+
+/// An address, or a table.
+fn http_listener(node: &Node<'_>) -> Option<Placed<HttpListener>> {
+    if !node.is_table() {
+        return Some(Placed { spot: node.spot(), item: plain_listener(node.parsed(address::listener)?) });
+    }
+    let mut table = node.table()?;
+    let addr = table.require("addr", "write `addr = \"0.0.0.0:80\"`");
+    let proxy_protocol = table.get("proxy_protocol").and_then(|node| node.boolean()).unwrap_or_default();
+    let upgrades = list(table.get("upgrades"), upgrade_token);
+    let spot = addr.as_ref().map_or_else(|| table.spot(), Node::spot);
+    table.finish();
+    let mut item = plain_listener(addr?.parsed(address::listener)?);
+    item.proxy_protocol = proxy_protocol;
+    item.upgrades = upgrades.unwrap_or(item.upgrades);
+    Some(Placed { spot, item })
+}
+
+/// A protocol name (RFC 9110 section 7.8). `h2c` lets a client talk past the proxy.
+fn upgrade_token(text: &str) -> Result<Arc<str>, Wrong> {
+    let lower = text.to_ascii_lowercase();
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b);
+    if lower == "h2c" {
+        return Err(Wrong::new(
+            "`h2c` is never forwarded",
+            "leave it out; HTTP/2 is spoken with prior knowledge",
+        ));
+    }
+    if lower.is_empty() || lower.len() > 64 || !lower.bytes().all(fits) {
+        let wrong = format!("`{}` is no upgrade token", shown(text));
+        return Err(Wrong::new(wrong, "write a protocol name, such as `websocket`"));
+    }
+    Ok(lower.into())
+}
+
+/// The listeners, or those that are there when nobody says.
+pub(super) fn or_default<T>(configured: Option<Vec<T>>, default: impl FnOnce() -> Vec<T>) -> Listen<T> {
+    match configured {
+        Some(items) => Listen { items, configured: true },
+        None => Listen { items: default(), configured: false },
+    }
+}

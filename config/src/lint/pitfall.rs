@@ -1,0 +1,80 @@
+//! What YAML and Compose do to a value between the file and the label.
+
+use crate::labels::{Severity, shown};
+
+/// Something that is wrong with the file though perhaps not with the label.
+pub(super) struct Pitfall {
+    pub(super) kind: &'static str,
+    pub(super) severity: Severity,
+    pub(super) text: String,
+    pub(super) remedy: String,
+}
+
+/// A key whose family is one or two letters away from one of ours.
+pub(super) fn misspelt_family(key: &str) -> Option<String> {
+    let (family, rest) = key.split_once(['.', '_'])?;
+    let near = |ours: &str| {
+        family.len() < 12 && (1..=2).contains(&strsim::osa_distance(&family.to_ascii_lowercase(), ours))
+    };
+    let ours = ["aliyun", "fairway"].into_iter().find(|ours| near(ours))?;
+    Some(format!("{ours}.{}", shown(rest)))
+}
+
+pub(super) fn needs_quotes(key: &str, value: &str) -> Pitfall {
+    Pitfall {
+        kind: "yaml-needs-quotes",
+        severity: Severity::Error,
+        text: "YAML cannot read the value without quotes".to_owned(),
+        remedy: format!("put it into quotes: `{}: '{}'`", shown(key), shown(value)),
+    }
+}
+
+pub(super) fn quote_item(item: &str) -> Pitfall {
+    let remedy = format!("put it into quotes: `- '{}'`", shown(item));
+    Pitfall { remedy, ..needs_quotes("", "") }
+}
+
+pub(super) fn unquoted_pitfall(written: &str, becomes: &str) -> Pitfall {
+    Pitfall {
+        kind: "yaml-unquoted",
+        severity: Severity::Warning,
+        text: format!("without quotes `{}` can become `{becomes}`", shown(written)),
+        remedy: format!("put it into quotes: `'{}'`", shown(written)),
+    }
+}
+
+pub(super) fn map_in_list(key: &str, value: &str) -> Pitfall {
+    Pitfall {
+        kind: "yaml-map-in-list",
+        severity: Severity::Error,
+        text: "the label is a map inside a list, which Compose refuses".to_owned(),
+        remedy: format!("write `- {}={}`", shown(key), shown(value)),
+    }
+}
+
+/// Compose puts variables in before it starts a container. Which are set is not known here, but a default is:
+/// `${NAME:-default}` and `${NAME-default}` are read as the default.
+pub(super) fn with_defaults(value: &str) -> String {
+    let mut out = String::new();
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once("${") {
+        let found = after.split_once('}').and_then(|(inside, after)| {
+            let name = inside.len()
+                - inside.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len();
+            let default = inside[name..].strip_prefix(":-").or_else(|| inside[name..].strip_prefix('-'))?;
+            (name > 0).then_some((default, after))
+        });
+        out.push_str(before);
+        match found {
+            Some((default, after)) => {
+                out.push_str(default);
+                rest = after;
+            }
+            None => {
+                out.push_str("${");
+                rest = after;
+            }
+        }
+    }
+    out + rest
+}
