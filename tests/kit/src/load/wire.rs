@@ -1,0 +1,201 @@
+//! One connection of a load: the request written, the answer read and thrown away but for what is counted.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Most header fields of an answer.
+const FIELDS: usize = 100;
+
+/// Why a request has failed, but for the status of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    Refused,
+    Unreachable,
+    Reset,
+    /// Closed before the answer was whole.
+    Cut,
+    Timeout,
+    /// No HTTP.
+    Malformed,
+    /// Octets that nobody had asked for.
+    Stray,
+}
+
+impl Failure {
+    /// As reports write it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Reset => "reset",
+            Self::Cut => "cut",
+            Self::Timeout => "timeout",
+            Self::Malformed => "malformed",
+            Self::Stray => "stray",
+        }
+    }
+}
+
+/// What an answer said.
+#[derive(Debug, Default)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) instance: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) keep_alive: bool,
+}
+
+/// How the end of a body is known (RFC 9112 section 6.3).
+#[derive(Clone, Copy)]
+enum Framing {
+    Length(u64),
+    Chunked,
+    Close,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Wire {
+    pub(super) async fn connect(address: SocketAddr) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => Failure::Refused,
+            io::ErrorKind::ConnectionReset => Failure::Reset,
+            _ => Failure::Unreachable,
+        })?;
+        // Without it a body that leaves in a second segment waits for the first one's acknowledgement.
+        stream.set_nodelay(true).map_err(|_| Failure::Unreachable)?;
+        Ok(Self { stream, unread: Vec::new() })
+    }
+
+    /// Whether the next request can go here: false after a clean close.
+    ///
+    /// The kernel is asked, since the runtime may not have noticed yet.
+    pub(super) fn is_open(&self) -> Result<bool, Failure> {
+        if !self.unread.is_empty() {
+            return Err(Failure::Stray);
+        }
+        match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit(); 1]) {
+            Ok(0) => Ok(false),
+            Ok(_) => Err(Failure::Stray),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(_) => Err(Failure::Reset),
+        }
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(super) async fn exchange(&mut self, request: &[u8], head_only: bool) -> Result<Reply, Failure> {
+        self.stream.write_all(request).await.map_err(|_| Failure::Reset)?;
+        let (mut reply, framing) = self.read_head(head_only).await?;
+        match framing {
+            Framing::Length(octets) => self.skip(octets).await?,
+            Framing::Chunked => self.skip_chunks().await?,
+            Framing::Close => {
+                reply.keep_alive = false;
+                while self.read_more().await? {
+                    self.unread.clear();
+                }
+            }
+        }
+        Ok(reply)
+    }
+
+    async fn read_head(&mut self, head_only: bool) -> Result<(Reply, Framing), Failure> {
+        loop {
+            if let Some((length, reply, framing)) = parse_head(&self.unread, head_only)? {
+                self.unread.drain(..length);
+                if reply.status >= 200 {
+                    return Ok((reply, framing));
+                }
+            } else if !self.read_more().await? {
+                return Err(Failure::Cut);
+            }
+        }
+    }
+
+    async fn skip(&mut self, mut octets: u64) -> Result<(), Failure> {
+        loop {
+            let here = self.unread.len().min(usize::try_from(octets).unwrap_or(usize::MAX));
+            self.unread.drain(..here);
+            octets -= here as u64;
+            if octets == 0 {
+                return Ok(());
+            }
+            if !self.read_more().await? {
+                return Err(Failure::Cut);
+            }
+        }
+    }
+
+    async fn skip_chunks(&mut self) -> Result<(), Failure> {
+        loop {
+            let line = self.read_line().await?;
+            let size = line.split(';').next().unwrap_or_default().trim();
+            match u64::from_str_radix(size, 16).map_err(|_| Failure::Malformed)? {
+                0 => break,
+                size => self.skip(size).await?,
+            }
+            if !self.read_line().await?.is_empty() {
+                return Err(Failure::Malformed);
+            }
+        }
+        while !self.read_line().await?.is_empty() {} // trailers
+        Ok(())
+    }
+
+    async fn read_line(&mut self) -> Result<String, Failure> {
+        loop {
+            if let Some(end) = self.unread.windows(2).position(|pair| pair == b"\r\n") {
+                let line: Vec<u8> = self.unread.drain(..end + 2).collect();
+                return Ok(String::from_utf8_lossy(&line[..end]).into_owned());
+            }
+            if !self.read_more().await? {
+                return Err(Failure::Cut);
+            }
+        }
+    }
+
+    /// False at the end of the stream.
+    async fn read_more(&mut self) -> Result<bool, Failure> {
+        let read = self.stream.read_buf(&mut self.unread).await;
+        read.map(|count| count > 0).map_err(|_| Failure::Reset)
+    }
+}
+
+/// The head at the start of `octets` and its length; `None` while it is not whole.
+fn parse_head(octets: &[u8], head_only: bool) -> Result<Option<(usize, Reply, Framing)>, Failure> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    let length = match response.parse(octets) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(Failure::Malformed),
+    };
+    let status = response.code.unwrap_or_default();
+    let mut reply = Reply { status, keep_alive: response.version == Some(1), ..Reply::default() };
+    let mut framing = Framing::Close;
+    for field in response.headers.iter() {
+        let value = String::from_utf8_lossy(field.value);
+        match field.name.to_ascii_lowercase().as_str() {
+            "connection" if value.eq_ignore_ascii_case("close") => reply.keep_alive = false,
+            "content-length" => framing = Framing::Length(value.parse().map_err(|_| Failure::Malformed)?),
+            "transfer-encoding" => framing = Framing::Chunked,
+            "x-instance" => reply.instance = Some(value.into_owned()),
+            "x-version" => reply.version = Some(value.into_owned()),
+            _ => {}
+        }
+    }
+    if head_only || status < 200 || matches!(status, 204 | 304) {
+        framing = Framing::Length(0);
+    }
+    Ok(Some((length, reply, framing)))
+}

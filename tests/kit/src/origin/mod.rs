@@ -1,0 +1,228 @@
+//! A server that tells who it is, for the far side of a proxy under test: in a container as the program `origin`, or
+//! inside a test as an [`Origin`].
+//!
+//! Every path answers with JSON about the request unless it is one of these:
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/health` | 200, or 503 after `POST /_health/fail` until `POST /_health/ok` |
+//! | `/slow?ms=` | the JSON, after that time |
+//! | `/bytes?n=` | that many octets with a Content-Length |
+//! | `/chunked?n=&ms=` | that many chunks, that time apart |
+//! | `/sse?n=&ms=` | that many server-sent events; `n` absent: without end |
+//! | `/echo` | the request's body, as it arrives |
+//! | `/early` | 413 at once, the body unread |
+//! | `/status/CODE` | that status with the JSON |
+//! | `/fields?name=value&...` | the JSON with these response fields, repeated ones too |
+//! | `/ws` | a WebSocket that sends back every message |
+//! | `/trailers` | a chunked body with the trailer `x-octets`, if the request has `TE: trailers` |
+//! | `/close` | the JSON with `Connection: close` |
+//! | `/reset?after=` | a reset connection: after that many octets of a longer body, or in place of an answer |
+//! | `/cut?after=` | a closed connection, likewise |
+//! | `/count` | `{"requests": n}`, those up to now and this one |
+//! | `/call?url=http://name/path` | the answer of that URL, `name` resolved as the system does, as `{"status", "body"}` |
+
+mod answers;
+mod body;
+mod call;
+mod connection;
+mod program;
+mod query;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use self::program::main;
+
+/// What an origin says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// The host name in a container, which is the start of the container's id.
+    pub instance: String,
+    /// Told as `version`, and in the field `x-version`.
+    pub version: String,
+    /// Told as `service`.
+    pub service: String,
+}
+
+impl Identity {
+    /// An instance of this version.
+    pub fn new(instance: &str, version: &str) -> Self {
+        Self { instance: instance.to_owned(), version: version.to_owned(), ..Self::default() }
+    }
+}
+
+/// What is served at a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The paths above.
+    #[default]
+    Http,
+    /// Every octet comes back.
+    TcpEcho,
+}
+
+/// What SIGTERM does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnTerm {
+    /// What has been accepted is answered, idle connections and the listener are closed, then the program ends: as a
+    /// well-made server does.
+    #[default]
+    Finish,
+    /// It ends at once, requests in flight cut.
+    Exit,
+    /// Nothing at all.
+    Ignore,
+    /// New connections are refused, open ones served on, and it does not end.
+    CloseListener,
+}
+
+/// How far the end has come; later ones follow earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// No new connections.
+    Deaf,
+    /// No new connections, and open ones end after the request in flight.
+    Finishing,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    identity: Identity,
+    healthy: AtomicBool,
+    requests: AtomicU64,
+    connections: AtomicU64,
+    phase: watch::Receiver<Phase>,
+}
+
+/// A running origin. Dropped: its listeners and connections are gone.
+#[derive(Debug)]
+pub struct Origin {
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    listeners: JoinSet<()>,
+}
+
+impl Origin {
+    /// Serves HTTP as `identity` on a port of 127.0.0.1 that the system chooses.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn start(identity: Identity) -> Self {
+        let started = Self::bind(identity, Mode::Http, &[SocketAddr::from(([127, 0, 0, 1], 0))]).await;
+        started.expect("127.0.0.1 has a free port")
+    }
+
+    /// Serves on these addresses; fails when one cannot be bound.
+    pub async fn bind(identity: Identity, mode: Mode, addresses: &[SocketAddr]) -> std::io::Result<Self> {
+        let (phase, phase_seen) = watch::channel(Phase::Serving);
+        let shared = Arc::new(Shared {
+            identity,
+            healthy: AtomicBool::new(true),
+            requests: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            phase: phase_seen,
+        });
+        let mut origin = Self { addresses: Vec::new(), shared, phase, listeners: JoinSet::new() };
+        for address in addresses {
+            let listener = TcpListener::bind(address).await?;
+            origin.addresses.push(listener.local_addr()?);
+            origin.listeners.spawn(listen(listener, mode, Arc::clone(&origin.shared)));
+        }
+        Ok(origin)
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where it listens first.
+    ///
+    /// # Panics
+    /// When it was bound to nothing.
+    pub fn address(&self) -> SocketAddr {
+        *self.addresses.first().expect("an origin is bound to an address")
+    }
+
+    /// How many requests came up to now, those to `/health` too.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// How many connections were accepted up to now.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether `/health` answers 200.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.shared.healthy.store(healthy, Ordering::Relaxed);
+    }
+
+    /// Refuses new connections from now on, and serves open ones.
+    pub fn close_listeners(&self) {
+        self.phase.send_replace(Phase::Deaf);
+    }
+
+    /// Ends as [`OnTerm::Finish`]; returns when the last request has been answered.
+    pub async fn finish(mut self) {
+        self.phase.send_replace(Phase::Finishing);
+        while self.listeners.join_next().await.is_some() {}
+    }
+}
+
+/// Accepts until the phase says otherwise, then waits for the connections.
+async fn listen(listener: TcpListener, mode: Mode, shared: Arc<Shared>) {
+    let mut phase = shared.phase.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => take(accepted, mode, &shared, &mut connections),
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    // Whoever was told by the kernel that it is connected gets an answer.
+    while let Some(accepted) = listener.accept().now_or_never() {
+        take(accepted, mode, &shared, &mut connections);
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+fn take(
+    accepted: std::io::Result<(tokio::net::TcpStream, SocketAddr)>,
+    mode: Mode,
+    shared: &Arc<Shared>,
+    connections: &mut JoinSet<()>,
+) {
+    // A connection that was reset while it waited is nobody's loss.
+    let Ok((stream, peer)) = accepted else { return };
+    let number = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
+    match mode {
+        Mode::Http => connections.spawn(connection::serve(stream, peer, number, Arc::clone(shared))),
+        Mode::TcpEcho => connections.spawn(connection::echo(stream, shared.phase.clone())),
+    };
+}
+
+/// Resolves once the phase is [`Phase::Finishing`].
+async fn finishing(mut phase: watch::Receiver<Phase>) {
+    if phase.wait_for(|phase| *phase == Phase::Finishing).await.is_err() {
+        // The origin was dropped, and with it this task in a moment.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// How long a connection that has not carried a request may still bring one when the end has begun.
+const LAST_CHANCE: Duration = Duration::from_millis(500);

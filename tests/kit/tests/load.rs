@@ -1,0 +1,214 @@
+//! What the load counts, and what it calls a failure, against servers on loopback that misbehave on purpose.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use fairway_testkit::load::{self, Load, LoadOptions, Report};
+use fairway_testkit::netns::Netns;
+use fairway_testkit::origin::{Identity, Origin};
+use fairway_testkit::programs;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const SHORT: Duration = Duration::from_millis(300);
+
+async fn origin() -> Origin {
+    Origin::start(Identity::new("one", "v1")).await
+}
+
+fn closed_loop(address: SocketAddr, target: &str) -> LoadOptions {
+    LoadOptions { target: target.to_owned(), ..LoadOptions::new(address, "h") }
+}
+
+/// As many requests as `count`, one after the other.
+async fn send(count: u64, options: LoadOptions) -> Report {
+    let load = Load::start(LoadOptions { connections: 1, ..options });
+    load.wait_for(count).await;
+    load.stop().await
+}
+
+/// A server that does `serve` with each connection.
+async fn server<F: Future<Output = ()> + Send>(
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            serve(stream).await;
+        }
+    });
+    address
+}
+
+async fn read_request(stream: &mut TcpStream) {
+    let mut read = Vec::new();
+    while !read.ends_with(b"\r\n\r\n") {
+        let Ok(1..) = stream.read_buf(&mut read).await else { return };
+    }
+}
+
+async fn reply(stream: &mut TcpStream, answer: &str) {
+    // A client that has gone is the client's business.
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn every_request_is_counted_on_both_sides() {
+    let _quiet = Netns::enter();
+    let origin = origin().await;
+    for keep_alive in [true, false] {
+        let before = (origin.requests(), origin.connections());
+        let options = LoadOptions { keep_alive, connections: 3, ..closed_loop(origin.address(), "/") };
+        let report = load::run(options, SHORT).await.without_failure();
+        assert_eq!(report.sent, origin.requests() - before.0);
+        assert_eq!(report.connections, origin.connections() - before.1);
+        assert_eq!(report.connections, if keep_alive { 3 } else { report.sent });
+        assert_eq!([report.version("v1"), report.instance("one"), report.by_status[&200]], [report.sent; 3]);
+        assert!(report.p50 <= report.p99 && report.p99 <= report.longest && report.longest > Duration::ZERO);
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_every_framing_are_read_to_their_end() {
+    let origin = origin().await;
+    for target in ["/bytes?n=100000", "/chunked?n=5", "/status/204", "/trailers", "/close"] {
+        let options = LoadOptions {
+            headers: vec![("TE".to_owned(), "trailers".to_owned())],
+            ..closed_loop(origin.address(), target)
+        };
+        let report = send(5, options).await.without_failure();
+        let connections = if target == "/close" { report.sent } else { 1 };
+        assert_eq!(report.connections, connections, "{target}");
+    }
+    let post = LoadOptions {
+        method: "POST".to_owned(),
+        body: vec![b'x'; 5000],
+        ..closed_loop(origin.address(), "/")
+    };
+    send(3, post).await.without_failure();
+    let head = LoadOptions { method: "HEAD".to_owned(), ..closed_loop(origin.address(), "/bytes?n=10") };
+    send(3, head).await.without_failure();
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_counted_by_its_name() {
+    let origin = origin().await;
+    for (target, error) in
+        [("/reset", "reset"), ("/reset?after=5", "reset"), ("/cut", "cut"), ("/cut?after=5", "cut")]
+    {
+        let report = send(3, closed_loop(origin.address(), target)).await;
+        assert_eq!(
+            (report.ok, report.failed, report.by_error[error]),
+            (0, report.sent, report.sent),
+            "{target}"
+        );
+    }
+    let report = send(3, closed_loop(origin.address(), "/status/503")).await;
+    assert_eq!((report.ok, report.failed, report.by_status[&503]), (0, report.sent, report.sent));
+    assert_eq!(report.failures[0].why, "status 503");
+    assert_eq!(report.failures[0].instance.as_deref(), Some("one"));
+
+    let slow =
+        LoadOptions { timeout: Duration::from_millis(20), ..closed_loop(origin.address(), "/slow?ms=10000") };
+    assert!(send(2, slow).await.by_error["timeout"] >= 2);
+
+    let address = origin.address();
+    drop(origin);
+    assert!(send(2, closed_loop(address, "/")).await.by_error["refused"] >= 2);
+}
+
+#[tokio::test]
+async fn a_clean_close_between_requests_is_no_failure() {
+    let closes = server(async |mut stream| {
+        read_request(&mut stream).await;
+        reply(&mut stream, OK).await;
+    });
+    // A rate below what the server can do: it has always closed before the next request is due.
+    let options = LoadOptions { rate: Some(50.0), ..closed_loop(closes.await, "/") };
+    let report = send(5, options).await.without_failure();
+    assert_eq!(report.connections, report.sent);
+}
+
+#[tokio::test]
+async fn a_reset_between_requests_is_a_failure() {
+    let resets = server(async |mut stream| {
+        read_request(&mut stream).await;
+        reply(&mut stream, OK).await;
+        stream.set_zero_linger().expect("a connected socket has the option");
+    });
+    let options = LoadOptions { rate: Some(50.0), ..closed_loop(resets.await, "/") };
+    let report = send(6, options).await;
+    assert!(report.ok >= 3 && report.by_error["reset"] >= 3, "{report}");
+}
+
+#[tokio::test]
+async fn a_close_that_crosses_a_request_is_a_failure() {
+    let closes = server(async |mut stream| {
+        read_request(&mut stream).await;
+        reply(&mut stream, OK).await;
+        read_request(&mut stream).await;
+    });
+    let report = send(4, closed_loop(closes.await, "/")).await;
+    assert!(report.ok >= 2 && report.by_error["cut"] >= 2, "{report}");
+}
+
+#[tokio::test]
+async fn octets_that_nobody_asked_for_are_a_failure() {
+    let talks = server(async |mut stream| {
+        read_request(&mut stream).await;
+        reply(&mut stream, &OK.repeat(2)).await;
+    });
+    assert!(send(4, closed_loop(talks.await, "/")).await.by_error["stray"] >= 1);
+    let babbles = server(async |mut stream| {
+        read_request(&mut stream).await;
+        reply(&mut stream, "SSH-2.0\r\n\r\n").await;
+    });
+    assert!(send(2, closed_loop(babbles.await, "/")).await.by_error["malformed"] >= 2);
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_and_a_stall_is_charged_to_every_request_it_delays() {
+    let origin = origin().await;
+    let options = LoadOptions { rate: Some(200.0), connections: 4, ..closed_loop(origin.address(), "/") };
+    let load = Load::start(options);
+    load.wait_for(100).await;
+    let report = load.stop().await.without_failure();
+    // The hundredth is due after 99 steps of 5 ms: never earlier, however fast the machine.
+    assert!(report.duration >= Duration::from_millis(495), "{report}");
+
+    let stalled =
+        LoadOptions { rate: Some(1000.0), connections: 1, ..closed_loop(origin.address(), "/slow?ms=20") };
+    let report = send(10, stalled).await.without_failure();
+    assert!(
+        report.longest >= Duration::from_millis(150),
+        "ten answers of 20 ms each were due within 10 ms: {report}"
+    );
+}
+
+#[tokio::test]
+async fn the_program_prints_its_count_and_fails_when_a_request_does() {
+    let origin = origin().await;
+    let run = async |path: &str, stdin: bool| {
+        let mut command = Command::new(programs::load());
+        command.arg(format!("http://{}{path}", origin.address())).args(["--connections", "1"]);
+        let until: &[&str] = if stdin { &["--until-stdin-closes"] } else { &["--duration-ms", "200"] };
+        command.args(until).stdin(Stdio::null());
+        let done =
+            tokio::task::spawn_blocking(move || command.output()).await.expect("spawning does not panic");
+        let done = done.expect("the program can be started");
+        let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+        (done.status.code(), report)
+    };
+    let (code, report) = run("/", false).await;
+    assert_eq!((code, report["failed"].as_u64()), (Some(0), Some(0)));
+    assert_eq!(report["sent"], report["by_instance"]["one"]);
+    for key in ["ok", "by_status", "by_error", "by_version", "p50_us", "p99_us", "longest_us"] {
+        assert!(!report[key].is_null(), "{key} in {report}");
+    }
+    assert_eq!(run("/status/500", false).await.0, Some(1));
+    run("/", true).await; // ends at once: there is no input
+}
