@@ -1,7 +1,7 @@
 //! Programs and helpers that the end-to-end tests share.
 //!
-//! A test starts a private Docker engine , puts containers of the [`origin`] program on it, starts the
-//! real binary  against it, and asks: over HTTP ([`client`]), with raw octets ([`raw`]), over a WebSocket
+//! A test starts a private Docker engine ([`Engine`]), puts containers of the [`origin`] program on it, starts the
+//! real binary ([`Fairway`]) against it, and asks: over HTTP ([`client`]), with raw octets ([`raw`]), over a WebSocket
 //! ([`ws`]), through DNS ([`dns`]), or with a counted load ([`load`]).
 //!
 //! What fails here is a failed test, so these helpers panic, naming what was tried and what came back, where a library
@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod dns;
+pub mod engine;
 pub mod load;
 pub mod netns;
 pub mod origin;
@@ -19,4 +20,5 @@ pub mod wait;
 pub mod ws;
 
 pub use client::{Answer, Request};
+pub use engine::{Container, ContainerOptions, Engine, EngineOptions, Health, Image, Network};
 pub use wait::until;
