@@ -10,6 +10,7 @@
 pub mod client;
 pub mod dns;
 pub mod engine;
+pub mod fairway;
 pub mod load;
 pub mod netns;
 pub mod origin;
@@ -21,4 +22,5 @@ pub mod ws;
 
 pub use client::{Answer, Request};
 pub use engine::{Container, ContainerOptions, Engine, EngineOptions, Health, Image, Network};
+pub use fairway::{Fairway, FairwayOptions};
 pub use wait::until;
