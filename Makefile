@@ -1,0 +1,54 @@
+# Everything that is done to this repository; `make help` lists it.
+
+# The tests and the demo make networks and start Docker engines: as another user than root they go through sudo.
+ifneq ($(shell id -u),0)
+SUDO := sudo -E env "PATH=$$PATH:/usr/sbin:/sbin"
+HOST := $(shell PATH="$$PATH:$$HOME/.cargo/bin" rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# With this Cargo starts each test program.
+RUNNER := CARGO_TARGET_$(shell echo '$(HOST)' | tr 'a-z-' 'A-Z_')_RUNNER
+export $(RUNNER) := sudo -E
+endif
+
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+
+.PHONY: help setup build test unit lint fmt deny demo bench
+
+help:            ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup:           ## installs what is missing (Debian 12, root or sudo)
+	@sh tests/setup.sh
+
+build: setup     ## builds every program, for debugging
+	cargo build --workspace --bins
+
+test: setup lint deny   ## format, lints, licences, and every test: units, properties, end to end
+	@echo '== build'
+	cargo build --workspace --bins
+	@echo '== tests'
+	@if command -v cargo-nextest >/dev/null; then \
+		cargo nextest run --workspace --no-fail-fast && cargo test --workspace --doc --quiet; \
+	else \
+		cargo test --workspace --no-fail-fast; \
+	fi
+
+unit:            ## the tests that start neither an engine nor the program
+	cargo test --workspace --lib --bins
+
+lint: setup      ## format and clippy, warnings are errors
+	@echo '== format'
+	cargo fmt --all --check
+	@echo '== lints'
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt:             ## formats everything
+	cargo fmt --all
+
+deny:            ## licences, banned and doubled crates, advisories; needs cargo-deny
+	@sh tests/deny.sh
+
+demo: setup      ## the main job on a real engine, until Ctrl-C; ONCE=1 ends by itself
+	$(SUDO) env ONCE='$(ONCE)' bash examples/demo/demo.sh
+
+bench:           ## micro-benchmarks, with the release profile
+	cargo bench --workspace --benches
