@@ -1,1 +1,9 @@
 //! The data plane: listeners, routing table, balancing, retries, drain.
+
+pub mod endpoint;
+pub mod hold;
+pub mod metrics;
+pub mod pick;
+pub mod reason;
+pub mod request;
+pub mod table;

@@ -1,0 +1,198 @@
+//! What is counted for one (route, backend) and for one backend.
+//!
+//! Not here: which of them a scrape shows and for how long they are kept (see the module above).
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus::proto;
+
+use super::histogram::{self, CONNECT, Histogram, REQUEST};
+use super::shards::Shards;
+use crate::reason::Reason;
+
+/// Requests of one route that went to one backend; the backend is empty for those that reached none, the route too for
+/// those that found none.
+#[derive(Debug)]
+pub struct Series {
+    /// The route's name as printed.
+    pub route: Arc<str>,
+    /// The backend's name as printed.
+    pub backend: Arc<str>,
+    shards: Shards<Requests>,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    durations: Histogram,
+    outcomes: Outcomes,
+}
+
+impl Series {
+    pub(super) fn new(route: &Arc<str>, backend: &Arc<str>, workers: usize) -> Self {
+        Self { route: route.clone(), backend: backend.clone(), shards: Shards::new(workers) }
+    }
+
+    pub(super) fn request_done(&self, worker: usize, code: u16, reason: Reason, took: Duration) {
+        let shard = self.shards.of(worker);
+        shard.outcomes.count(code, reason);
+        shard.durations.observe(&REQUEST, took);
+    }
+
+    /// How many requests have ended.
+    pub fn requests(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.durations.count()).sum()
+    }
+
+    pub(super) fn durations(&self) -> Option<proto::Histogram> {
+        histogram::sum(self.shards.iter().map(|shard| &shard.durations), &REQUEST)
+    }
+
+    /// How often each outcome was seen: status (`None` for the many that share the last cell), reason, number.
+    pub(super) fn outcomes(&self) -> Vec<(Option<u16>, Reason, u64)> {
+        let mut sums: Vec<(u32, u64)> = Vec::new();
+        for (key, count) in self.shards.iter().flat_map(|shard| shard.outcomes.iter()) {
+            match sums.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, sum)) => *sum += count,
+                None => sums.push((key, count)),
+            }
+        }
+        sums.sort_unstable();
+        sums.into_iter()
+            .filter_map(|(key, count)| unpack(key).map(|(code, reason)| (code, reason, count)))
+            .collect()
+    }
+}
+
+/// Cells per chunk, and chunks at most: a hostile instance that answers with every status there is must not fill the
+/// memory or the scrape.
+const CELLS: usize = 8;
+const CHUNKS_MAX: usize = 8;
+
+/// Counters by (status, reason) in the order of their first use: the usual outcome is the first cell.
+#[derive(Debug, Default)]
+struct Outcomes {
+    cells: [Cell; CELLS],
+    more: OnceLock<Box<Outcomes>>,
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    /// See [`pack`]; 0 while it is free.
+    key: AtomicU32,
+    count: AtomicU64,
+}
+
+impl Outcomes {
+    fn count(&self, code: u16, reason: Reason) {
+        let known = (100..=599).contains(&code);
+        let key = pack(if known { code } else { 0 }, reason);
+        let mut chunk = self;
+        for _ in 1..CHUNKS_MAX {
+            if let Some(cell) = chunk.cells.iter().find(|cell| cell.takes(key)) {
+                cell.count.fetch_add(1, Relaxed);
+                return;
+            }
+            chunk = chunk.more.get_or_init(Box::default);
+        }
+        // Full but for one chunk: its first cell stands for every further outcome.
+        chunk.cells[0].key.store(pack(0, Reason::Ok), Relaxed);
+        chunk.cells[0].count.fetch_add(1, Relaxed);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, u64)> {
+        let chunks = std::iter::successors(Some(self), |chunk| chunk.more.get().map(|more| &**more));
+        let cells = chunks.flat_map(|chunk| &chunk.cells);
+        cells.map(|cell| (cell.key.load(Relaxed), cell.count.load(Relaxed))).take_while(|(key, _)| *key != 0)
+    }
+}
+
+impl Cell {
+    /// Whether this cell is the key's, which takes it if it is free.
+    fn takes(&self, key: u32) -> bool {
+        match self.key.load(Relaxed) {
+            0 => self.key.compare_exchange(0, key, Relaxed, Relaxed).map_or_else(|now| now == key, |_| true),
+            taken => taken == key,
+        }
+    }
+}
+
+fn pack(code: u16, reason: Reason) -> u32 {
+    (u32::from(code) << 8 | reason as u32) + 1
+}
+
+fn unpack(key: u32) -> Option<(Option<u16>, Reason)> {
+    let packed = key.checked_sub(1)?;
+    let reason = *Reason::ALL.get((packed & 0xff) as usize)?;
+    let code = u16::try_from(packed >> 8).ok().filter(|code| *code != 0);
+    Some((code, reason))
+}
+
+/// What happened on the way to one backend.
+#[derive(Debug)]
+pub struct BackendSeries {
+    /// The backend's name as printed.
+    pub backend: Arc<str>,
+    connects: Shards<Histogram>,
+    /// By the number of the reason. Rare enough to be shared.
+    retries: Box<[AtomicU64]>,
+}
+
+impl BackendSeries {
+    pub(super) fn new(backend: &Arc<str>, workers: usize) -> Self {
+        let retries = Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { backend: backend.clone(), connects: Shards::new(workers), retries }
+    }
+
+    pub(super) fn connected(&self, worker: usize, took: Duration) {
+        self.connects.of(worker).observe(&CONNECT, took);
+    }
+
+    pub(super) fn retried(&self, reason: Reason) {
+        self.retries[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn connects(&self) -> Option<proto::Histogram> {
+        histogram::sum(self.connects.iter(), &CONNECT)
+    }
+
+    pub(super) fn retries(&self) -> impl Iterator<Item = (Reason, u64)> {
+        let counts = self.retries.iter().map(|count| count.load(Relaxed));
+        Reason::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_of_all_workers_are_summed() {
+        let series = Series::new(&"r".into(), &"b".into(), 3);
+        for (worker, code, reason) in [
+            (0, 200, Reason::Ok),
+            (1, 200, Reason::Ok),
+            (2, 502, Reason::ConnectFailed),
+            (2, 200, Reason::Ok),
+        ] {
+            series.request_done(worker, code, reason, Duration::from_millis(3));
+        }
+        assert_eq!(series.outcomes(), [(Some(200), Reason::Ok, 3), (Some(502), Reason::ConnectFailed, 1)]);
+        assert_eq!(series.requests(), 4);
+        let histogram = series.durations().expect("four were observed");
+        assert_eq!(histogram.get_sample_count(), 4);
+        assert!((histogram.get_sample_sum() - 0.012).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_backend_that_answers_with_every_status_cannot_grow_the_series_without_bound() {
+        let series = Series::new(&"r".into(), &"b".into(), 1);
+        for code in 0..2000 {
+            series.request_done(0, code, Reason::Ok, Duration::ZERO);
+        }
+        let outcomes = series.outcomes();
+        assert!(outcomes.len() <= CELLS * CHUNKS_MAX);
+        assert_eq!(outcomes.iter().map(|(_, _, count)| count).sum::<u64>(), 2000, "none is lost");
+    }
+}

@@ -1,0 +1,157 @@
+//! The instance within a version, as `fairway.balance` says.
+//!
+//! Not here: which version (see `lots`), who is ready (the table lists those).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use fairway_config::labels::Balance;
+use fastrand::Rng;
+
+use super::client;
+use super::stable_hash;
+use crate::endpoint::Endpoint;
+use crate::request::RequestView;
+use crate::table::Version;
+
+/// One choice within a version.
+pub(crate) struct Question<'a, 'r> {
+    pub(crate) version: &'a Version,
+    /// The instances that may be chosen from.
+    pub(crate) among: &'a [Arc<Endpoint>],
+    /// Which of them the request may go to: not tried yet, not full.
+    pub(crate) usable: &'a dyn Fn(&Endpoint) -> bool,
+    pub(crate) request: &'a RequestView<'r>,
+    pub(crate) now: Instant,
+}
+
+impl<'a> Question<'a, '_> {
+    /// `None` when none is usable.
+    pub(crate) fn choose(&self, rng: &mut Rng) -> Option<&'a Arc<Endpoint>> {
+        if let [only] = self.among {
+            return (self.usable)(only).then_some(only);
+        }
+        match self.version.balance() {
+            Balance::P2cEwma => self.better_of_two(rng),
+            Balance::LeastRequest => self.best(rng, |endpoint| (endpoint.state.in_flight() + 1) as f32),
+            Balance::RoundRobin => self.next_in_turn(),
+            Balance::Random => self.any(rng),
+            Balance::Hash(key) => match client::hash(key, self.request) {
+                Some(client) => self.of_client(client),
+                None => self.better_of_two(rng),
+            },
+        }
+    }
+
+    /// The cheaper of two random ones (Mitzenmacher's power of two choices): nearly as good as the best of all, and
+    /// workers that decide at the same moment do not all run to the same instance.
+    fn better_of_two(&self, rng: &mut Rng) -> Option<&'a Arc<Endpoint>> {
+        let cost = |endpoint: &Endpoint| endpoint.state.cost(self.now);
+        let count = self.among.len();
+        if count == 0 {
+            return None;
+        }
+        let first = rng.usize(0..count);
+        let second = (first + rng.usize(1..count.max(2))) % count;
+        let two = [first, second].map(|at| &self.among[at]);
+        let usable = |endpoint: &&&'a Arc<Endpoint>| (self.usable)(endpoint);
+        match two.iter().filter(usable).count() {
+            2 => Some(cheaper(two[0], two[1], cost)),
+            1 => two.into_iter().find(|endpoint| usable(&endpoint)),
+            _ => self.best(rng, cost),
+        }
+    }
+
+    /// The cheapest of all; the first of equals from a random place on.
+    fn best(&self, rng: &mut Rng, cost: impl Fn(&Endpoint) -> f32) -> Option<&'a Arc<Endpoint>> {
+        let start = if self.among.is_empty() { 0 } else { rng.usize(0..self.among.len()) };
+        let (before, after) = self.among.split_at(start);
+        let usable = after.iter().chain(before).filter(|endpoint| (self.usable)(endpoint));
+        usable.reduce(|best, endpoint| cheaper(best, endpoint, &cost))
+    }
+
+    fn any(&self, rng: &mut Rng) -> Option<&'a Arc<Endpoint>> {
+        let total = self.weight_of_usable();
+        (total > 0).then(|| rng.u64(0..total)).and_then(|at| self.at(at))
+    }
+
+    /// By turns, weighted and spread: a counter walks through the places 0..total in steps near the golden section that
+    /// share no factor with the total, so that a full turn comes to each place once and neighbours in time are far apart.
+    fn next_in_turn(&self) -> Option<&'a Arc<Endpoint>> {
+        let total = self.weight_of_usable();
+        if total == 0 {
+            return None;
+        }
+        let turn = self.version.turn.0.fetch_add(1, Ordering::Relaxed) as u64 % total;
+        self.at(turn * spread_step(total) % total)
+    }
+
+    /// The same instance for the same client (weighted rendezvous), unless it has far more requests in flight than its
+    /// part: then the client's next best ("bounded load": an instance of one heavy client must not drown).
+    fn of_client(&self, client: u64) -> Option<&'a Arc<Endpoint>> {
+        const ALWAYS: f64 = 16.0;
+        const FACTOR: f64 = 1.25;
+        let usable = || self.among.iter().filter(|endpoint| (self.usable)(endpoint));
+        let (mut in_flight, mut weight) = (1.0, 0.0);
+        for endpoint in usable() {
+            in_flight += f64::from(endpoint.state.in_flight());
+            weight += f64::from(endpoint.weight);
+        }
+        let has_room = |endpoint: &&Arc<Endpoint>| {
+            let part = in_flight * f64::from(endpoint.weight) / weight;
+            f64::from(endpoint.state.in_flight()) < (part * FACTOR).max(ALWAYS)
+        };
+        let score = |endpoint: &Endpoint| {
+            let own = stable_hash::of(endpoint.key.id.as_str().as_bytes());
+            -stable_hash::unit(stable_hash::both(client, own)).ln() / f64::from(endpoint.weight)
+        };
+        let roomy = usable().filter(has_room).min_by(|a, b| score(a).total_cmp(&score(b)));
+        roomy.or_else(|| usable().min_by(|a, b| score(a).total_cmp(&score(b))))
+    }
+
+    fn weight_of_usable(&self) -> u64 {
+        self.among
+            .iter()
+            .filter(|endpoint| (self.usable)(endpoint))
+            .map(|endpoint| u64::from(endpoint.weight))
+            .sum()
+    }
+
+    /// The usable instance that has this place, when each has as many as its weight.
+    fn at(&self, mut place: u64) -> Option<&'a Arc<Endpoint>> {
+        self.among.iter().filter(|endpoint| (self.usable)(endpoint)).find(|endpoint| {
+            let weight = u64::from(endpoint.weight);
+            let here = place < weight;
+            place = place.wrapping_sub(weight);
+            here
+        })
+    }
+}
+
+/// The cheaper one for its weight; the first of equals.
+fn cheaper<'a>(
+    a: &'a Arc<Endpoint>,
+    b: &'a Arc<Endpoint>,
+    cost: impl Fn(&Endpoint) -> f32,
+) -> &'a Arc<Endpoint> {
+    let relative = |endpoint: &Endpoint| cost(endpoint) / f32::from(endpoint.weight);
+    if relative(b) < relative(a) { b } else { a }
+}
+
+/// Whose turn it is, for `round-robin`.
+#[derive(Debug, Default)]
+pub(crate) struct Turn(AtomicUsize);
+
+/// The number nearest to total / golden ratio, from there on upwards, that shares no factor with `total`.
+fn spread_step(total: u64) -> u64 {
+    let golden = ((total as f64) * 0.618_033_988_749_895).round() as u64;
+    (golden.max(1)..).find(|step| common_factor(*step, total) == 1).unwrap_or(1)
+}
+
+fn common_factor(mut a: u64, mut b: u64) -> u64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}

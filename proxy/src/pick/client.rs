@@ -1,0 +1,42 @@
+//! What a request tells about its client: the key that binds it to a version or an instance, and whether a rule of
+//! `fairway.match` fits it.
+
+use std::net::IpAddr;
+
+use fairway_config::labels::{ClientKey, MatchRule};
+
+use super::stable_hash;
+use crate::request::RequestView;
+
+/// The hash of what tells this client from others; `None` when the request does not have it.
+pub(crate) fn hash(key: &ClientKey, request: &RequestView<'_>) -> Option<u64> {
+    match key {
+        ClientKey::Ip => Some(match request.client.to_canonical() {
+            IpAddr::V4(address) => stable_hash::of(&address.octets()),
+            IpAddr::V6(address) => stable_hash::of(&address.octets()),
+        }),
+        ClientKey::Header(name) => request.fields.get(name).map(stable_hash::of),
+        ClientKey::Cookie(name) => request.cookie(name).map(stable_hash::of),
+    }
+}
+
+/// Whether the rule fits the request. Values are compared octet by octet; a field or cookie that is sent several times
+/// counts with its first value.
+pub(crate) fn matches(rule: &MatchRule, request: &RequestView<'_>) -> bool {
+    match rule {
+        MatchRule::Header(name, value) => request.fields.get(name) == Some(value.as_bytes()),
+        MatchRule::Cookie(name, value) => request.cookie(name) == Some(value.as_bytes()),
+        MatchRule::Query(name, value) => request.query_value(name) == Some(&**value),
+        MatchRule::Client(net) => net.contains(&request.client.to_canonical()),
+    }
+}
+
+/// The rule as its label says it.
+pub(crate) fn show(rule: &MatchRule) -> String {
+    match rule {
+        MatchRule::Header(name, value) => format!("header:{name}={value}"),
+        MatchRule::Cookie(name, value) => format!("cookie:{name}={value}"),
+        MatchRule::Query(name, value) => format!("query:{name}={value}"),
+        MatchRule::Client(net) => format!("client:{net}"),
+    }
+}

@@ -1,0 +1,254 @@
+//! Chooses version and instance for one request.
+//!
+//! The version first, in this order: a match rule that fits; (a sticky cookie, once there are any, belongs here); the
+//! split, drawn anew for every request or bound to the client. Then the instance within the version, as its balance says.
+//! `disabled` and `draining` instances are never candidates: the table does not list them as serving.
+//!
+//! - [`lots`]: which versions take part and with which weight.
+//! - [`balance`]: the instance within a version.
+//! - [`client`]: what tells clients apart, and match rules.
+//! - [`budget`]: how many retries are allowed.
+
+pub(crate) mod balance;
+pub(crate) mod budget;
+pub(crate) mod client;
+pub(crate) mod lots;
+pub(crate) mod peak_ewma;
+pub(crate) mod stable_hash;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use fairway_config::labels::{MatchRule, SplitBy};
+use fastrand::Rng;
+
+use crate::endpoint::{Endpoint, InFlight};
+use crate::reason::Reason;
+use crate::request::RequestView;
+use crate::table::{RouteEntry, Version};
+use lots::{Lots, Tier};
+
+/// The instance for one request.
+#[derive(Debug)]
+pub struct Pick {
+    /// Where to send it.
+    pub endpoint: Arc<Endpoint>,
+    /// The version it belongs to: names, settings, counters.
+    pub version: Arc<Version>,
+    /// Why this version.
+    pub why: Why,
+    /// Counts the request as in flight at the instance for as long as this lives.
+    pub in_flight: InFlight,
+}
+
+/// Why a version was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// One of its match rules fits the request.
+    Rule,
+    /// Drawn by the weights of the split.
+    Split,
+    /// The split, bound to the client (`fairway.split_by`).
+    Client,
+    /// No split: every ready instance of the route has an equal share.
+    Equal,
+    /// The split does not name it, but no version with a weight above 0 has a ready instance.
+    Unnamed,
+    /// It stops, but still accepts connections, and no other instance is ready.
+    Stopping,
+}
+
+impl Why {
+    /// The stable word, for the access log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Split => "split",
+            Self::Client => "client",
+            Self::Equal => "equal",
+            Self::Unnamed => "unnamed",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// Why there is no instance for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoInstance {
+    /// None is ready, or none that the request has not been at: hold it.
+    #[error("no instance is ready")]
+    NoneReady,
+    /// Those that may serve have their limit of requests in flight: 503 at once.
+    #[error("every instance is at its limit of requests in flight")]
+    Full,
+}
+
+impl NoInstance {
+    /// The word for it.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::NoneReady => Reason::NoReadyInstance,
+            Self::Full => Reason::InstancesFull,
+        }
+    }
+}
+
+/// Where a request has failed already. Allocates with the first failure only.
+#[derive(Debug, Clone, Default)]
+pub struct Tried {
+    uids: Vec<u64>,
+    versions: Vec<Arc<str>>,
+}
+
+impl Tried {
+    /// Notes that this pick failed the request.
+    pub fn add(&mut self, pick: &Pick) {
+        self.uids.push(pick.endpoint.state.uid);
+        self.versions.push(pick.version.name.clone());
+    }
+
+    /// How many instances there are.
+    pub fn len(&self) -> usize {
+        self.uids.len()
+    }
+
+    /// Whether nothing has failed yet.
+    pub fn is_empty(&self) -> bool {
+        self.uids.is_empty()
+    }
+
+    fn has(&self, endpoint: &Endpoint) -> bool {
+        self.uids.contains(&endpoint.state.uid)
+    }
+
+    fn has_version(&self, version: &Version) -> bool {
+        self.versions.contains(&version.name)
+    }
+}
+
+impl RouteEntry {
+    /// Chooses version and instance, and counts the request as in flight there. An instance in `tried` is never chosen;
+    /// after a failure another version is preferred where one with a weight above 0 has an instance (design rule 7).
+    pub fn pick(
+        &self,
+        request: &RequestView<'_>,
+        tried: &Tried,
+        rng: &mut Rng,
+        now: Instant,
+    ) -> Result<Pick, NoInstance> {
+        let mut chooser = Chooser { entry: self, request, tried, rng, now };
+        if let Some(pick) = chooser.by_rule() {
+            return Ok(pick);
+        }
+        if tried.is_empty() { chooser.by_lots(&self.lots) } else { chooser.by_lots(&self.lots_after(tried)) }
+    }
+
+    /// Whether a request that failed at `tried` could be sent anywhere, full instances too.
+    pub fn has_instance_beside(&self, tried: &Tried) -> bool {
+        if tried.is_empty() { !self.lots.is_empty() } else { !self.lots_after(tried).is_empty() }
+    }
+
+    /// Whether the route's requests may cause one more retry now: 20 % of its requests, and 10 a second (design rule 7).
+    /// A yes is spent.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        let requests = self.versions.iter().map(|version| version.series.requests()).sum();
+        self.budget.spend(requests, now)
+    }
+
+    /// The first version with a match rule that fits, and the rule.
+    pub(crate) fn rule_for<'a>(
+        &'a self,
+        request: &RequestView<'_>,
+    ) -> impl Iterator<Item = (&'a Arc<Version>, &'a MatchRule)> {
+        let request = *request;
+        self.versions.iter().filter_map(move |version| {
+            let mut rules = version.backend.transport.matches.iter();
+            rules.find(|rule| client::matches(rule, &request)).map(|rule| (version, rule))
+        })
+    }
+
+    fn lots_after(&self, tried: &Tried) -> Lots {
+        let fresh = Lots::new(&self.versions, |endpoint| !tried.has(endpoint));
+        fresh.without(|version| self.versions.get(version).is_some_and(|version| tried.has_version(version)))
+    }
+}
+
+/// One choice.
+struct Chooser<'a, 'r> {
+    entry: &'a RouteEntry,
+    request: &'a RequestView<'r>,
+    tried: &'a Tried,
+    rng: &'a mut Rng,
+    now: Instant,
+}
+
+impl Chooser<'_, '_> {
+    /// Who gets a version whatever its weight, as long as it has an instance; else the split decides.
+    fn by_rule(&mut self) -> Option<Pick> {
+        if !self.entry.has_rules {
+            return None;
+        }
+        let entry = self.entry;
+        entry
+            .rule_for(self.request)
+            .find_map(|(version, _)| self.instance_of(version, version.serving(), Why::Rule))
+    }
+
+    fn by_lots(&mut self, lots: &Lots) -> Result<Pick, NoInstance> {
+        let index = self.draw(lots).ok_or(NoInstance::NoneReady)?;
+        let why = self.why(lots.tier());
+        let version = self.entry.versions.get(index).ok_or(NoInstance::NoneReady)?;
+        if let Some(pick) = self.instance_of(version, lots.tier().endpoints(version), why) {
+            return Ok(pick);
+        }
+        // Full. With a split, what is too much for one version is refused rather than poured over another: the weights
+        // are a promise, and a canary would drown. Without one, versions make no difference.
+        if lots.tier() == Tier::Weighted && self.entry.route.split.is_some() {
+            return Err(NoInstance::Full);
+        }
+        let tried = self.tried;
+        let free =
+            Lots::new(&self.entry.versions, |endpoint| !tried.has(endpoint) && !endpoint.state.is_full());
+        let index = self.draw(&free).ok_or(NoInstance::Full)?;
+        let version = self.entry.versions.get(index).ok_or(NoInstance::Full)?;
+        self.instance_of(version, free.tier().endpoints(version), self.why(free.tier()))
+            .ok_or(NoInstance::Full)
+    }
+
+    /// The version: at random, independently of every other request; or by the client, where the route asks for it and
+    /// the request tells who that is.
+    fn draw(&mut self, lots: &Lots) -> Option<usize> {
+        let client = match &self.entry.route.split_by {
+            SplitBy::Request => None,
+            SplitBy::Client(key) => client::hash(key, self.request),
+        };
+        match client {
+            Some(client) => lots.draw_for(client, &self.entry.versions),
+            None => lots.draw(self.rng),
+        }
+    }
+
+    fn why(&self, tier: Tier) -> Why {
+        match (tier, &self.entry.route.split_by) {
+            (Tier::Weighted, SplitBy::Client(_)) => Why::Client,
+            (Tier::Weighted, SplitBy::Request) if self.entry.route.split.is_none() => Why::Equal,
+            (Tier::Weighted, SplitBy::Request) => Why::Split,
+            (Tier::Unnamed, _) => Why::Unnamed,
+            (Tier::Stopping, _) => Why::Stopping,
+        }
+    }
+
+    fn instance_of(&mut self, version: &Arc<Version>, among: &[Arc<Endpoint>], why: Why) -> Option<Pick> {
+        let tried = self.tried;
+        let usable = |endpoint: &Endpoint| !tried.has(endpoint) && !endpoint.state.is_full();
+        // Another worker may take the last place between the choice and the count: then it is full, choose again.
+        loop {
+            let question =
+                balance::Question { version, among, usable: &usable, request: self.request, now: self.now };
+            let endpoint = question.choose(self.rng)?.clone();
+            if let Some(in_flight) = endpoint.state.begin() {
+                return Some(Pick { endpoint, version: version.clone(), why, in_flight });
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The words that say why a request ended as it did: in the access log, in the `reason` label of metrics, and in the
+//! `type` of a refusal (design rule 8). Stable: people script against them.
+//!
+//! Not here: how a refusal is written to the client (see `downstream`).
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $word:literal, $status:expr, $title:literal;)+) => {
+        /// Why a request ended as it did.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The stable word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The status of the answer that Fairway itself gives; `None` when the answer is the instance's.
+            pub const fn status(self) -> Option<u16> {
+                match self { $(Self::$variant => $status),+ }
+            }
+
+            /// One sentence for people, the `title` of the problem.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// An instance answered, whatever it said, and the answer was passed on whole.
+    Ok = "ok", None, "the instance answered";
+
+    // What the table says.
+    /// No route covers host and path, or the client may not know of it.
+    NoRoute = "no-route", Some(404), "no route covers this host and path";
+    /// Not every source has been listed yet.
+    NotSettled = "not-settled", Some(503), "still starting: not every source has been listed yet";
+    /// The route is for TLS only.
+    RedirectToHttps = "redirect-to-https", Some(308), "this host is served over https only";
+
+    // What the choice of an instance says.
+    /// No instance of the route was ready, and none became so while the request was held.
+    NoReadyInstance = "no-ready-instance", Some(503), "no instance of this route is ready";
+    /// Too many requests of the route are held already.
+    HoldFull = "hold-full", Some(503), "too many requests wait for an instance of this route";
+    /// Every instance that may serve has its limit of requests in flight.
+    InstancesFull = "instances-full", Some(503), "every instance of this route is at its limit of requests in flight";
+
+    // What the way to the instance says.
+    /// No connection: refused, unreachable.
+    ConnectFailed = "connect-failed", Some(502), "connecting to the instance failed";
+    /// No connection in time.
+    ConnectTimeout = "connect-timeout", Some(504), "connecting to the instance took too long";
+    /// The connection ended before a whole response head.
+    UpstreamClosed = "upstream-closed", Some(502), "the instance closed the connection before it answered";
+    /// Its response cannot be read as HTTP.
+    UpstreamInvalid = "upstream-invalid", Some(502), "the instance's answer is not valid HTTP";
+    /// No response head in time.
+    UpstreamTimeout = "upstream-timeout", Some(504), "the instance did not answer in time";
+    /// The body of the answer stopped too long or ended early: the answer downstream was cut.
+    UpstreamCut = "upstream-cut", Some(502), "the instance's answer broke off";
+    /// The whole exchange took too long.
+    TotalTimeout = "total-timeout", Some(504), "the request took too long as a whole";
+
+    // What the client did.
+    /// It left before the answer was complete.
+    ClientLeft = "client-left", Some(499), "the client left";
+    /// Its request body did not arrive in time.
+    ClientTimeout = "client-timeout", Some(408), "the request did not arrive in time";
+    /// Its request body broke its framing.
+    BodyInvalid = "body-invalid", Some(400), "the request body is not framed as announced";
+
+    // What cannot be read in one way only.
+    /// Not HTTP.
+    RequestInvalid = "request-invalid", Some(400), "the request is not valid HTTP";
+    /// No Host.
+    HostMissing = "host-missing", Some(400), "the request names no host";
+    /// Several Hosts, or one that is none.
+    HostInvalid = "host-invalid", Some(400), "the request's host is not one valid host";
+    /// The Host differs from the target's.
+    HostDiffers = "host-differs", Some(400), "the Host field differs from the host of the request target";
+    /// Several lengths, or a length beside an encoding.
+    ConflictingLength = "conflicting-length", Some(400), "the request gives its length in two ways";
+    /// A Content-Length that is no number.
+    LengthInvalid = "length-invalid", Some(400), "the Content-Length is not a number";
+    /// A Transfer-Encoding other than `chunked` once.
+    TransferEncoding = "transfer-encoding", Some(400), "the transfer encoding is not exactly `chunked`";
+    /// A path that another parser could read as another.
+    PathInvalid = "path-invalid", Some(400), "the path could be read as another path";
+    /// A target longer than 8 KiB.
+    TargetTooLong = "target-too-long", Some(414), "the request target is too long";
+    /// More than 100 fields or 64 KiB of header.
+    HeaderTooLarge = "header-too-large", Some(431), "the request header is too large";
+    /// CONNECT, TRACE and the like.
+    MethodRefused = "method-refused", Some(501), "this method is not served";
+    /// An HTTP version that is not spoken.
+    VersionRefused = "version-refused", Some(505), "this version of HTTP is not served";
+    /// An expectation other than 100-continue.
+    ExpectationRefused = "expectation-refused", Some(417), "this expectation cannot be met";
+    /// An upgrade that the listener does not list.
+    UpgradeRefused = "upgrade-refused", Some(400), "this upgrade is not served";
+    /// `Via` names this node more than 5 times.
+    Loop = "loop", Some(508), "the request has passed here before: a service routes to the proxy itself";
+    /// A fault of Fairway's own.
+    Internal = "internal", Some(500), "a fault in the proxy";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_word_of_its_own_and_a_number_that_finds_it() {
+        for (number, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number, "{reason}");
+            let same = Reason::ALL.iter().filter(|other| other.as_str() == reason.as_str());
+            assert_eq!(same.count(), 1, "{reason}");
+            assert!(reason.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{reason}");
+        }
+    }
+}

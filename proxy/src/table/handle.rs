@@ -1,0 +1,101 @@
+//! The present table: one writer, many readers.
+//!
+//! Not here: how a table is made of a catalog (see the module above), waiting for an instance (see `hold`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use fairway_catalog::Catalog;
+use tokio::sync::watch;
+
+use super::{Lasting, RouteTable};
+use crate::endpoint::EndpointStates;
+use crate::hold::Holds;
+use crate::metrics::Metrics;
+
+/// The present table, and what outlives it.
+#[derive(Debug)]
+pub struct TableHandle {
+    live: Arc<ArcSwap<RouteTable>>,
+    lasting: Lasting,
+    /// The serial of the table that is live.
+    applied: watch::Sender<u64>,
+    pub(crate) holds: Holds,
+}
+
+impl TableHandle {
+    /// A handle on the empty, unsettled table.
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let lasting = Lasting::new(metrics);
+        let empty = Arc::new(RouteTable::empty(&lasting));
+        Arc::new(Self {
+            live: Arc::new(ArcSwap::new(empty)),
+            lasting,
+            applied: watch::Sender::new(0),
+            holds: Holds::default(),
+        })
+    }
+
+    /// The table of this moment, for as long as the caller keeps it. For a worker, [`TableHandle::reader`] is cheaper.
+    pub fn load(&self) -> Arc<RouteTable> {
+        self.live.load_full()
+    }
+
+    /// A worker's way to the present table.
+    pub fn reader(&self) -> TableReader {
+        TableReader(Cache::new(self.live.clone()))
+    }
+
+    /// The serial of the inputs that the live table was built from. A change is live in the data plane as soon as this
+    /// is at least the serial that the change got.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// The numbers of the instances.
+    pub fn states(&self) -> &EndpointStates {
+        &self.lasting.states
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.lasting.metrics
+    }
+
+    /// Makes the table of this catalog the live one. Only one caller at a time: see [`follow`].
+    pub fn apply(&self, catalog: &Catalog) {
+        let start = Instant::now();
+        let before = self.live.load_full();
+        let table = Arc::new(RouteTable::build(catalog, &self.lasting, Some(&before)));
+        self.live.store(table.clone());
+        let now = Instant::now();
+        self.metrics().build_done("routes", now.duration_since(start));
+        self.holds.wake(&table);
+        self.applied.send_replace(table.serial);
+        drop(before);
+        self.metrics().sweep(now);
+    }
+}
+
+/// A worker's way to the present table: no shared counter is touched while the table stays the same.
+#[derive(Debug)]
+pub struct TableReader(Cache<Arc<ArcSwap<RouteTable>>, Arc<RouteTable>>);
+
+impl TableReader {
+    /// The present table. A request looks once and keeps what it needs, so that its route and its instances agree.
+    pub fn table(&mut self) -> &Arc<RouteTable> {
+        self.0.load()
+    }
+}
+
+/// The only writer of the tables: one for each catalog; a burst collapses into its last state. Ends when the catalog side
+/// is dropped.
+pub async fn follow(mut catalogs: watch::Receiver<Arc<Catalog>>, handle: Arc<TableHandle>) {
+    catalogs.mark_changed();
+    while catalogs.changed().await.is_ok() {
+        let catalog = catalogs.borrow_and_update().clone();
+        handle.apply(&catalog);
+    }
+}

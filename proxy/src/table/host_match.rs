@@ -1,0 +1,121 @@
+//! From host and path to a route: exact hosts, then the longest wildcard that has a route for the path.
+//!
+//! Kept from table to table as long as the names of the routes are the same. Not here: who may know of a host, and
+//! what the route leads to (see the module above).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use fairway_catalog::Route;
+use fairway_config::names::{HostPattern, RouteId};
+
+use super::path_match::{Paths, RouteIndex};
+use crate::pick::stable_hash::BuildStable;
+
+type Hosts = HashMap<Arc<str>, Paths, BuildStable>;
+
+/// Finds the route of a host and path.
+#[derive(Debug, Default)]
+pub(super) struct Matcher {
+    exact: Hosts,
+    /// By the name after `*.`.
+    wildcard: Hosts,
+    /// Most labels of any wildcard's name: longer suffixes of a host need not be tried.
+    wildcard_labels_max: usize,
+    /// The zones it was built for.
+    zones: Vec<Arc<str>>,
+}
+
+impl Matcher {
+    /// For the routes in the order of their names. A route under `.local` also answers under each of `zones`, unless that
+    /// name has the path itself.
+    pub(super) fn new<'a>(routes: impl Iterator<Item = &'a Arc<Route>>, zones: &[Arc<str>]) -> Self {
+        let mut hosts: BTreeMap<HostPattern, Vec<(Arc<str>, RouteIndex)>> = BTreeMap::new();
+        let mut local: Vec<(&RouteId, RouteIndex)> = Vec::new();
+        for (route, index) in routes.zip(0..) {
+            let id = &route.id;
+            hosts.entry(id.host.clone()).or_default().push((id.path.clone(), index));
+            if id.host.is_local() {
+                local.push((id, index));
+            }
+        }
+        for (id, index) in local {
+            for alias in aliases(&id.host, zones) {
+                let paths = hosts.entry(alias).or_default();
+                if paths.iter().all(|(path, _)| *path != id.path) {
+                    paths.push((id.path.clone(), index));
+                }
+            }
+        }
+        let mut matcher = Self { zones: zones.to_vec(), ..Self::default() };
+        for (host, paths) in hosts {
+            matcher.insert(host, Paths::new(paths));
+        }
+        matcher
+    }
+
+    fn insert(&mut self, host: HostPattern, paths: Paths) {
+        match host {
+            HostPattern::Exact(name) => self.exact.insert(name, paths),
+            HostPattern::Wildcard(name) => {
+                self.wildcard_labels_max = self.wildcard_labels_max.max(labels(&name));
+                self.wildcard.insert(name, paths)
+            }
+        };
+    }
+
+    /// Whether it was built for these zones.
+    pub(super) fn is_for(&self, zones: &[Arc<str>]) -> bool {
+        self.zones == zones
+    }
+
+    /// The most specific route that covers the path: the exact host, then each wildcard from the longest on.
+    pub(super) fn find(&self, host: &str, path: &str) -> Option<RouteIndex> {
+        let exact = self.exact.get(host).and_then(|paths| paths.find(path));
+        exact.or_else(|| self.find_wildcard(host, path))
+    }
+
+    fn find_wildcard(&self, host: &str, path: &str) -> Option<RouteIndex> {
+        if self.wildcard.is_empty() {
+            return None;
+        }
+        let mut left = labels(host);
+        let mut rest = host;
+        while let Some((_, suffix)) = rest.split_once('.') {
+            (rest, left) = (suffix, left - 1);
+            if left > self.wildcard_labels_max {
+                continue;
+            }
+            if let Some(route) = self.wildcard.get(suffix).and_then(|paths| paths.find(path)) {
+                return Some(route);
+            }
+        }
+        None
+    }
+
+    /// Heap memory in octets, but for names and paths, which belong to the catalog.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let of = |hosts: &Hosts| {
+            let slots = hosts.capacity() * 8 / 7 * (size_of::<(Arc<str>, Paths)>() + 1);
+            slots + hosts.values().map(Paths::heap_bytes).sum::<usize>()
+        };
+        of(&self.exact) + of(&self.wildcard)
+    }
+}
+
+fn labels(name: &str) -> usize {
+    1 + name.bytes().filter(|b| *b == b'.').count()
+}
+
+/// The names of a `.local` host in the other zones.
+fn aliases(host: &HostPattern, zones: &[Arc<str>]) -> Vec<HostPattern> {
+    let stem = host.name().strip_suffix("local").unwrap_or_default();
+    let alias = |zone: &Arc<str>| {
+        let name = format!("{stem}{zone}").into();
+        match host {
+            HostPattern::Exact(_) => HostPattern::Exact(name),
+            HostPattern::Wildcard(_) => HostPattern::Wildcard(name),
+        }
+    };
+    zones.iter().filter(|zone| &***zone != "local").map(alias).collect()
+}
