@@ -1,0 +1,177 @@
+//! The header fields of one head, left where they lie: an index of spans into its octets.
+//!
+//! Not here: what single fields mean (see `request`, `response`).
+
+use std::ops::Range;
+
+use super::known::Known;
+use super::syntax::{is_field_value, is_token, trim};
+
+/// Where one field lies in its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    name: u32,
+    value: u32,
+    value_len: u32,
+    name_len: u16,
+    /// What the name means, if anything.
+    pub known: Known,
+}
+
+/// Where the fields of one head lie, in the order sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldIndex(Vec<Field>);
+
+/// Why a line is no header field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldError {
+    /// It starts with white space: a folded line.
+    Folded,
+    /// It has no colon.
+    NoColon,
+    /// Its name is empty or holds an octet that no token has, white space before the colon among them.
+    Name,
+    /// Its value holds CR, NUL or another control octet.
+    Value,
+}
+
+impl FieldError {
+    /// One sentence for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Folded => "a header line is folded, or starts with white space",
+            Self::NoColon => "a header line has no colon",
+            Self::Name => "a header field's name is empty or holds an octet that is not allowed there",
+            Self::Value => "a header field's value holds a control octet",
+        }
+    }
+}
+
+impl FieldIndex {
+    /// Reads the field lines of `section`, a part of `head` that holds whole lines, each ended by CRLF, and no empty one.
+    pub fn read(head: &[u8], section: Range<usize>) -> Result<Self, FieldError> {
+        let mut fields = Vec::with_capacity(16);
+        let mut at = section.start;
+        while at < section.end {
+            let rest = &head[at..section.end];
+            let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = &rest[..len.saturating_sub(1)]; // without the CR
+            fields.push(read_line(line, at)?);
+            at += len + 1;
+        }
+        Ok(Self(fields))
+    }
+
+    /// The fields in the order sent.
+    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The values of one known field, in the order sent.
+    pub fn values<'a>(&'a self, known: Known, head: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |field| field.known == known).map(|field| field.value(head))
+    }
+
+    /// The first value of a known field.
+    pub fn first<'a>(&'a self, known: Known, head: &'a [u8]) -> Option<&'a [u8]> {
+        self.values(known, head).next()
+    }
+}
+
+impl Field {
+    /// Its name as sent.
+    pub fn name<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        &head[self.name as usize..][..usize::from(self.name_len)]
+    }
+
+    /// Its value, white space around it removed.
+    pub fn value<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        &head[self.value_range()]
+    }
+
+    /// Where its value lies.
+    pub fn value_range(&self) -> Range<usize> {
+        self.value as usize..(self.value + self.value_len) as usize
+    }
+}
+
+fn read_line(line: &[u8], at: usize) -> Result<Field, FieldError> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(FieldError::Folded);
+    }
+    let colon = memchr::memchr(b':', line).ok_or(FieldError::NoColon)?;
+    let (name, rest) = (&line[..colon], &line[colon + 1..]);
+    if !is_token(name) {
+        return Err(FieldError::Name);
+    }
+    if !is_field_value(rest) {
+        return Err(FieldError::Value);
+    }
+    let value = trim(rest);
+    let blanks = rest.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    let start = if value.is_empty() { colon + 1 } else { colon + 1 + blanks };
+    // A head is bounded to 64 KiB, a trailer section to less: the numbers fit.
+    Ok(Field {
+        name: at as u32,
+        name_len: name.len() as u16,
+        value: (at + start) as u32,
+        value_len: value.len() as u32,
+        known: Known::of(name),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<(String, String)>, FieldError> {
+        let head = text.as_bytes();
+        let index = FieldIndex::read(head, 0..head.len())?;
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        Ok(index.iter().map(|field| (text(field.name(head)), text(field.value(head)))).collect())
+    }
+
+    #[test]
+    fn names_and_values_are_found_with_blanks_removed() {
+        let got = read("Host: a\r\nX:\r\nY:  \t \r\nZ:\tv w \t\r\n").expect("they are fields");
+        let want = [("Host", "a"), ("X", ""), ("Y", ""), ("Z", "v w")];
+        assert_eq!(got, want.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn lines_that_two_parsers_could_read_differently_are_refused() {
+        for (line, want) in [
+            (" a: b\r\n", FieldError::Folded),
+            ("a: b\r\n\tc\r\n", FieldError::Folded),
+            ("a : b\r\n", FieldError::Name),
+            ("a\t: b\r\n", FieldError::Name),
+            (": b\r\n", FieldError::Name),
+            ("a(b: c\r\n", FieldError::Name),
+            ("a\0: c\r\n", FieldError::Name),
+            ("é: c\r\n", FieldError::Name),
+            ("a\r\n", FieldError::NoColon),
+            ("a: b\rc\r\n", FieldError::Value),
+            ("a: b\r\r\n", FieldError::Value),
+            ("a: b\0\r\n", FieldError::Value),
+            ("a: \x1b[31m\r\n", FieldError::Value),
+            ("a: \x7f\r\n", FieldError::Value),
+        ] {
+            assert_eq!(read(line), Err(want), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn octets_above_ascii_stay_in_values() {
+        assert_eq!(read("a: ä\r\n").expect("a field")[0].1, "ä");
+    }
+}

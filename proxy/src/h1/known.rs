@@ -1,0 +1,123 @@
+//! The field names that mean something to a proxy, recognised once when a head is read.
+
+macro_rules! known {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal;)+) => {
+        /// A field name that means something here. Others are [`Known::Other`] and pass untouched.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Known {
+            /// Any other name.
+            Other,
+            $($(#[doc = $doc])* #[doc = concat!("`", $name, "`")] $variant,)+
+        }
+
+        impl Known {
+            /// Recognises a name in any case.
+            pub fn of(name: &[u8]) -> Self {
+                // The length alone decides most names, so that a comparison is rare.
+                $(if name.len() == $name.len() && name.eq_ignore_ascii_case($name.as_bytes()) {
+                    return Self::$variant;
+                })+
+                Self::Other
+            }
+
+            /// The name in lower case, empty for [`Known::Other`].
+            pub const fn name(self) -> &'static str {
+                match self { Self::Other => "", $(Self::$variant => $name),+ }
+            }
+
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant),+];
+        }
+    };
+}
+
+known! {
+    Te = "te";
+    Via = "via";
+    Host = "host";
+    Date = "date";
+    Cookie = "cookie";
+    Expect = "expect";
+    Server = "server";
+    Proxy = "proxy";
+    Upgrade = "upgrade";
+    Trailer = "trailer";
+    Forwarded = "forwarded";
+    XRealIp = "x-real-ip";
+    Connection = "connection";
+    KeepAlive = "keep-alive";
+    SetCookie = "set-cookie";
+    Traceparent = "traceparent";
+    Tracestate = "tracestate";
+    MaxForwards = "max-forwards";
+    Authorization = "authorization";
+    ContentType = "content-type";
+    ContentRange = "content-range";
+    ContentLength = "content-length";
+    ContentEncoding = "content-encoding";
+    CacheControl = "cache-control";
+    XRequestId = "x-request-id";
+    XForwardedFor = "x-forwarded-for";
+    XForwardedHost = "x-forwarded-host";
+    XForwardedPort = "x-forwarded-port";
+    XForwardedProto = "x-forwarded-proto";
+    ProxyConnection = "proxy-connection";
+    ProxyAuthorization = "proxy-authorization";
+    ProxyAuthenticate = "proxy-authenticate";
+    TransferEncoding = "transfer-encoding";
+    Http2Settings = "http2-settings";
+}
+
+impl Known {
+    /// Whether the field speaks to the next hop alone (RFC 9110 section 7.6.1), named in `Connection` or not. Framing
+    /// fields are among them: each hop writes its own.
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Te
+                | Self::Connection
+                | Self::KeepAlive
+                | Self::ProxyConnection
+                | Self::Upgrade
+                | Self::TransferEncoding
+                | Self::ContentLength
+                | Self::Http2Settings
+        )
+    }
+
+    /// Whether the field says where a request came from: only a trusted peer may say so.
+    pub fn is_forwarding(self) -> bool {
+        matches!(
+            self,
+            Self::Forwarded
+                | Self::XRealIp
+                | Self::XForwardedFor
+                | Self::XForwardedHost
+                | Self::XForwardedPort
+                | Self::XForwardedProto
+                | Self::XRequestId
+        )
+    }
+
+    /// Whether the field may stand in a trailer section: nothing that frames, routes, authenticates, modifies the request
+    /// or says where it came from (RFC 9110 section 6.5.1).
+    pub fn may_trail(self) -> bool {
+        matches!(self, Self::Other | Self::Server | Self::Date)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_recognised_in_any_case() {
+        for known in Known::ALL {
+            assert_eq!(Known::of(known.name().as_bytes()), *known);
+            assert_eq!(Known::of(known.name().to_ascii_uppercase().as_bytes()), *known);
+            assert_eq!(Known::of(format!("{}x", known.name()).as_bytes()), Known::Other);
+        }
+        assert_eq!(Known::of(b"x_forwarded_for"), Known::Other);
+    }
+}
