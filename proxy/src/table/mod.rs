@@ -5,9 +5,13 @@
 //! (see `pick`), who publishes tables (see [`handle`]).
 
 mod entry;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod handle;
 mod host_match;
 pub(crate) mod path_match;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
