@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fairway_testkit::client;
 use fairway_testkit::dns::Question;
+use fairway_testkit::netns::{self, Netns};
 use fairway_testkit::process::Process;
 use fairway_testkit::{ContainerOptions, Engine, EngineOptions, Health, Image, programs, until};
 use serde_json::json;
@@ -311,6 +312,42 @@ async fn nothing_is_left_of_an_engine_in_any_condition() {
         drop(engine);
         assert_eq!(Traces::find(&folder, &bridge, &cgroup), Traces::default(), "live restore {live_restore}");
     }
+}
+
+#[tokio::test]
+async fn an_engine_runs_in_a_network_namespace_of_its_own() {
+    let outside = fs::read_link("/proc/thread-self/ns/net").expect("every thread has a network namespace");
+    {
+        let _quiet = Netns::enter();
+        let engine = engine().await;
+        engine.network("more").await;
+        let container = engine.run(ContainerOptions { networks: &["more"], ..web("inside") }).await;
+        let told = client::get(container.listening(80).await, "any", "/").await.json();
+        assert_eq!(told["instance"], container.short_id());
+        let (_, bridge, _) = names(&engine);
+        assert!(links().contains(&format!("{bridge}n1")), "{}", links());
+        drop(engine);
+        assert!(!links().contains(&bridge), "{}", links());
+    }
+    assert_eq!(fs::read_link("/proc/thread-self/ns/net").ok(), Some(outside));
+}
+
+#[tokio::test]
+async fn a_filter_that_drops_what_is_forwarded_does_not_part_containers() {
+    let _quiet = Netns::enter();
+    netns::run("iptables", &["-P", "FORWARD", "DROP"]); // as the machine's own engine does
+    let engine = engine().await;
+    let (caller, called) = tokio::join!(engine.run(web("caller")), engine.run(web("called")));
+    let path = format!("/call?url=http://{}/", called.listening(80).await);
+    let told = client::get(caller.listening(80).await, "any", &path).await;
+    assert_eq!(told.json()["body"]["instance"], called.short_id(), "{}", told.text());
+    drop(engine);
+    let rules = netns::try_run("iptables", &["-S", "FORWARD"]).expect("`iptables` is installed");
+    assert_eq!(rules.trim(), "-P FORWARD DROP");
+}
+
+fn links() -> String {
+    netns::try_run("ip", &["-o", "link"]).expect("`ip` is installed")
 }
 
 #[tokio::test]

@@ -117,8 +117,9 @@ fn remove(number: u8) {
 fn remove_links(number: u8) {
     let bridge = bridge(number);
     let further = format!("{bridge}n");
-    let Ok(links) = fs::read_dir("/sys/class/net") else { return };
-    let names = links.flatten().map(|link| link.file_name().to_string_lossy().into_owned());
+    // Not from /sys, which shows the links of the namespace in which it was mounted.
+    let links = try_run("ip", &["-o", "link", "show", "type", "bridge"]).unwrap_or_default();
+    let names = links.lines().filter_map(|line| Some(line.split(": ").nth(1)?.to_owned()));
     for link in names.filter(|name| *name == bridge || name.starts_with(&further)) {
         if let Err(why) = try_run("ip", &["link", "del", &link]) {
             eprintln!("{why}");
