@@ -15,6 +15,8 @@ pub(crate) mod client;
 pub(crate) mod lots;
 pub(crate) mod peak_ewma;
 pub(crate) mod stable_hash;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,0 +1,458 @@
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fairway_catalog::{Condition, State};
+use fairway_config::labels::{Balance, ClientKey, MatchRule, SplitBy, Transport};
+use fastrand::Rng;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{NoInstance, Pick, Tried, Why};
+use crate::endpoint::IN_FLIGHT_MAX;
+use crate::request::{FieldList, RequestView};
+use crate::table::RouteEntry;
+use crate::table::fixture::*;
+
+const NAMES: [&str; 6] = ["v0", "v1", "v2", "v3", "v4", "v5"];
+
+/// Chooses for one ordinary request after these failures.
+fn pick(entry: &RouteEntry, tried: &Tried, rng: &mut Rng) -> Result<Pick, NoInstance> {
+    let fields = FieldList::default();
+    entry.pick(&request("shop.test", "/", &fields), tried, rng, Instant::now())
+}
+
+/// A request that differs from others in what binds it to a version or instance.
+#[derive(Default)]
+struct Asked {
+    fields: FieldList,
+    query: Option<&'static str>,
+    client: Option<[u8; 4]>,
+}
+
+impl Asked {
+    fn field(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.fields.push(name, value);
+        self
+    }
+
+    fn view(&self) -> RequestView<'_> {
+        let client = IpAddr::from(self.client.unwrap_or([192, 0, 2, 1]));
+        RequestView { client, query: self.query, ..request("shop.test", "/", &self.fields) }
+    }
+
+    fn pick(&self, entry: &RouteEntry) -> Pick {
+        let mut rng = Rng::with_seed(1);
+        entry.pick(&self.view(), &Tried::default(), &mut rng, Instant::now()).expect("there is an instance")
+    }
+}
+
+fn of_client(number: u32) -> Asked {
+    Asked { client: Some(number.to_be_bytes()), ..Asked::default() }
+}
+
+fn name(pick: &Pick) -> String {
+    pick.version.backend.id.version.to_string()
+}
+
+/// How often each version is chosen.
+fn versions_drawn(entry: &RouteEntry, draws: u32, rng: &mut Rng) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..draws {
+        let drawn = pick(entry, &Tried::default(), rng).expect("there is an instance");
+        *counts.entry(name(&drawn)).or_default() += 1;
+    }
+    counts
+}
+
+/// How often each instance is chosen, one request at a time.
+fn instances_drawn(entry: &RouteEntry, draws: u32) -> Vec<u32> {
+    let mut rng = Rng::with_seed(7);
+    let mut counts: HashMap<u64, u32> = HashMap::new();
+    for _ in 0..draws {
+        let drawn = pick(entry, &Tried::default(), &mut rng).expect("there is an instance");
+        *counts.entry(drawn.endpoint.state.uid).or_default() += 1;
+    }
+    entry.endpoints().map(|endpoint| counts.get(&endpoint.state.uid).copied().unwrap_or(0)).collect()
+}
+
+/// Whether a count is within six standard deviations of what the share says: one test in 10^9 fails by chance.
+fn fits(count: u32, share: f64, draws: u32) -> bool {
+    let (draws, count) = (f64::from(draws), f64::from(count));
+    (count - draws * share).abs() <= 6.0 * (draws * share * (1.0 - share)).sqrt() + 1e-9
+}
+
+/// What the weights promise.
+fn shares(weights: &[u16]) -> Vec<f64> {
+    let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+    weights.iter().map(|weight| f64::from(*weight) / total).collect()
+}
+
+fn weighted(weights: &[u16]) -> Vec<Version> {
+    weights.iter().zip(NAMES).map(|(weight, name)| version(name, &[READY]).weight(*weight)).collect()
+}
+
+/// Weights as people write them and at the edges: zeros, ones, the largest.
+fn weights() -> impl Strategy<Value = Vec<u16>> {
+    let weight = prop_oneof![2 => Just(0), 2 => Just(1), 2 => Just(1000), 4 => 0u16..=1000];
+    vec(weight, 1..=6).prop_filter("not all zero", |weights| weights.iter().any(|weight| *weight > 0))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn versions_are_drawn_exactly_by_weight_and_a_zero_never(weights in weights(), seed: u64) {
+        const DRAWS: u32 = 10_000;
+        let entry = entry(&weighted(&weights));
+        let counts = versions_drawn(&entry, DRAWS, &mut Rng::with_seed(seed));
+        for ((name, share), weight) in NAMES.iter().zip(shares(&weights)).zip(&weights) {
+            let count = counts.get(*name).copied().unwrap_or(0);
+            prop_assert!(*weight > 0 || count == 0, "{name} has weight 0 and was drawn {count} times");
+            prop_assert!(fits(count, share, DRAWS), "{name}: {count} of {DRAWS} for {weights:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_without_a_ready_instance_leaves_its_share_to_the_others(
+        weights in weights(), gone: proptest::sample::Index, seed: u64,
+    ) {
+        const DRAWS: u32 = 5_000;
+        let gone = gone.index(weights.len());
+        let mut versions = weighted(&weights);
+        versions[gone] = version(NAMES[gone], &[UNHEALTHY, DRAINING, DISABLED]).weight(weights[gone]);
+        let entry = entry(&versions);
+        let mut left = weights.clone();
+        left[gone] = 0;
+        if left.iter().all(|weight| *weight == 0) {
+            // Only written zeros are left: nobody, ever.
+            prop_assert_eq!(pick(&entry, &Tried::default(), &mut Rng::with_seed(seed)).err(), Some(NoInstance::NoneReady));
+            return Ok(());
+        }
+        let counts = versions_drawn(&entry, DRAWS, &mut Rng::with_seed(seed));
+        for (name, share) in NAMES.iter().zip(shares(&left)) {
+            let count = counts.get(*name).copied().unwrap_or(0);
+            prop_assert!(fits(count, share, DRAWS), "{name}: {count} of {DRAWS} for {left:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_split_every_ready_instance_has_an_equal_share(
+        instances in vec(0usize..5, 1..5).prop_filter("some", |i| i.iter().sum::<usize>() > 0), seed: u64,
+    ) {
+        const DRAWS: u32 = 5_000;
+        let versions: Vec<_> = instances
+            .iter()
+            .zip(NAMES)
+            .map(|(ready, name)| version(name, &[vec![READY; *ready], vec![UNHEALTHY]].concat()))
+            .collect();
+        let counts = versions_drawn(&entry(&versions), DRAWS, &mut Rng::with_seed(seed));
+        let total = instances.iter().sum::<usize>() as f64;
+        for (name, ready) in NAMES.iter().zip(&instances) {
+            let count = counts.get(*name).copied().unwrap_or(0);
+            prop_assert!(fits(count, *ready as f64 / total, DRAWS), "{name}: {count} of {DRAWS} for {instances:?}");
+        }
+    }
+
+    #[test]
+    fn raising_a_weight_moves_clients_to_the_raised_version_only(
+        weights in weights(), raised: proptest::sample::Index, by in 1u16..500,
+    ) {
+        let raised = raised.index(weights.len());
+        let mut more = weights.clone();
+        more[raised] = (more[raised] + by).min(1000);
+        let by_client = |weights: &[u16]| {
+            let key = SplitBy::Client(ClientKey::Ip);
+            entry_with(&weighted(weights), |route| route.split_by = key)
+        };
+        let (before, after) = (by_client(&weights), by_client(&more));
+        for client in 0..400 {
+            let (was, is) = (name(&of_client(client).pick(&before)), name(&of_client(client).pick(&after)));
+            prop_assert!(was == is || is == NAMES[raised], "client {client} moved from {was} to {is}");
+        }
+    }
+}
+
+#[test]
+fn clients_are_spread_over_the_versions_by_weight() {
+    const CLIENTS: u32 = 20_000;
+    let weights = [70, 25, 5, 0];
+    let key = SplitBy::Client(ClientKey::Header("x-user".into()));
+    let entry = entry_with(&weighted(&weights), |route| route.split_by = key);
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for client in 0..CLIENTS {
+        let pick = Asked::default().field("X-User", format!("user-{client}")).pick(&entry);
+        assert_eq!(pick.why, Why::Client);
+        *counts.entry(name(&pick)).or_default() += 1;
+    }
+    for (name, share) in NAMES.iter().zip(shares(&weights)) {
+        let count = counts.get(*name).copied().unwrap_or(0);
+        assert!(fits(count, share, CLIENTS), "{name}: {count} of {CLIENTS}");
+    }
+}
+
+#[test]
+fn a_request_that_does_not_tell_its_client_is_drawn_like_any_other() {
+    let key = SplitBy::Client(ClientKey::Cookie("user".into()));
+    let entry = entry_with(&weighted(&[50, 50]), |route| route.split_by = key);
+    let counts = versions_drawn(&entry, 2000, &mut Rng::with_seed(3));
+    assert!(counts.values().all(|count| fits(*count, 0.5, 2000)), "{counts:?}");
+}
+
+#[test]
+fn each_tier_serves_only_when_the_one_above_has_nobody() {
+    let v = version;
+    for (versions, want) in [
+        (vec![v("v0", &[READY]).weight(1), v("v1", &[READY]).unnamed()], Ok(("v0", Why::Split))),
+        (vec![v("v0", &[READY])], Ok(("v0", Why::Equal))),
+        (vec![v("v0", &[UNHEALTHY]).weight(1), v("v1", &[READY]).unnamed()], Ok(("v1", Why::Unnamed))),
+        (vec![v("v0", &[STOPPING]).weight(1), v("v1", &[READY]).unnamed()], Ok(("v1", Why::Unnamed))),
+        (vec![v("v0", &[STOPPING, READY]).weight(1)], Ok(("v0", Why::Split))),
+        (vec![v("v0", &[STOPPING, UNHEALTHY]).weight(1)], Ok(("v0", Why::Stopping))),
+        (vec![v("v0", &[UNHEALTHY]).weight(1), v("v1", &[STOPPING]).unnamed()], Ok(("v1", Why::Stopping))),
+        (vec![v("v0", &[STOPPING]).weight(9), v("v1", &[STOPPING]).unnamed()], Ok(("v0", Why::Stopping))),
+        // A written zero is a promise, stopping or not.
+        (
+            vec![v("v0", &[UNHEALTHY]).weight(1), v("v1", &[READY, STOPPING]).weight(0)],
+            Err(NoInstance::NoneReady),
+        ),
+        // Ordered out is out.
+        (vec![v("v0", &[DRAINING]).weight(1), v("v1", &[DISABLED]).unnamed()], Err(NoInstance::NoneReady)),
+        (vec![v("v0", &[(State::Draining, Condition::Stopping, 1)])], Err(NoInstance::NoneReady)),
+        (vec![v("v0", &[(State::Active, Condition::Pending, 1)])], Err(NoInstance::NoneReady)),
+        (vec![v("v0", &[(State::Active, Condition::Ejected, 1)])], Err(NoInstance::NoneReady)),
+        // What cannot be probed counts as ready.
+        (vec![v("v0", &[(State::Active, Condition::Unknown, 1)])], Ok(("v0", Why::Equal))),
+        (vec![], Err(NoInstance::NoneReady)),
+    ] {
+        for seed in 0..20 {
+            let got = pick(&entry(&versions), &Tried::default(), &mut Rng::with_seed(seed));
+            let got = got.map(|pick| (name(&pick), pick.why));
+            assert_eq!(got, want.map(|(name, why)| (name.to_owned(), why)), "{versions:?}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_that_fits_is_above_the_split_and_a_state_above_the_rule() {
+    let rules = |transport: &mut Transport| {
+        transport.matches = vec![
+            MatchRule::Header("x-group".into(), "beta".into()),
+            MatchRule::Cookie("beta".into(), "1".into()),
+            MatchRule::Query("preview".into(), "1".into()),
+            MatchRule::Client("10.1.0.0/16".parse().expect("a network")),
+        ];
+    };
+    let canary = |instances: &[Is]| {
+        vec![version("v0", &[READY]).weight(1), version("v1", instances).weight(0).with(rules)]
+    };
+    let dark = entry(&canary(&[READY]));
+    for (asked, want) in [
+        (Asked::default(), "v0"),
+        (Asked::default().field("X-Group", "beta"), "v1"),
+        (Asked::default().field("X-Group", "betas"), "v0"),
+        (Asked::default().field("Cookie", "a=b; beta=1"), "v1"),
+        (Asked { query: Some("a&preview=1"), ..Asked::default() }, "v1"),
+        (Asked { query: Some("preview=10"), ..Asked::default() }, "v0"),
+        (Asked { client: Some([10, 1, 2, 3]), ..Asked::default() }, "v1"),
+        (Asked { client: Some([10, 2, 2, 3]), ..Asked::default() }, "v0"),
+    ] {
+        assert_eq!(name(&asked.pick(&dark)), want, "{:?} {:?}", asked.fields, asked.query);
+    }
+    let beta = Asked::default().field("X-Group", "beta");
+    assert_eq!(beta.pick(&dark).why, Why::Rule);
+    for out in [DISABLED, DRAINING, UNHEALTHY, STOPPING] {
+        assert_eq!(name(&beta.pick(&entry(&canary(&[out])))), "v0", "{out:?}");
+    }
+}
+
+#[test]
+fn a_retry_never_goes_where_the_request_has_been_and_ends_when_it_has_been_everywhere() {
+    let entry = entry(&[version("v0", &[READY; 3]), version("v1", &[READY, STOPPING, UNHEALTHY])]);
+    for seed in 0..50 {
+        let (mut tried, mut been, mut rng) = (Tried::default(), Vec::new(), Rng::with_seed(seed));
+        let end = loop {
+            match pick(&entry, &tried, &mut rng) {
+                Ok(pick) => {
+                    assert!(!been.contains(&pick.endpoint.state.uid));
+                    been.push(pick.endpoint.state.uid);
+                    assert_eq!(pick.why == Why::Stopping, been.len() == 5, "the stopping one comes last");
+                    tried.add(&pick);
+                }
+                Err(end) => break end,
+            }
+        };
+        assert_eq!((end, been.len()), (NoInstance::NoneReady, 5));
+        assert!(!entry.has_instance_beside(&tried) && entry.has_instance_beside(&Tried::default()));
+    }
+}
+
+#[test]
+fn a_retry_prefers_another_version_than_the_failing_one() {
+    let two = entry(&[
+        version("v0", &[READY, READY]).weight(1),
+        version("v1", &[READY, READY]).weight(99),
+        version("v2", &[READY]).weight(0),
+    ]);
+    for seed in 0..100 {
+        let mut rng = Rng::with_seed(seed);
+        let first = pick(&two, &Tried::default(), &mut rng).expect("there is an instance");
+        let mut tried = Tried::default();
+        tried.add(&first);
+        let second = pick(&two, &tried, &mut rng).expect("there is another");
+        assert_ne!(name(&first), name(&second));
+        tried.add(&second);
+        // Both have failed: any version, another instance, never the promised zero.
+        let third = pick(&two, &tried, &mut rng).expect("there are two left");
+        assert_ne!(name(&third), "v2");
+        assert!(![&first, &second].map(|p| p.endpoint.state.uid).contains(&third.endpoint.state.uid));
+    }
+}
+
+#[test]
+fn what_is_too_much_for_one_version_is_refused_rather_than_poured_over_another() {
+    let split = entry(&[version("v0", &[READY]).weight(1000), version("v1", &[READY]).weight(1)]);
+    let mut rng = Rng::with_seed(5);
+    let mut running = Vec::new();
+    let refused = loop {
+        match pick(&split, &Tried::default(), &mut rng) {
+            Ok(pick) => running.push(pick),
+            Err(why) => break why,
+        }
+    };
+    assert_eq!(refused, NoInstance::Full);
+    let of_v0 = running.iter().filter(|pick| name(pick) == "v0").count();
+    assert_eq!(of_v0, IN_FLIGHT_MAX as usize);
+    assert!(running.len() - of_v0 < 50, "the small version does not take what the large one cannot");
+    running.clear();
+    assert!(pick(&split, &Tried::default(), &mut rng).is_ok());
+}
+
+#[test]
+fn without_a_split_every_instance_is_filled_before_a_request_is_refused() {
+    let equal = entry(&[version("v0", &[READY]), version("v1", &[READY, READY])]);
+    let mut rng = Rng::with_seed(5);
+    let running: Vec<_> = std::iter::from_fn(|| pick(&equal, &Tried::default(), &mut rng).ok()).collect();
+    assert_eq!(running.len(), 3 * IN_FLIGHT_MAX as usize);
+    assert_eq!(pick(&equal, &Tried::default(), &mut rng).err(), Some(NoInstance::Full));
+}
+
+fn balanced(balance: Balance, weights: &[u16]) -> Arc<RouteEntry> {
+    let instances: Vec<Is> =
+        weights.iter().map(|weight| (State::Active, Condition::Ready, *weight)).collect();
+    entry(&[version("v0", &instances).with(|transport| transport.balance = Some(balance))])
+}
+
+proptest! {
+    #[test]
+    fn a_full_turn_gives_each_instance_exactly_its_weight(weights in vec(1u16..=20, 1..8)) {
+        let turn: u32 = weights.iter().map(|weight| u32::from(*weight)).sum();
+        let entry = balanced(Balance::RoundRobin, &weights);
+        for turns in [1, 2] {
+            let got = instances_drawn(&entry, turn * turns);
+            let want: Vec<u32> = weights.iter().map(|weight| u32::from(*weight) * turns).collect();
+            prop_assert_eq!(got, want);
+        }
+    }
+}
+
+#[test]
+fn turns_are_spread_rather_than_taken_in_runs() {
+    let entry = balanced(Balance::RoundRobin, &[5, 1, 1]);
+    let mut rng = Rng::with_seed(1);
+    let heavy = entry.versions()[0].endpoints()[0].state.uid;
+    let turn: Vec<bool> = (0..14)
+        .map(|_| pick(&entry, &Tried::default(), &mut rng).expect("there is one").endpoint.state.uid == heavy)
+        .collect();
+    let longest = turn.split(|heavy| !heavy).map(<[bool]>::len).max();
+    assert!(longest <= Some(4), "{turn:?}");
+}
+
+#[test]
+fn random_follows_the_weights_of_the_instances() {
+    const DRAWS: u32 = 20_000;
+    let weights = [1, 2, 5, 1000];
+    let counts = instances_drawn(&balanced(Balance::Random, &weights), DRAWS);
+    assert!(
+        counts.iter().zip(shares(&weights)).all(|(count, share)| fits(*count, share, DRAWS)),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn least_request_fills_instances_evenly_for_their_weight() {
+    let entry = balanced(Balance::LeastRequest, &[1, 1, 2]);
+    let mut rng = Rng::with_seed(1);
+    let running: Vec<_> =
+        (0..400).map(|_| pick(&entry, &Tried::default(), &mut rng).expect("there is one")).collect();
+    let in_flight: Vec<_> = entry.endpoints().map(|endpoint| endpoint.state.in_flight()).collect();
+    assert_eq!(running.len(), 400);
+    assert!(
+        in_flight.iter().zip([100, 100, 200]).all(|(got, want)| got.abs_diff(want) <= 1),
+        "{in_flight:?}"
+    );
+}
+
+#[test]
+fn p2c_avoids_the_slow_and_the_failing_instance() {
+    let entry = balanced(Balance::P2cEwma, &[1; 4]);
+    let now = Instant::now();
+    for (endpoint, ms) in entry.endpoints().zip([10, 10, 10, 200]) {
+        endpoint.state.observe(Duration::from_millis(ms), now);
+    }
+    let first = entry.versions()[0].endpoints()[0].clone();
+    let counts = instances_drawn(&entry, 3000);
+    assert_eq!(counts[3], 0, "the slow one always loses: {counts:?}");
+    first.state.observe_failure(Duration::ZERO, now);
+    let counts = instances_drawn(&entry, 3000);
+    assert!(counts[0] == 0 && counts[1] > 1000, "{counts:?}");
+}
+
+#[test]
+fn p2c_spreads_requests_that_run_at_the_same_time() {
+    let entry = balanced(Balance::P2cEwma, &[1; 10]);
+    let now = Instant::now();
+    entry.endpoints().for_each(|endpoint| endpoint.state.observe(Duration::from_millis(5), now));
+    let mut rng = Rng::with_seed(1);
+    let running: Vec<_> =
+        (0..1000).map(|_| pick(&entry, &Tried::default(), &mut rng).expect("there is one")).collect();
+    let in_flight: Vec<_> = entry.endpoints().map(|endpoint| endpoint.state.in_flight()).collect();
+    assert_eq!(running.len(), 1000);
+    assert!(in_flight.iter().all(|n| (90..=110).contains(n)), "{in_flight:?}");
+}
+
+#[test]
+fn the_hash_keeps_a_client_at_its_instance_and_moves_only_those_of_one_that_is_gone() {
+    let by_ip = |instances: &[Is]| {
+        entry(&[
+            version("v0", instances).with(|transport| transport.balance = Some(Balance::Hash(ClientKey::Ip)))
+        ])
+    };
+    let (all, fewer) = (by_ip(&[READY; 5]), by_ip(&[READY, READY, UNHEALTHY, READY, READY]));
+    let gone = fewer
+        .endpoints()
+        .find(|endpoint| endpoint.instance.condition == Condition::Unhealthy)
+        .expect("one is out");
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    for client in 0..5000 {
+        let (was, again) = (of_client(client).pick(&all), of_client(client).pick(&all));
+        assert_eq!(was.endpoint.key, again.endpoint.key);
+        let is = of_client(client).pick(&fewer);
+        assert!(
+            is.endpoint.key == was.endpoint.key || was.endpoint.key == gone.key,
+            "client {client} moved for nothing"
+        );
+        *counts.entry(was.endpoint.key.id.to_string()).or_default() += 1;
+    }
+    assert!(counts.len() == 5 && counts.values().all(|count| fits(*count, 0.2, 5000)), "{counts:?}");
+}
+
+#[test]
+fn a_client_with_very_many_requests_spills_over_to_its_next_instance() {
+    let entry = balanced(Balance::Hash(ClientKey::Ip), &[1; 4]);
+    let running: Vec<_> = (0..400).map(|_| of_client(7).pick(&entry)).collect();
+    let most = entry.endpoints().map(|endpoint| endpoint.state.in_flight()).max();
+    assert_eq!(running.len(), 400);
+    assert!(most <= Some(126), "{most:?} of 400 at one of four instances");
+}
