@@ -114,3 +114,108 @@ impl Drop for Held<'_> {
         self.holds.0.remove_if(self.route, |_, queue| queue.held.fetch_sub(1, Ordering::Relaxed) == 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::table::fixture::*;
+
+    const ROUTE: &str = "shop.test/";
+
+    fn table_with(instances: &[Is]) -> (Arc<TableHandle>, fairway_catalog::Catalog) {
+        let (handle, mut catalog) = (TableHandle::new(Metrics::new(1)), catalog());
+        put(&mut catalog, ROUTE, &[version("v1", instances)]);
+        handle.apply(&catalog);
+        (handle, catalog)
+    }
+
+    fn route() -> RouteId {
+        ROUTE.parse().expect("a route")
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + HOLD
+    }
+
+    #[tokio::test]
+    async fn a_held_request_goes_on_as_soon_as_a_table_has_an_instance_for_it() {
+        let (handle, mut catalog) = table_with(&[UNHEALTHY]);
+        let (id, tried) = (route(), Tried::default());
+        let mut held = pin!(hold(&handle, &id, &tried, soon()));
+        assert!(poll_once(held.as_mut()).is_pending());
+        put(&mut catalog, "other.test/", &[version("v1", &[READY])]);
+        handle.apply(&catalog);
+        assert!(poll_once(held.as_mut()).is_pending(), "another route's instance is none of its own");
+        put(&mut catalog, ROUTE, &[version("v1", &[READY])]);
+        handle.apply(&catalog);
+        let entry = held.await.expect("an instance came");
+        assert_eq!(entry.versions()[0].serving().len(), 1);
+        assert!(handle.holds.0.is_empty(), "nobody waits any more");
+    }
+
+    #[tokio::test]
+    async fn a_held_request_outlives_its_route_and_takes_it_when_it_is_back() {
+        let (handle, mut catalog) = table_with(&[UNHEALTHY]);
+        let (id, tried) = (route(), Tried::default());
+        let mut held = pin!(hold(&handle, &id, &tried, soon()));
+        assert!(poll_once(held.as_mut()).is_pending());
+        remove(&mut catalog, ROUTE);
+        handle.apply(&catalog);
+        assert!(poll_once(held.as_mut()).is_pending());
+        put(&mut catalog, ROUTE, &[version("v2", &[READY])]);
+        handle.apply(&catalog);
+        assert!(held.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_failed_the_request_is_not_what_it_waits_for() {
+        let (handle, mut catalog) = table_with(&[READY]);
+        let (id, mut tried) = (route(), Tried::default());
+        let fields = crate::request::FieldList::default();
+        let asked = request("shop.test", "/", &fields);
+        let now = std::time::Instant::now();
+        let entry = handle.load().by_id(&id).expect("it is there").clone();
+        let failed = entry.pick(&asked, &tried, &mut fastrand::Rng::with_seed(1), now).expect("there is one");
+        tried.add(&failed);
+        let mut held = pin!(hold(&handle, &id, &tried, soon()));
+        assert!(poll_once(held.as_mut()).is_pending());
+        put(&mut catalog, ROUTE, &[version("v1", &[READY, READY])]);
+        handle.apply(&catalog);
+        let entry = held.await.expect("another instance came");
+        let again =
+            entry.pick(&asked, &tried, &mut fastrand::Rng::with_seed(1), now).expect("there is another");
+        assert_ne!(again.endpoint.key, failed.endpoint.key);
+    }
+
+    #[tokio::test]
+    async fn the_deadline_ends_the_wait() {
+        let (handle, _) = table_with(&[UNHEALTHY]);
+        let ended = hold(&handle, &route(), &Tried::default(), Instant::now()).await;
+        assert_eq!(ended.err(), Some(NotHeld::Expired));
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_limit_wait_for_one_route_and_a_place_is_free_again_when_one_leaves() {
+        let (handle, _) = table_with(&[UNHEALTHY]);
+        let (id, tried) = (route(), Tried::default());
+        let mut waiting: Vec<_> =
+            (0..HELD_MAX).map(|_| Box::pin(hold(&handle, &id, &tried, soon()))).collect();
+        assert!(waiting.iter_mut().all(|held| poll_once(held.as_mut()).is_pending()));
+        assert_eq!(handle.holds.len(), HELD_MAX as usize);
+        assert_eq!(hold(&handle, &id, &tried, soon()).await.err(), Some(NotHeld::Full));
+        let other: RouteId = "other.test/".parse().expect("a route");
+        let mut elsewhere = pin!(hold(&handle, &other, &tried, soon()));
+        assert!(poll_once(elsewhere.as_mut()).is_pending(), "another route has places of its own");
+        waiting.pop();
+        assert!(poll_once(pin!(hold(&handle, &id, &tried, soon()))).is_pending());
+    }
+
+    fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+}

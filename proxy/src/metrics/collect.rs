@@ -210,3 +210,91 @@ fn gauge(labels: Vec<LabelPair>, value: i64) -> Metric {
     metric.set_gauge(gauge);
     metric
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prometheus::{Registry, TextEncoder};
+
+    use super::*;
+    use crate::metrics::KEPT;
+    use crate::pick::Tried;
+    use crate::reason::Reason;
+    use crate::request::FieldList;
+    use crate::table::fixture::*;
+
+    fn scrape(registry: &Registry) -> Vec<String> {
+        let text = TextEncoder::new().encode_to_string(&registry.gather()).expect("it can be written");
+        text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn a_scrape_shows_the_sums_of_all_workers_under_the_names_of_the_design() {
+        let metrics = Metrics::new(2);
+        let table = TableHandle::new(metrics.clone());
+        let registry = Registry::new();
+        registry.register(Box::new(TableCollector::new(table.clone()).expect("valid names"))).expect("once");
+        let mut catalog = catalog();
+        put(&mut catalog, "shop.test/", &[version("v1", &[READY])]);
+        table.apply(&catalog);
+
+        let entry = table.load().entries()[0].clone();
+        let fields = FieldList::default();
+        let asked = request("shop.test", "/", &fields);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let pick = entry.pick(&asked, &Tried::default(), &mut rng, Instant::now()).expect("there is one");
+        let backend = &pick.version.name;
+        let (one, two) = (metrics.worker(), metrics.worker());
+        one.request_done(&pick.version.series, 200, Reason::Ok, Duration::from_millis(2));
+        two.request_done(&pick.version.series, 200, Reason::Ok, Duration::from_millis(70));
+        two.request_done(&entry.series, 503, Reason::NoReadyInstance, Duration::from_secs(5));
+        one.request_done(one.unrouted(), 404, Reason::NoRoute, Duration::ZERO);
+        one.connected(&pick.version.upstream, Duration::from_micros(80));
+        one.retried(&pick.version.upstream, Reason::ConnectFailed);
+        let _open = two.connection(&"0.0.0.0:80".into(), "http1");
+
+        let lines = scrape(&registry);
+        for want in [
+            format!("fairway_requests_total{{backend=\"{backend}\",code=\"200\",reason=\"ok\",route=\"shop.test/\"}} 2"),
+            "fairway_requests_total{backend=\"\",code=\"503\",reason=\"no-ready-instance\",route=\"shop.test/\"} 1".into(),
+            "fairway_requests_total{backend=\"\",code=\"404\",reason=\"no-route\",route=\"\"} 1".into(),
+            format!("fairway_request_duration_seconds_bucket{{backend=\"{backend}\",route=\"shop.test/\",le=\"0.0025\"}} 1"),
+            format!("fairway_request_duration_seconds_bucket{{backend=\"{backend}\",route=\"shop.test/\",le=\"+Inf\"}} 2"),
+            format!("fairway_upstream_connect_seconds_bucket{{backend=\"{backend}\",le=\"0.0001\"}} 1"),
+            format!("fairway_requests_in_flight{{backend=\"{backend}\"}} 1"),
+            format!("fairway_retries_total{{backend=\"{backend}\",reason=\"connect-failed\"}} 1"),
+            "fairway_build_seconds_count{table=\"routes\"} 1".into(),
+            "fairway_connections{listener=\"0.0.0.0:80\",protocol=\"http1\"} 1".into(),
+        ] {
+            assert!(lines.iter().any(|line| sorted(line) == sorted(&want)), "no {want} in\n{}", lines.join("\n"));
+        }
+    }
+
+    /// Labels have no order.
+    fn sorted(line: &str) -> Vec<&str> {
+        let mut parts: Vec<&str> = line.split(['{', '}', ',']).collect();
+        parts.sort_unstable();
+        parts
+    }
+
+    #[test]
+    fn a_route_that_is_gone_is_shown_for_a_while_and_then_no_more() {
+        let metrics = Metrics::new(1);
+        let table = TableHandle::new(metrics.clone());
+        let mut catalog = catalog();
+        put(&mut catalog, "shop.test/", &[version("v1", &[READY])]);
+        table.apply(&catalog);
+        let series = table.load().entries()[0].series.clone();
+        metrics.worker().request_done(&series, 503, Reason::NoReadyInstance, Duration::ZERO);
+        drop(series);
+        remove(&mut catalog, "shop.test/");
+        table.apply(&catalog);
+        let shown = || all_series(&metrics).iter().any(|series| !requests(series).is_empty());
+        let start = Instant::now();
+        metrics.sweep(start + KEPT);
+        assert!(shown());
+        metrics.sweep(start + 3 * KEPT);
+        assert!(!shown());
+    }
+}

@@ -99,3 +99,35 @@ pub async fn follow(mut catalogs: watch::Receiver<Arc<Catalog>>, handle: Arc<Tab
         handle.apply(&catalog);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::fixture::*;
+
+    #[tokio::test]
+    async fn each_catalog_becomes_the_table_that_readers_see_and_tells_its_serial() {
+        let mut first = catalog();
+        put(&mut first, "shop.test/", &[version("v1", &[READY])]);
+        first.serial = 7;
+        let (catalogs, followed) = watch::channel(Arc::new(first.clone()));
+        let handle = TableHandle::new(Metrics::new(1));
+        let (mut reader, mut applied) = (handle.reader(), handle.applied());
+        assert!(!reader.table().settled && reader.table().entries().is_empty());
+        let task = tokio::spawn(follow(followed, handle.clone()));
+
+        applied.wait_for(|serial| *serial >= 7).await.expect("the handle lives");
+        assert_eq!(reader.table().entries().len(), 1);
+        let kept = reader.table().clone();
+
+        put(&mut first, "other.test/", &[version("v1", &[READY])]);
+        first.serial = 8;
+        catalogs.send_replace(Arc::new(first));
+        applied.wait_for(|serial| *serial >= 8).await.expect("the handle lives");
+        assert_eq!(reader.table().entries().len(), 2);
+        assert_eq!(kept.entries().len(), 1, "a table that somebody holds does not change");
+
+        drop(catalogs);
+        task.await.expect("it ends when nobody can publish any more");
+    }
+}
