@@ -1,5 +1,6 @@
 //! Which versions of a route take part in the draw and with which weight (design rule 2): those with a weight above 0,
-//! or all of them when there is no split; failing these, those that the split does not name; failing these, stopping ones.
+//! or all of them when there is no split; failing these, those whose 0 no split says in writing; failing these, stopping
+//! ones. The catalog tells the same as each member's `share`.
 //!
 //! Not here: the instance within the version (see `balance`).
 
@@ -16,8 +17,8 @@ use crate::table::Version;
 pub(crate) enum Tier {
     /// Weight above 0, or no split.
     Weighted,
-    /// Weight 0 that nobody wrote.
-    Unnamed,
+    /// Weight 0 that no split says in writing.
+    StandIn,
     /// Instances whose stop signal was seen.
     Stopping,
 }
@@ -26,7 +27,7 @@ impl Tier {
     /// The instances of the version that serve in this tier.
     pub(crate) fn endpoints(self, version: &Version) -> &[Arc<Endpoint>] {
         match self {
-            Self::Weighted | Self::Unnamed => version.serving(),
+            Self::Weighted | Self::StandIn => version.serving(),
             Self::Stopping => version.stopping(),
         }
     }
@@ -58,14 +59,13 @@ impl Lots {
         if !weighted.is_empty() {
             return weighted;
         }
-        let in_writing = |version: &Version, weight| if version.promised_zero { 0 } else { weight };
-        let unnamed = tier(Tier::Unnamed, &|version| in_writing(version, count(version.serving())));
-        if !unnamed.is_empty() {
-            return unnamed;
+        let unless_promised =
+            |version: &Version, instances| if version.promised_zero { 0 } else { instances };
+        let stand_in = tier(Tier::StandIn, &|version| unless_promised(version, count(version.serving())));
+        if !stand_in.is_empty() {
+            return stand_in;
         }
-        let stopping = |version: &Version| in_writing(version, count(version.stopping()));
-        let by_weight = tier(Tier::Stopping, &|version| weighed(version, stopping(version)));
-        if by_weight.is_empty() { tier(Tier::Stopping, &stopping) } else { by_weight }
+        tier(Tier::Stopping, &|version| unless_promised(version, count(version.stopping())))
     }
 
     fn of(tier: Tier, versions: &[Arc<Version>], weight: impl Fn(&Version) -> u32) -> Self {

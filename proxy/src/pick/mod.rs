@@ -54,8 +54,8 @@ pub enum Why {
     Client,
     /// No split: every ready instance of the route has an equal share.
     Equal,
-    /// The split does not name it, but no version with a weight above 0 has a ready instance.
-    Unnamed,
+    /// Its weight is 0, though no split says so in writing, and no version with a weight above 0 has a ready instance.
+    StandIn,
     /// It stops, but still accepts connections, and no other instance is ready.
     Stopping,
 }
@@ -68,7 +68,7 @@ impl Why {
             Self::Split => "split",
             Self::Client => "client",
             Self::Equal => "equal",
-            Self::Unnamed => "unnamed",
+            Self::StandIn => "stand-in",
             Self::Stopping => "stopping",
         }
     }
@@ -235,7 +235,7 @@ impl Chooser<'_, '_> {
             (Tier::Weighted, SplitBy::Client(_)) => Why::Client,
             (Tier::Weighted, SplitBy::Request) if self.entry.route.split.is_none() => Why::Equal,
             (Tier::Weighted, SplitBy::Request) => Why::Split,
-            (Tier::Unnamed, _) => Why::Unnamed,
+            (Tier::StandIn, _) => Why::StandIn,
             (Tier::Stopping, _) => Why::Stopping,
         }
     }

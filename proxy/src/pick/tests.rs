@@ -206,12 +206,12 @@ fn each_tier_serves_only_when_the_one_above_has_nobody() {
     for (versions, want) in [
         (vec![v("v0", &[READY]).weight(1), v("v1", &[READY]).unnamed()], Ok(("v0", Why::Split))),
         (vec![v("v0", &[READY])], Ok(("v0", Why::Equal))),
-        (vec![v("v0", &[UNHEALTHY]).weight(1), v("v1", &[READY]).unnamed()], Ok(("v1", Why::Unnamed))),
-        (vec![v("v0", &[STOPPING]).weight(1), v("v1", &[READY]).unnamed()], Ok(("v1", Why::Unnamed))),
+        (vec![v("v0", &[UNHEALTHY]).weight(1), v("v1", &[READY]).unnamed()], Ok(("v1", Why::StandIn))),
+        (vec![v("v0", &[STOPPING]).weight(1), v("v1", &[READY]).unnamed()], Ok(("v1", Why::StandIn))),
         (vec![v("v0", &[STOPPING, READY]).weight(1)], Ok(("v0", Why::Split))),
         (vec![v("v0", &[STOPPING, UNHEALTHY]).weight(1)], Ok(("v0", Why::Stopping))),
         (vec![v("v0", &[UNHEALTHY]).weight(1), v("v1", &[STOPPING]).unnamed()], Ok(("v1", Why::Stopping))),
-        (vec![v("v0", &[STOPPING]).weight(9), v("v1", &[STOPPING]).unnamed()], Ok(("v0", Why::Stopping))),
+        (vec![v("v0", &[STOPPING]).weight(9), v("v1", &[STOPPING]).weight(0)], Ok(("v0", Why::Stopping))),
         // A written zero is a promise, stopping or not.
         (
             vec![v("v0", &[UNHEALTHY]).weight(1), v("v1", &[READY, STOPPING]).weight(0)],
