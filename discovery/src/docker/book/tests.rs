@@ -1,0 +1,1 @@
+//! The rules by which events, answers and lists keep the book right.

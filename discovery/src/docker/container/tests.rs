@@ -1,0 +1,146 @@
+//! What is read out of an inspect answer.
+
+use serde_json::json;
+
+use super::*;
+
+fn read(answer: serde_json::Value) -> Option<Container> {
+    Container::read(serde_json::from_value(answer).expect("an answer of the API"))
+}
+
+#[test]
+fn everything_needed_is_read() {
+    let container = read(json!({
+        "Id": "abc", "Name": "/shop_web_1", "Created": "2026-01-02T03:04:05.123456789Z", "RestartCount": 2,
+        "Image": "sha256:00",
+        "State": { "Status": "running", "Running": true, "StartedAt": "2026-01-02T03:04:06Z", "Health": { "Status": "starting" } },
+        "HostConfig": {
+            "NetworkMode": "shop_default", "RestartPolicy": { "Name": "on-failure", "MaximumRetryCount": 3 },
+            "Links": ["/redis:/shop_web_1/cache", "/db:/shop_web_1/db"],
+        },
+        "Config": {
+            "Image": "web:v1", "StopSignal": "SIGQUIT", "StopTimeout": 30, "ExposedPorts": { "443/tcp": {}, "80/tcp": {}, "53/udp": {} },
+            "Labels": { "aliyun.routing.port_80": "shop", "com.docker.compose.project": "shop", "com.docker.compose.service": "web" },
+        },
+        "NetworkSettings": {
+            "Ports": { "8080/tcp": [{ "HostIp": "0.0.0.0", "HostPort": "8080" }], "80/tcp": null },
+            "Networks": {
+                "shop_default": { "NetworkID": "n1", "IPAddress": "172.20.0.3", "Links": ["mail:smtp", "redis:cache"] },
+                "bridge6": { "NetworkID": "n2", "IPAddress": "", "GlobalIPv6Address": "fd00::3" },
+                "fresh": { "NetworkID": "n3", "IPAddress": "" },
+            },
+        },
+    }))
+    .expect("a container");
+    assert_eq!(&*container.name, "shop_web_1");
+    assert_eq!(container.phase, Phase::Running);
+    assert_eq!(container.created.to_string(), "2026-01-02T03:04:05.123456789Z");
+    assert_eq!(container.started.to_string(), "2026-01-02T03:04:06Z");
+    assert_eq!(container.health, Some(DockerHealth::Starting));
+    assert_eq!(Some(container.stop_signal), Signal::parse("QUIT"));
+    assert_eq!(container.stop_timeout, Duration::from_secs(30));
+    assert_eq!((container.restart, container.restarts), (Restart::OnFailure(3), 2));
+    assert_eq!(container.namespace, Namespace::Own);
+    assert_eq!(container.exposed_ports, [80, 443, 8080]);
+    let links: Vec<&str> = container.links.iter().map(|link| &**link).collect();
+    assert_eq!(links, ["db", "mail", "redis"]);
+    let addresses: Vec<_> = container.attachments.iter().map(|at| (&*at.name, at.ip)).collect();
+    let (v4, v6) = ("172.20.0.3".parse().ok(), "fd00::3".parse().ok());
+    assert_eq!(addresses, [("bridge6", v6), ("fresh", None), ("shop_default", v4)]);
+    assert!(container.is_exposed());
+}
+
+#[test]
+fn what_is_missing_has_dockers_defaults() {
+    assert_eq!(read(json!({})), None);
+    assert_eq!(read(json!({ "Id": "../secrets" })), None);
+    let container = read(json!({ "Id": "abc" })).expect("a container");
+    assert_eq!(container.phase, Phase::Down);
+    assert_eq!((container.stop_signal, container.stop_timeout), (Signal::TERM, Duration::from_secs(10)));
+    assert_eq!((container.restart, container.namespace), (Restart::Never, Namespace::Own));
+    assert_eq!(container.started, Timestamp::UNIX_EPOCH);
+}
+
+#[test]
+fn each_state_of_docker_is_a_phase() {
+    for (state, want) in [
+        (json!({ "Status": "running" }), Phase::Running),
+        (json!({ "Status": "paused", "Running": true }), Phase::Paused),
+        (json!({ "Status": "restarting", "Running": true }), Phase::Restarting),
+        (json!({ "Status": "exited" }), Phase::Down),
+        (json!({ "Status": "created" }), Phase::Down),
+        (json!({ "Status": "removing" }), Phase::Down),
+        (json!({ "Status": "dead" }), Phase::Down),
+        (json!({ "Status": "", "Running": true }), Phase::Running),
+        (json!({ "Running": true }), Phase::Running),
+        (json!({}), Phase::Down),
+    ] {
+        let container = read(json!({ "Id": "abc", "State": state })).expect("a container");
+        assert_eq!(container.phase, want, "{state}");
+    }
+}
+
+#[test]
+fn the_network_mode_says_whose_network_it_uses() {
+    for (mode, want) in [
+        ("default", Namespace::Own),
+        ("shop_default", Namespace::Own),
+        ("host", Namespace::Host),
+        ("none", Namespace::None),
+        ("container:0123abcd", Namespace::Container("0123abcd".into())),
+        ("container:../../info", Namespace::Own),
+    ] {
+        let container =
+            read(json!({ "Id": "abc", "HostConfig": { "NetworkMode": mode } })).expect("a container");
+        assert_eq!(container.namespace, want, "{mode}");
+    }
+}
+
+#[test]
+fn a_restart_policy_says_what_follows_an_end() {
+    for (name, most, restarts, exit_code, want) in [
+        ("", 0, 0, 1, false),
+        ("no", 0, 0, 1, false),
+        ("always", 0, 9, 0, true),
+        ("unless-stopped", 0, 9, 0, true),
+        ("on-failure", 0, 9, 1, true),
+        ("on-failure", 0, 0, 0, false),
+        ("on-failure", 3, 2, 1, true),
+        ("on-failure", 3, 3, 1, false),
+    ] {
+        let policy = json!({ "Name": name, "MaximumRetryCount": most });
+        let answer =
+            json!({ "Id": "abc", "RestartCount": restarts, "HostConfig": { "RestartPolicy": policy } });
+        let container = read(answer).expect("a container");
+        assert_eq!(container.restarts_after(exit_code), want, "{name} {most} {restarts} {exit_code}");
+    }
+}
+
+#[test]
+fn stop_timeouts_out_of_range_are_bounded() {
+    assert_eq!(stop_timeout(None), Duration::from_secs(10));
+    assert_eq!(stop_timeout(Some(0)), Duration::ZERO);
+    assert_eq!(stop_timeout(Some(-1)), STOP_TIMEOUT_MAX);
+    assert_eq!(stop_timeout(Some(i64::MAX)), STOP_TIMEOUT_MAX);
+}
+
+#[test]
+fn names_that_docker_would_not_give_are_escaped_and_cut() {
+    assert_eq!(&*plain_name("/web-1"), "web-1");
+    assert_eq!(&*plain_name("/a\u{1b}[31m"), "a\\u{1b}[31m");
+    assert!(plain_name(&"x".repeat(10_000)).len() < 200);
+}
+
+#[test]
+fn one_off_and_hidden_containers_are_not_exposed() {
+    for (label, value, want) in [
+        ("x", "y", true),
+        ("com.docker.compose.oneoff", "True", false),
+        ("com.docker.compose.oneoff", "False", true),
+        ("fairway.enable", "false", false),
+    ] {
+        let labels = json!({ "aliyun.routing.port_80": "shop", label: value });
+        let container = read(json!({ "Id": "abc", "Config": { "Labels": labels } })).expect("a container");
+        assert_eq!(container.is_exposed(), want, "{label}={value}");
+    }
+}
