@@ -1,6 +1,7 @@
 //! The data plane: listeners, routing table, balancing, retries, drain.
 
 pub mod endpoint;
+pub mod explain;
 pub mod h1;
 pub mod hold;
 pub mod metrics;

@@ -16,17 +16,17 @@ use crate::request::RequestView;
 use crate::table::Version;
 
 /// One choice within a version.
-pub(crate) struct Question<'a, 'r> {
-    pub(crate) version: &'a Version,
+pub(crate) struct Question<'a, 'q, 'r> {
+    pub(crate) version: &'q Version,
     /// The instances that may be chosen from.
     pub(crate) among: &'a [Arc<Endpoint>],
     /// Which of them the request may go to: not tried yet, not full.
-    pub(crate) usable: &'a dyn Fn(&Endpoint) -> bool,
-    pub(crate) request: &'a RequestView<'r>,
+    pub(crate) usable: &'q dyn Fn(&Endpoint) -> bool,
+    pub(crate) request: &'q RequestView<'r>,
     pub(crate) now: Instant,
 }
 
-impl<'a> Question<'a, '_> {
+impl<'a> Question<'a, '_, '_> {
     /// `None` when none is usable.
     pub(crate) fn choose(&self, rng: &mut Rng) -> Option<&'a Arc<Endpoint>> {
         if let [only] = self.among {
@@ -34,12 +34,28 @@ impl<'a> Question<'a, '_> {
         }
         match self.version.balance() {
             Balance::P2cEwma => self.better_of_two(rng),
-            Balance::LeastRequest => self.best(rng, |endpoint| (endpoint.state.in_flight() + 1) as f32),
-            Balance::RoundRobin => self.next_in_turn(),
+            Balance::LeastRequest => self.best(self.anywhere(rng), requests),
+            Balance::RoundRobin => self.at_turn(self.version.turn.0.fetch_add(1, Ordering::Relaxed)),
             Balance::Random => self.any(rng),
             Balance::Hash(key) => match client::hash(key, self.request) {
                 Some(client) => self.of_client(client),
                 None => self.better_of_two(rng),
+            },
+        }
+    }
+
+    /// Whom a request that came now would go to, without chance and without taking a turn: for `p2c-ewma` the cheapest of
+    /// all, for `random` one of the heaviest.
+    pub(crate) fn foresee(&self) -> Option<&'a Arc<Endpoint>> {
+        let cheapest = || self.best(0, |endpoint| endpoint.state.cost(self.now));
+        match self.version.balance() {
+            Balance::P2cEwma => cheapest(),
+            Balance::LeastRequest => self.best(0, requests),
+            Balance::RoundRobin => self.at_turn(self.version.turn.0.load(Ordering::Relaxed)),
+            Balance::Random => self.best(0, |_| 1.0),
+            Balance::Hash(key) => match client::hash(key, self.request) {
+                Some(client) => self.of_client(client),
+                None => cheapest(),
             },
         }
     }
@@ -59,13 +75,16 @@ impl<'a> Question<'a, '_> {
         match two.iter().filter(usable).count() {
             2 => Some(cheaper(two[0], two[1], cost)),
             1 => two.into_iter().find(|endpoint| usable(&endpoint)),
-            _ => self.best(rng, cost),
+            _ => self.best(self.anywhere(rng), cost),
         }
     }
 
-    /// The cheapest of all; the first of equals from a random place on.
-    fn best(&self, rng: &mut Rng, cost: impl Fn(&Endpoint) -> f32) -> Option<&'a Arc<Endpoint>> {
-        let start = if self.among.is_empty() { 0 } else { rng.usize(0..self.among.len()) };
+    fn anywhere(&self, rng: &mut Rng) -> usize {
+        if self.among.is_empty() { 0 } else { rng.usize(0..self.among.len()) }
+    }
+
+    /// The cheapest of all; the first of equals from this place on.
+    fn best(&self, start: usize, cost: impl Fn(&Endpoint) -> f32) -> Option<&'a Arc<Endpoint>> {
         let (before, after) = self.among.split_at(start);
         let usable = after.iter().chain(before).filter(|endpoint| (self.usable)(endpoint));
         usable.reduce(|best, endpoint| cheaper(best, endpoint, &cost))
@@ -78,12 +97,12 @@ impl<'a> Question<'a, '_> {
 
     /// By turns, weighted and spread: a counter walks through the places 0..total in steps near the golden section that
     /// share no factor with the total, so that a full turn comes to each place once and neighbours in time are far apart.
-    fn next_in_turn(&self) -> Option<&'a Arc<Endpoint>> {
+    fn at_turn(&self, turn: usize) -> Option<&'a Arc<Endpoint>> {
         let total = self.weight_of_usable();
         if total == 0 {
             return None;
         }
-        let turn = self.version.turn.0.fetch_add(1, Ordering::Relaxed) as u64 % total;
+        let turn = turn as u64 % total;
         self.at(turn * spread_step(total) % total)
     }
 
@@ -127,6 +146,11 @@ impl<'a> Question<'a, '_> {
             here
         })
     }
+}
+
+/// Requests in flight with one more.
+fn requests(endpoint: &Endpoint) -> f32 {
+    (endpoint.state.in_flight() + 1) as f32
 }
 
 /// The cheaper one for its weight; the first of equals.

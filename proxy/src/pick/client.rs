@@ -31,8 +31,17 @@ pub(crate) fn matches(rule: &MatchRule, request: &RequestView<'_>) -> bool {
     }
 }
 
+/// The key as labels say it; the address is `ip` for an instance and `client-ip` for a version.
+pub(crate) fn show_key(key: &ClientKey, address: &str) -> String {
+    match key {
+        ClientKey::Ip => address.to_owned(),
+        ClientKey::Header(name) => format!("header:{name}"),
+        ClientKey::Cookie(name) => format!("cookie:{name}"),
+    }
+}
+
 /// The rule as its label says it.
-pub(crate) fn show(rule: &MatchRule) -> String {
+pub(crate) fn show_rule(rule: &MatchRule) -> String {
     match rule {
         MatchRule::Header(name, value) => format!("header:{name}={value}"),
         MatchRule::Cookie(name, value) => format!("cookie:{name}={value}"),

@@ -169,10 +169,50 @@ impl RouteEntry {
         })
     }
 
+    /// What the choice would be for a request of this moment, without choosing.
+    pub(crate) fn foresee<'a>(&'a self, request: &RequestView<'_>, now: Instant) -> Foresight<'a> {
+        let mut rules = self
+            .rule_for(request)
+            .filter(|(version, _)| version.serving().iter().any(|e| !e.state.is_full()));
+        let bound = match &self.route.split_by {
+            SplitBy::Request => None,
+            SplitBy::Client(key) => client::hash(key, request),
+        };
+        let bound = bound.and_then(|client| self.lots.draw_for(client, &self.versions));
+        let usable = |endpoint: &Endpoint| !endpoint.state.is_full();
+        let instance = |version: &'a Arc<Version>| {
+            let lots_tier = self.lots.tier();
+            let among =
+                if version.serving().is_empty() { lots_tier.endpoints(version) } else { version.serving() };
+            balance::Question { version, among, usable: &usable, request, now }.foresee()
+        };
+        Foresight {
+            rule: rules.next(),
+            bound: bound.and_then(|version| self.versions.get(version)),
+            tier: self.lots.tier(),
+            shares: (0..self.versions.len()).map(|version| self.lots.share(version)).collect(),
+            instances: self.versions.iter().map(instance).collect(),
+        }
+    }
+
     fn lots_after(&self, tried: &Tried) -> Lots {
         let fresh = Lots::new(&self.versions, |endpoint| !tried.has(endpoint));
         fresh.without(|version| self.versions.get(version).is_some_and(|version| tried.has_version(version)))
     }
+}
+
+/// What the choice would be.
+pub(crate) struct Foresight<'a> {
+    /// The version whose rule fits, and the rule.
+    pub(crate) rule: Option<(&'a Arc<Version>, &'a MatchRule)>,
+    /// The version that the client is bound to by the split.
+    pub(crate) bound: Option<&'a Arc<Version>>,
+    /// Who takes part in the draw.
+    pub(crate) tier: Tier,
+    /// Each version's part of the draws, 0 to 1.
+    pub(crate) shares: Vec<f64>,
+    /// The instance of each version that would serve, if the version were drawn.
+    pub(crate) instances: Vec<Option<&'a Arc<Endpoint>>>,
 }
 
 /// One choice.

@@ -103,6 +103,36 @@ impl Matcher {
     }
 }
 
+/// How a route comes to a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// By its own name.
+    Exact,
+    /// By its wildcard.
+    Wildcard,
+    /// As the name of a `.local` route in another zone.
+    Alias(HostPattern),
+}
+
+/// How a route with this host pattern comes to `host`, if at all. For people: requests ask the [`Matcher`].
+pub(crate) fn fit(pattern: &HostPattern, host: &str, zones: &[Arc<str>]) -> Option<Fit> {
+    let own = covers_host(pattern, host).then_some(match pattern {
+        HostPattern::Exact(_) => Fit::Exact,
+        HostPattern::Wildcard(_) => Fit::Wildcard,
+    });
+    own.or_else(|| {
+        let mut others = if pattern.is_local() { aliases(pattern, zones) } else { Vec::new() }.into_iter();
+        others.find(|alias| covers_host(alias, host)).map(Fit::Alias)
+    })
+}
+
+fn covers_host(pattern: &HostPattern, host: &str) -> bool {
+    match pattern {
+        HostPattern::Exact(name) => **name == *host,
+        HostPattern::Wildcard(name) => host.strip_suffix(&**name).is_some_and(|rest| rest.ends_with('.')),
+    }
+}
+
 fn labels(name: &str) -> usize {
     1 + name.bytes().filter(|b| *b == b'.').count()
 }

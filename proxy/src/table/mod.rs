@@ -8,7 +8,7 @@ mod entry;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod handle;
-mod host_match;
+pub(crate) mod host_match;
 pub(crate) mod path_match;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,316 @@
+//! Why a request goes where it goes: every step of the decision in words, and why not the others.
+//!
+//! Reads the same table and asks the same code as a request does, but chooses nothing and counts nothing: it tells the
+//! shares rather than one draw. Not here: how it looks on a terminal (see [`text`]), the API around it (that is `admin`'s).
+
+mod instances;
+mod routes;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+use std::time::Instant;
+
+use fairway_catalog::SplitInfo;
+use fairway_config::labels::{Balance, SplitBy};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::pick::client::{show_key, show_rule};
+use crate::pick::lots::Tier;
+use crate::pick::{Foresight, Why};
+use crate::reason::Reason;
+use crate::request::RequestView;
+use crate::table::{Find, RouteEntry, RouteTable, Version};
+pub use instances::InstanceView;
+pub use routes::RouteCandidate;
+pub use text::explain_text;
+
+/// The whole decision for one request, as it would be at this moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The request as the decision sees it.
+    pub request: RequestSeen,
+    /// What comes of it, one sentence.
+    pub verdict: String,
+    /// The word for a refusal, as in the access log; absent when an instance would serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The status of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The routes whose host fits, the most specific first, and why each is or is not the one.
+    pub candidates: Vec<RouteCandidate>,
+    /// The route, and what happens in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteView>,
+    /// The revision of the catalog that was asked.
+    pub revision: u64,
+}
+
+/// A request as the decision sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestSeen {
+    /// The method.
+    pub method: String,
+    /// The host, lower case, no port.
+    pub host: String,
+    /// The path without the query.
+    pub path: String,
+    /// The client's effective address.
+    pub client: String,
+    /// Whether that is an internal client.
+    pub internal: bool,
+    /// Whether the client uses TLS.
+    pub secure: bool,
+}
+
+/// The chosen route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteView {
+    /// Its name.
+    pub id: String,
+    /// Where its weights come from; absent when every ready instance gets an equal share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitView>,
+    /// How the version is drawn: `request`, `client-ip`, `header:NAME`, `cookie:NAME`.
+    pub split_by: String,
+    /// The rule of `fairway.match` that decides for this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleView>,
+    /// Why the version is chosen: `rule`, `split`, `client`, `equal`, `stand-in`, `stopping`; absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The instance that would serve now: of the version that is certain, or of the one with the largest share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Its versions by name.
+    pub versions: Vec<VersionView>,
+}
+
+/// Where a route's weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitView {
+    /// `label`, `file` or `api`.
+    pub layer: String,
+    /// Who wrote them.
+    pub author: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// Until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&SplitInfo> for SplitView {
+    fn from(info: &SplitInfo) -> Self {
+        let SplitInfo { layer, author, at, expires_at, reason } = info;
+        let (layer, author, reason) = (layer.as_str().to_owned(), author.to_string(), reason.to_string());
+        Self { layer, author, at: *at, expires_at: *expires_at, reason }
+    }
+}
+
+/// A rule that fits the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleView {
+    /// The backend that it leads to.
+    pub backend: String,
+    /// As the label says it.
+    pub rule: String,
+}
+
+/// One version of the route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// The backend.
+    pub backend: String,
+    /// Its weight; absent without a split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// The chance that this request goes to it, 0 to 1.
+    pub chance: f64,
+    /// Why that much, one sentence.
+    pub why: String,
+    /// How an instance is chosen: `p2c-ewma`, `round-robin`, ...
+    pub balance: String,
+    /// The instance of it that would serve now, if the version were drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_serve: Option<String>,
+    /// All its instances that claim the route.
+    pub instances: Vec<InstanceView>,
+}
+
+/// Explains what would become of this request.
+pub fn explain(table: &RouteTable, request: &RequestView<'_>) -> Explanation {
+    let (entry, refusal) = match table.find(request) {
+        Find::Route(entry) => (Some(entry), None),
+        Find::RedirectToHttps(entry) => (Some(entry), Some(Reason::RedirectToHttps)),
+        Find::Unknown => (None, Some(Reason::NoRoute)),
+        Find::NotSettled => (None, Some(Reason::NotSettled)),
+    };
+    let route = entry.map(|entry| route_view(entry, request, Instant::now()));
+    let refusal = refusal.or_else(|| refusal_of(route.as_ref()?));
+    Explanation {
+        request: seen(request),
+        verdict: verdict(table, request, route.as_ref(), refusal),
+        reason: refusal.map(|reason| reason.as_str().to_owned()),
+        status: refusal.and_then(Reason::status),
+        candidates: routes::candidates(table, request, entry.map(|entry| &**entry)),
+        route,
+        revision: table.revision,
+    }
+}
+
+fn seen(request: &RequestView<'_>) -> RequestSeen {
+    RequestSeen {
+        method: request.method.to_owned(),
+        host: request.host.to_owned(),
+        path: request.path.to_owned(),
+        client: request.client.to_string(),
+        internal: request.internal,
+        secure: request.secure,
+    }
+}
+
+/// No version: none is ready. A version without an instance: all of them are full.
+fn refusal_of(route: &RouteView) -> Option<Reason> {
+    match (&route.why, &route.instance) {
+        (None, _) => Some(Reason::NoReadyInstance),
+        (Some(_), None) => Some(Reason::InstancesFull),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+fn verdict(
+    table: &RouteTable,
+    request: &RequestView<'_>,
+    route: Option<&RouteView>,
+    refusal: Option<Reason>,
+) -> String {
+    let hidden = !request.internal && table.is_internal_name(request.host);
+    match (refusal, route) {
+        (Some(Reason::NoRoute), _) if hidden => {
+            format!("404: {} is for internal clients only, and {} is not one", request.host, request.client)
+        }
+        (Some(Reason::NoRoute), _) => format!("404: no route covers {}{}", request.host, request.path),
+        (Some(Reason::NotSettled), _) => {
+            "503: no route covers it yet, and not every source has been listed since the start".to_owned()
+        }
+        (Some(Reason::RedirectToHttps), Some(route)) => {
+            format!("308 to https: every claim of {} says https, and this connection is plain", route.id)
+        }
+        (Some(Reason::NoReadyInstance), Some(route)) => {
+            format!("held up to 5 s for an instance of {}, then 503: none can serve now", route.id)
+        }
+        (Some(reason), _) => format!("{}: {}", reason.status().unwrap_or(500), reason.title()),
+        (None, Some(RouteView { instance: Some(instance), .. })) => format!("{instance} would serve it now"),
+        (None, _) => "an instance would serve it".to_owned(),
+    }
+}
+
+fn route_view(entry: &RouteEntry, request: &RequestView<'_>, now: Instant) -> RouteView {
+    let foresight = entry.foresee(request, now);
+    let certain = foresight.rule.map(|(version, _)| version).or(foresight.bound);
+    let chances: Vec<f64> = match certain {
+        Some(certain) => {
+            entry.versions().iter().map(|v| f64::from(u8::from(v.name == certain.name))).collect()
+        }
+        None => foresight.shares.clone(),
+    };
+    // The first of equals.
+    let likeliest = (0..chances.len()).rev().max_by(|a, b| chances[*a].total_cmp(&chances[*b]));
+    let likeliest = likeliest.filter(|version| chances[*version] > 0.0);
+    let would_serve = |version: usize| foresight.instances.get(version).copied().flatten();
+    let versions = entry.versions().iter().enumerate().map(|(number, version)| VersionView {
+        backend: version.name.to_string(),
+        weight: version.weight.map(|weight| weight.get()),
+        chance: chances[number],
+        why: why_version(entry, version, &foresight, chances[number]),
+        balance: show_balance(version.balance()),
+        would_serve: would_serve(number).map(|endpoint| endpoint.key.id.to_string()),
+        instances: instances::of(entry, version, would_serve(number), chances[number] > 0.0, now),
+    });
+    RouteView {
+        id: entry.name.to_string(),
+        split: entry.route.split.as_ref().map(SplitView::from),
+        split_by: show_split_by(&entry.route.split_by),
+        rule: foresight
+            .rule
+            .map(|(version, rule)| RuleView { backend: version.name.to_string(), rule: show_rule(rule) }),
+        why: likeliest.map(|_| why(entry, &foresight).as_str().to_owned()),
+        instance: likeliest.and_then(would_serve).map(|endpoint| endpoint.key.id.to_string()),
+        versions: versions.collect(),
+    }
+}
+
+fn why(entry: &RouteEntry, foresight: &Foresight<'_>) -> Why {
+    match foresight.tier {
+        _ if foresight.rule.is_some() => Why::Rule,
+        Tier::StandIn => Why::StandIn,
+        Tier::Stopping => Why::Stopping,
+        Tier::Weighted if foresight.bound.is_some() => Why::Client,
+        Tier::Weighted if entry.route.split.is_none() => Why::Equal,
+        Tier::Weighted => Why::Split,
+    }
+}
+
+fn why_version(entry: &RouteEntry, version: &Version, foresight: &Foresight<'_>, chance: f64) -> String {
+    let ready = version.serving().len();
+    if let Some((chosen, rule)) = foresight.rule {
+        let rule = show_rule(rule);
+        return match chosen.name == version.name {
+            true => format!("its rule {rule} fits, which is above the split"),
+            false => format!("the rule {rule} of {} fits", chosen.name),
+        };
+    }
+    match (foresight.tier, version.weight) {
+        (Tier::Weighted, Some(weight)) if weight.get() > 0 && ready == 0 => {
+            format!("weight {weight}, but no instance can serve: the others share its part")
+        }
+        (Tier::Weighted, None) if ready == 0 => "no instance can serve".to_owned(),
+        (Tier::Weighted, _) if chance > 0.0 && foresight.bound.is_some() => {
+            format!(
+                "the split is bound to {}, and this client falls to it",
+                show_split_by(&entry.route.split_by)
+            )
+        }
+        (Tier::Weighted, Some(weight)) if weight.get() > 0 && foresight.bound.is_some() => {
+            format!("weight {weight}, but this client falls to another version")
+        }
+        (Tier::Weighted, Some(weight)) if weight.get() > 0 => format!("weight {weight}"),
+        (Tier::Weighted, None) => {
+            format!("no split: {ready} of the route's ready instances, each with an equal share")
+        }
+        (_, Some(weight)) if version.promised_zero => {
+            format!("weight {weight} in writing: no new client, ever")
+        }
+        (Tier::Weighted, Some(_)) => "weight 0: it stands in only when no other version can serve".to_owned(),
+        (Tier::StandIn, _) if chance > 0.0 => {
+            "weight 0, but it stands in: no version with a weight above 0 can serve".to_owned()
+        }
+        (Tier::Stopping, _) if chance > 0.0 => {
+            "no instance of the route is ready: its stopping ones serve as long as they accept connections"
+                .to_owned()
+        }
+        (Tier::StandIn | Tier::Stopping, _) => "no instance can serve".to_owned(),
+    }
+}
+
+fn show_balance(balance: &Balance) -> String {
+    match balance {
+        Balance::P2cEwma => "p2c-ewma".to_owned(),
+        Balance::RoundRobin => "round-robin".to_owned(),
+        Balance::LeastRequest => "least-request".to_owned(),
+        Balance::Random => "random".to_owned(),
+        Balance::Hash(key) => format!("hash:{}", show_key(key, "ip")),
+    }
+}
+
+fn show_split_by(split_by: &SplitBy) -> String {
+    match split_by {
+        SplitBy::Request => "request".to_owned(),
+        SplitBy::Client(key) => show_key(key, "client-ip"),
+    }
+}

@@ -1,0 +1,113 @@
+//! The instances of one version: what is known of each, and why it would or would not serve.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use fairway_catalog::{Condition, Instance, State};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::{Endpoint, IN_FLIGHT_MAX};
+use crate::table::{RouteEntry, Version};
+
+/// One instance of the route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// Its id.
+    pub id: String,
+    /// The container's name.
+    pub name: String,
+    /// Where it is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Why at this address, or why it has none.
+    pub address_reason: String,
+    /// The node it runs on.
+    pub node: String,
+    /// `active`, `draining`, `disabled`.
+    pub state: String,
+    /// `pending`, `ready`, `unhealthy`, `ejected`, `stopping`, `unknown`.
+    pub condition: String,
+    /// Since when it is in this condition.
+    pub since: Timestamp,
+    /// Why it is in this condition.
+    pub reason: String,
+    /// Relative to the version's other instances.
+    pub weight: u16,
+    /// Requests in flight now.
+    pub in_flight: u32,
+    /// Average latency in milliseconds, peaks counting for longer; absent before the first answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// Whether this request could go to it now.
+    pub candidate: bool,
+    /// Why, or why not, one sentence.
+    pub why: String,
+}
+
+/// Every instance of the version that claims the route, those without an address too.
+pub(super) fn of(
+    entry: &RouteEntry,
+    version: &Version,
+    would_serve: Option<&Arc<Endpoint>>,
+    drawn: bool,
+    now: Instant,
+) -> Vec<InstanceView> {
+    let member = entry.route.members.iter().find(|member| member.backend.id == version.backend.id);
+    let instances = member.into_iter().flat_map(|member| &member.instances);
+    let view = |instance: &Arc<Instance>| {
+        let endpoint = version.endpoints().iter().find(|endpoint| endpoint.key.id == instance.id);
+        let first = would_serve.is_some_and(|first| first.key.id == instance.id);
+        let why = why(version, instance, endpoint, drawn);
+        InstanceView {
+            id: instance.id.to_string(),
+            name: instance.unit.name.to_string(),
+            address: instance.address.map(|address| address.to_string()),
+            address_reason: instance.unit.address_reason.to_string(),
+            node: instance.unit.node.to_string(),
+            state: instance.state.to_string(),
+            condition: instance.condition.to_string(),
+            since: instance.since,
+            reason: instance.reason.to_string(),
+            weight: endpoint.map_or(1, |endpoint| endpoint.weight),
+            in_flight: endpoint.map_or(0, |endpoint| endpoint.state.in_flight()),
+            latency_ms: endpoint
+                .and_then(|e| e.state.latency(now))
+                .map(|latency| latency.as_secs_f64() * 1e3),
+            candidate: why.is_ok(),
+            why: match why {
+                Ok(()) if first => "first choice now".to_owned(),
+                Ok(()) => "could serve".to_owned(),
+                Err(why) => why,
+            },
+        }
+    };
+    instances.map(view).collect()
+}
+
+fn why(
+    version: &Version,
+    instance: &Instance,
+    endpoint: Option<&Arc<Endpoint>>,
+    drawn: bool,
+) -> Result<(), String> {
+    let Some(endpoint) = endpoint else {
+        return Err(format!("it has no address: {}", instance.unit.address_reason));
+    };
+    match instance.state {
+        State::Disabled => return Err("disabled: nobody is sent to it".to_owned()),
+        State::Draining => return Err("draining: it gets nothing new".to_owned()),
+        State::Active => {}
+    }
+    let last_resort = drawn && version.serving().is_empty();
+    match instance.condition {
+        Condition::Stopping if last_resort => {}
+        Condition::Stopping => return Err(format!("stopping: {}", instance.reason)),
+        condition if !condition.is_ready() => return Err(format!("{condition}: {}", instance.reason)),
+        _ => {}
+    }
+    if endpoint.state.is_full() {
+        return Err(format!("it has {IN_FLIGHT_MAX} requests in flight, the limit"));
+    }
+    if drawn { Ok(()) } else { Err("its version is not chosen".to_owned()) }
+}

@@ -1,0 +1,213 @@
+use std::time::{Duration, Instant};
+
+use fairway_catalog::Condition;
+use fairway_config::labels::{Balance, ClientKey, MatchRule};
+
+use super::{Explanation, RouteView, explain, explain_text};
+use crate::pick::Tried;
+use crate::request::{FieldList, RequestView};
+use crate::table::RouteTable;
+use crate::table::fixture::*;
+
+fn table(versions: &[Version]) -> RouteTable {
+    let mut catalog = catalog();
+    catalog.settings = zones(&["local", "internal"]);
+    for route in ["shop.test/api", "shop.test/apix", "*.test/", "db.local/"] {
+        put(&mut catalog, route, &[version("v1", &[READY])]);
+    }
+    put(&mut catalog, "shop.test/", versions);
+    RouteTable::build(&catalog, &lasting(), None)
+}
+
+fn explained(versions: &[Version]) -> Explanation {
+    explain(&table(versions), &request("shop.test", "/cart", &FieldList::default()))
+}
+
+fn route(explanation: &Explanation) -> &RouteView {
+    explanation.route.as_ref().expect("a route was found")
+}
+
+fn whys(explanation: &Explanation) -> Vec<(&str, f64, &str)> {
+    let versions = &route(explanation).versions;
+    versions.iter().map(|v| (v.backend.rsplit('@').next().unwrap_or(""), v.chance, v.why.as_str())).collect()
+}
+
+#[test]
+fn it_tells_every_route_of_the_host_and_why_it_is_or_is_not_the_one() {
+    let explanation = explained(&[version("v1", &[READY])]);
+    let candidates: Vec<_> =
+        explanation.candidates.iter().map(|c| (c.route.as_str(), c.chosen, c.why.as_str())).collect();
+    assert_eq!(
+        candidates,
+        [
+            ("shop.test/", true, "the host is its own, and / is the longest path that covers it"),
+            ("*.test/", false, "the host falls under *.test, but shop.test/ has the more specific host"),
+            ("shop.test/apix", false, "/apix does not cover /cart: a prefix counts by whole segments"),
+            ("shop.test/api", false, "/api does not cover /cart: a prefix counts by whole segments"),
+        ]
+    );
+}
+
+#[test]
+fn it_tells_the_layer_of_the_weights_with_author_and_the_share_of_each_version() {
+    let explanation = explained(&[
+        version("v1", &[READY]).weight(75),
+        version("v2", &[READY]).weight(25),
+        version("v3", &[READY]).weight(0),
+        version("v4", &[READY]).unnamed(),
+        version("v5", &[UNHEALTHY]).weight(100),
+    ]);
+    assert_eq!(
+        whys(&explanation),
+        [
+            ("v1", 0.75, "weight 75"),
+            ("v2", 0.25, "weight 25"),
+            ("v3", 0.0, "weight 0 in writing: no new client, ever"),
+            ("v4", 0.0, "weight 0: it stands in only when no other version can serve"),
+            ("v5", 0.0, "weight 100, but no instance can serve: the others share its part"),
+        ]
+    );
+    let split = route(&explanation).split.as_ref().expect("it has a split");
+    assert_eq!(
+        (split.layer.as_str(), split.author.as_str(), split.reason.as_str()),
+        ("api", "tests", "a trial")
+    );
+    assert_eq!(route(&explanation).why.as_deref(), Some("split"));
+}
+
+#[test]
+fn it_tells_of_every_instance_why_it_would_not_serve() {
+    let pending = (fairway_catalog::State::Active, Condition::Pending, 1);
+    let explanation = explained(&[version("v1", &[READY, UNHEALTHY, STOPPING, DRAINING, DISABLED, pending])]);
+    let instances = &route(&explanation).versions[0].instances;
+    let told: Vec<_> = instances.iter().map(|i| (i.candidate, i.why.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (true, "first choice now"),
+            (false, "unhealthy: as the test says"),
+            (false, "stopping: as the test says"),
+            (false, "draining: it gets nothing new"),
+            (false, "disabled: nobody is sent to it"),
+            (false, "pending: as the test says"),
+        ]
+    );
+    assert_eq!(route(&explanation).instance.as_ref(), Some(&instances[0].id));
+    assert!(instances[0].name.ends_with("shop@v1-0") && instances[0].address_reason == "the only network");
+}
+
+#[test]
+fn a_stopping_instance_is_told_as_the_last_resort_and_a_stand_in_as_one() {
+    let stopping = explained(&[version("v1", &[STOPPING]).weight(1)]);
+    assert_eq!(route(&stopping).why.as_deref(), Some("stopping"));
+    assert!(route(&stopping).versions[0].instances[0].candidate);
+    let stand_in = explained(&[version("v1", &[UNHEALTHY]).weight(1), version("v2", &[READY]).unnamed()]);
+    assert_eq!(route(&stand_in).why.as_deref(), Some("stand-in"));
+    assert_eq!(
+        whys(&stand_in)[1],
+        ("v2", 1.0, "weight 0, but it stands in: no version with a weight above 0 can serve")
+    );
+}
+
+#[test]
+fn a_rule_that_fits_is_named_and_makes_its_version_certain() {
+    let rule = MatchRule::Header("x-group".into(), "beta".into());
+    let table = table(&[
+        version("v1", &[READY]).weight(100),
+        version("v2", &[READY]).weight(0).with(|transport| transport.matches = vec![rule]),
+    ]);
+    let mut fields = FieldList::default();
+    fields.push("X-Group", "beta");
+    let explanation = explain(&table, &request("shop.test", "/", &fields));
+    let rule = route(&explanation).rule.as_ref().expect("a rule fits");
+    assert!(rule.rule == "header:x-group=beta" && rule.backend.ends_with("@v2"));
+    assert_eq!(whys(&explanation).iter().map(|(_, chance, _)| *chance).collect::<Vec<_>>(), [0.0, 1.0]);
+    assert_eq!(route(&explanation).instance, route(&explanation).versions[1].would_serve);
+}
+
+#[test]
+fn refusals_carry_the_word_of_the_access_log() {
+    let fields = FieldList::default();
+    let table = table(&[version("v1", &[UNHEALTHY])]);
+    for (host, word, status, text) in [
+        ("shop.test", Some("no-ready-instance"), Some(503), "held up to 5 s for an instance of shop.test/"),
+        ("other.example", Some("no-route"), Some(404), "no route covers other.example/"),
+        (
+            "db.local",
+            Some("no-route"),
+            Some(404),
+            "db.local is for internal clients only, and 192.0.2.1 is not one",
+        ),
+        ("db.internal", Some("no-route"), Some(404), "for internal clients only"),
+        ("x.test", None, None, "would serve it now"),
+    ] {
+        let explanation = explain(&table, &request(host, "/", &fields));
+        assert_eq!((explanation.reason.as_deref(), explanation.status), (word, status), "{host}");
+        assert!(explanation.verdict.contains(text), "{host}: {}", explanation.verdict);
+    }
+    let inside = RequestView { internal: true, ..request("db.internal", "/", &fields) };
+    let explanation = explain(&table, &inside);
+    assert_eq!(
+        explanation.candidates[0].why,
+        "db.internal is its name in another zone, and / is the longest path that covers it"
+    );
+}
+
+#[test]
+fn it_foresees_the_instance_that_is_then_picked() {
+    for balance in
+        [Balance::P2cEwma, Balance::LeastRequest, Balance::RoundRobin, Balance::Hash(ClientKey::Ip)]
+    {
+        let table =
+            table(&[version("v1", &[READY; 2]).with(|transport| transport.balance = Some(balance.clone()))]);
+        let fields = FieldList::default();
+        let asked = request("shop.test", "/", &fields);
+        let entry = table.by_id(&"shop.test/".parse().expect("a route")).expect("it is there");
+        for (endpoint, ms) in entry.endpoints().zip([31, 20]) {
+            endpoint.state.observe(Duration::from_millis(ms), Instant::now());
+        }
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut running = Vec::new();
+        for turn in 0..4 {
+            let foreseen = route(&explain(&table, &asked)).instance.clone();
+            let pick = entry.pick(&asked, &Tried::default(), &mut rng, Instant::now()).expect("there is one");
+            let equal = balance == Balance::LeastRequest && turn % 2 == 0;
+            assert!(equal || foreseen == Some(pick.endpoint.key.id.to_string()), "{balance:?}, turn {turn}");
+            running.push(pick);
+        }
+        assert_eq!(running.len(), 4);
+    }
+}
+
+#[test]
+fn explaining_counts_nothing_and_takes_no_turn() {
+    let table =
+        table(&[version("v1", &[READY; 3]).with(|transport| transport.balance = Some(Balance::RoundRobin))]);
+    let asked = FieldList::default();
+    let first = explain(&table, &request("shop.test", "/", &asked));
+    assert_eq!(first, explain(&table, &request("shop.test", "/", &asked)));
+    assert!(
+        table.entries().iter().flat_map(|e| e.endpoints()).all(|endpoint| endpoint.state.in_flight() == 0)
+    );
+}
+
+#[test]
+fn json_tells_everything_and_the_text_starts_with_the_verdict() {
+    let explanation =
+        explained(&[version("v1", &[READY, UNHEALTHY]).weight(1), version("v2", &[READY]).weight(999)]);
+    let json = serde_json::to_string(&explanation).expect("it can be written");
+    assert_eq!(serde_json::from_str::<Explanation>(&json).expect("it can be read"), explanation);
+    let text = explain_text(&explanation);
+    for want in [
+        "GET http://shop.test/cart\n  from 192.0.2.1 (external)",
+        "=> ",
+        "* shop.test/: the host is its own",
+        "from the api layer, by tests at 1970-01-01T00:00:00Z (a trial)",
+        "@v1  0.1 %: weight 1",
+        "@v2  99.9 %: weight 999",
+        "p2c-ewma among 1 of 2",
+        "active, unhealthy, 0 in flight: unhealthy: as the test says",
+    ] {
+        assert!(text.contains(want), "no {want:?} in\n{text}");
+    }
+}

@@ -1,0 +1,95 @@
+//! An explanation for a terminal: what comes of the request first, then how, then why not the others.
+
+use std::fmt::{self, Write};
+
+use super::{Explanation, InstanceView, RouteView, VersionView};
+
+/// The explanation in lines of plain text.
+pub fn explain_text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut text, explanation);
+    text
+}
+
+fn write(out: &mut String, explanation: &Explanation) -> fmt::Result {
+    let Explanation { request, verdict, candidates, route, revision, .. } = explanation;
+    let client = if request.internal { "internal" } else { "external" };
+    let scheme = if request.secure { "https" } else { "http" };
+    writeln!(out, "{} {scheme}://{}{}", request.method, request.host, request.path)?;
+    writeln!(out, "  from {} ({client}), revision {revision}", request.client)?;
+    writeln!(out, "=> {verdict}")?;
+    writeln!(out, "\nRoutes")?;
+    if candidates.is_empty() {
+        writeln!(out, "  none has this host")?;
+    }
+    for candidate in candidates {
+        writeln!(out, "{} {}: {}", mark(candidate.chosen), candidate.route, candidate.why)?;
+    }
+    route.as_ref().map_or(Ok(()), |route| write_route(out, route))
+}
+
+fn write_route(out: &mut String, route: &RouteView) -> fmt::Result {
+    writeln!(out, "\nWeights of {}", route.id)?;
+    match &route.split {
+        None => writeln!(out, "  no split: every ready instance gets an equal share")?,
+        Some(split) => {
+            write!(out, "  from the {} layer, by {} at {}", split.layer, split.author, split.at)?;
+            if let Some(end) = split.expires_at {
+                write!(out, ", until {end}")?;
+            }
+            if !split.reason.is_empty() {
+                write!(out, " ({})", split.reason)?;
+            }
+            writeln!(out)?;
+        }
+    }
+    writeln!(out, "  the version is drawn by {}", route.split_by)?;
+    if let Some(rule) = &route.rule {
+        writeln!(out, "  rule {} leads to {}", rule.rule, rule.backend)?;
+    }
+    route.versions.iter().try_for_each(|version| write_version(out, version))
+}
+
+fn write_version(out: &mut String, version: &VersionView) -> fmt::Result {
+    let VersionView { backend, chance, why, balance, would_serve, instances, .. } = version;
+    writeln!(out, "\n{} {backend}  {}: {why}", mark(*chance > 0.0), Percent(*chance))?;
+    writeln!(
+        out,
+        "    {balance} among {} of {}",
+        instances.iter().filter(|i| i.candidate).count(),
+        instances.len()
+    )?;
+    for instance in instances {
+        let first = *chance > 0.0 && would_serve.as_ref() == Some(&instance.id);
+        write_instance(out, instance, first)?;
+    }
+    Ok(())
+}
+
+fn write_instance(out: &mut String, instance: &InstanceView, first: bool) -> fmt::Result {
+    let InstanceView {
+        id, name, address, address_reason, state, condition, in_flight, latency_ms, why, ..
+    } = instance;
+    let address = address.as_deref().unwrap_or("no address");
+    write!(out, "  {} {id}  {name}  {address} ({address_reason})", mark(first))?;
+    write!(out, "\n      {state}, {condition}, {in_flight} in flight")?;
+    if let Some(latency) = latency_ms {
+        write!(out, ", {latency:.1} ms")?;
+    }
+    writeln!(out, ": {why}")
+}
+
+fn mark(chosen: bool) -> char {
+    if chosen { '*' } else { ' ' }
+}
+
+/// A share without digits that say nothing: `90 %`, `0.1 %`, `33.33 %`.
+struct Percent(f64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{:.2}", self.0 * 100.0);
+        write!(f, "{} %", text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
