@@ -1,1 +1,21 @@
 //! Authoritative names and forwarding.
+//!
+//! - [`zone`]: our names as one value made from the catalog. Pure.
+//! - [`answer`]: request bytes to reply bytes over one zone. Pure.
+//! - `server`: sockets, UDP and TCP.
+//! - `forward`: other names, asked of upstream resolvers.
+//! - `control`: keeps zone, listeners and upstreams in step with catalog and configuration.
+//! - [`run`]: starts it all.
+//!
+//! No HTTP here. A query reads one zone, once.
+
+pub mod answer;
+mod control;
+mod forward;
+mod metrics;
+pub mod run;
+mod server;
+pub mod zone;
+
+pub use run::{Running, StartError, start};
+pub use server::bind::BindError;

@@ -1,0 +1,122 @@
+//! Starts the DNS and holds what keeps it running.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use fairway_catalog::config::file::Dns;
+use fairway_catalog::{Catalog, InputsHandle};
+use prometheus::Registry;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use crate::control::{Control, Followed, Listeners, Told, build_zone};
+use crate::forward::Forwarder;
+use crate::metrics::Metrics;
+use crate::server::bind::BindError;
+use crate::server::{Missing, ReplyLimit, Shared};
+
+/// Where the DNS answers when nothing is configured.
+const DEFAULT_PORT: u16 = 53;
+/// One answers while the other makes the next zone.
+const THREADS: usize = 2;
+
+/// Why the DNS cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A configured listener cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The registry has metrics of our names already.
+    #[error("the metrics of the DNS cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// The threads cannot be started.
+    #[error("the threads of the DNS cannot be started")]
+    Threads(#[source] std::io::Error),
+}
+
+/// The DNS at work. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    addresses: watch::Receiver<Vec<SocketAddr>>,
+    applied: watch::Receiver<u64>,
+    stop: watch::Sender<()>,
+    runtime: Option<Runtime>,
+}
+
+/// Starts the DNS on threads of its own.
+///
+/// `config` is followed, but for `listen`, which is read once. `http` is where the proxy's listeners are bound; a routed
+/// name leads nowhere else. Problems are reported to `inputs` under the name `dns`. Fails when a configured listener
+/// cannot be bound; a default one that cannot is a problem, tried again when networks change and every 30 s.
+pub fn start(
+    config: watch::Receiver<Arc<Dns>>,
+    catalogs: watch::Receiver<Arc<Catalog>>,
+    http: watch::Receiver<Vec<SocketAddr>>,
+    registry: &Registry,
+    inputs: InputsHandle,
+) -> Result<Running, StartError> {
+    start_on(config, catalogs, http, registry, inputs, DEFAULT_PORT)
+}
+
+/// The same with another port for the default listeners.
+pub(crate) fn start_on(
+    config: watch::Receiver<Arc<Dns>>,
+    catalogs: watch::Receiver<Arc<Catalog>>,
+    http: watch::Receiver<Vec<SocketAddr>>,
+    registry: &Registry,
+    inputs: InputsHandle,
+    default_port: u16,
+) -> Result<Running, StartError> {
+    let listeners = Listeners::bind(&config.borrow().listen, default_port)?;
+    let (stop, stopped) = watch::channel(());
+    let mut followed = Followed { config, catalogs, http, stop: stopped };
+    let (zone, problems) = build_zone(&mut followed, None);
+    let (applied_sender, applied) = watch::channel(zone.serial());
+    let (addresses_sender, addresses) = watch::channel(listeners.addresses());
+    let shared = Arc::new(Shared {
+        zone: ArcSwap::from_pointee(zone),
+        forwarder: Forwarder::new(),
+        metrics: Metrics::new(registry)?,
+        limit: ReplyLimit::default(),
+        missing: Missing::default(),
+    });
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("fairway-dns")
+        .enable_all()
+        .build()
+        .map_err(StartError::Threads)?;
+    let told = Told { inputs, applied: applied_sender, addresses: addresses_sender };
+    runtime.spawn(Control::new(followed, told, shared, listeners, problems).run());
+    Ok(Running { addresses, applied, stop, runtime: Some(runtime) })
+}
+
+impl Running {
+    /// Where it answers, as bound; changes with the networks when the listeners are the default ones.
+    pub fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.addresses.clone()
+    }
+
+    /// The serial of the catalog whose zone is live.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.clone()
+    }
+
+    /// Stops answering and waits until the sockets are closed.
+    pub async fn shutdown(mut self) {
+        let Self { stop, applied, .. } = &mut self;
+        let _nobody_listens = stop.send(());
+        // The task holds the other end until its listeners are closed.
+        while applied.changed().await.is_ok() {}
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Dropping a runtime waits, which must not happen inside another one.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Sockets: requests in, replies out. What is answered is decided in [`crate::answer`].
+//!
+//! - `udp`, `tcp`: the two transports; `datagrams`: many datagrams per system call.
+//! - `bind`: opening the sockets. `limit`: how many replies strangers get.
+
+pub(crate) mod bind;
+mod datagrams;
+mod limit;
+mod shared;
+pub(crate) mod tcp;
+pub(crate) mod udp;
+
+pub(crate) use limit::ReplyLimit;
+pub(crate) use shared::{Missing, Shared};
