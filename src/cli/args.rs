@@ -1,0 +1,282 @@
+//! The command line as clap reads it. What a command does is in the file of its name.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fairway_config::names::Weight;
+
+/// Edge proxy and service discovery for Docker clusters.
+#[derive(Debug, Parser)]
+#[command(name = "fairway", version, max_term_width = 110, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+    #[command(subcommand)]
+    pub(crate) command: Tool,
+}
+
+/// How a running Fairway is asked, and how its answer is shown.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ApiArgs {
+    /// The admin API to ask: http://HOST:PORT, https://HOST:PORT or unix:/PATH [env: FAIRWAY_ADMIN_URL] [default:
+    /// http://127.0.0.1:9900]
+    #[arg(long = "admin", id = "admin_url", value_name = "URL")]
+    pub(crate) admin: Option<String>,
+    /// A file with the token that the admin API wants [env: FAIRWAY_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A table for people, or the API's answer as it came
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+}
+
+impl ApiArgs {
+    /// What is written after the subcommand wins over what is written before it.
+    pub(crate) fn over(self, before: Self) -> Self {
+        Self {
+            admin: self.admin.or(before.admin),
+            token_file: self.token_file.or(before.token_file),
+            output: self.output.or(before.output),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.admin.is_none() && self.token_file.is_none() && self.output.is_none()
+    }
+}
+
+/// How an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// The API's answer as it came.
+    Json,
+}
+
+/// The commands that are no server.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tool {
+    /// Validate the configuration; tells every error at once and exits with 2
+    Check(CheckArgs),
+    /// Look for label problems in compose files; exits with 1 if there are any
+    Lint(LintArgs),
+    #[command(flatten)]
+    Ask(Ask),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+}
+
+/// The commands that ask a running Fairway.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ask {
+    /// Routes with their backends, weights and shares
+    Routes(ApiArgs),
+    /// Backends: all instances of one service and version
+    Backends(ApiArgs),
+    /// Instances with state and condition
+    Instances(ApiArgs),
+    /// What is wrong, and what to do about it
+    Problems(ApiArgs),
+    /// How the process, its sources and its listeners are
+    Status(ApiArgs),
+    /// Set the weights of a route's backends, or clear them
+    Split(SplitArgs),
+    /// Let an instance or a backend finish what runs; nothing new is sent to it
+    Drain(StateArgs),
+    /// Send nobody to an instance or a backend
+    Disable(StateArgs),
+    /// Send requests to an instance or a backend again
+    Activate(StateArgs),
+    /// Tell where a request would go, why, and why not elsewhere
+    Explain(ExplainArgs),
+    /// What changed in the cluster
+    Events(EventsArgs),
+}
+
+impl Ask {
+    /// The options of the admin API that stand after the subcommand.
+    pub(crate) fn api(&self) -> &ApiArgs {
+        match self {
+            Self::Routes(api)
+            | Self::Backends(api)
+            | Self::Instances(api)
+            | Self::Problems(api)
+            | Self::Status(api)
+            | Self::Split(SplitArgs { api, .. })
+            | Self::Drain(StateArgs { api, .. })
+            | Self::Disable(StateArgs { api, .. })
+            | Self::Activate(StateArgs { api, .. })
+            | Self::Explain(ExplainArgs { api, .. })
+            | Self::Events(EventsArgs { api, .. }) => api,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file [env: FAIRWAY_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LintArgs {
+    /// Compose files, of version 1, 2 or 3
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: fairway split shop.company.com/ web@v1=95 web@v2=5 --reason 'first users'")]
+pub(crate) struct SplitArgs {
+    /// The route, as `fairway routes` names it: shop.company.com/api
+    pub(crate) route: String,
+    /// A backend's weight, 0 to 1000; a backend that is not named gets 0
+    #[arg(value_name = "BACKEND=WEIGHT", value_parser = share, required_unless_present = "clear")]
+    pub(crate) weights: Vec<(String, Weight)>,
+    /// Take the split back; the configuration file or the labels hold again
+    #[arg(long, conflicts_with_all = ["weights", "expires", "reason"])]
+    pub(crate) clear: bool,
+    /// How long it holds, such as 30m or 2h; then the split it replaces returns
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) expires: Option<String>,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    /// An instance (its id, or its container's name or id), else a backend (v2, web@v2 or shop/web@v2)
+    #[arg(value_name = "INSTANCE|BACKEND")]
+    pub(crate) subject: String,
+    /// Wait until no request is in flight there; after `activate` until it is ready
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The request's URL: http://shop.company.com/cart
+    pub(crate) url: String,
+    /// A header field of the request; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    pub(crate) client: Option<std::net::IpAddr>,
+    /// The request's method [default: GET]
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    pub(crate) method: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Go on with what happens from now on, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only what came after this revision
+    #[arg(long, value_name = "REV")]
+    pub(crate) after: Option<u64>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `BACKEND=WEIGHT`.
+fn share(text: &str) -> Result<(String, Weight), String> {
+    match text.rsplit_once('=') {
+        Some((backend, weight)) if !backend.is_empty() => {
+            Ok((backend.to_owned(), weight.parse::<Weight>().map_err(|error| error.to_string())?))
+        }
+        _ => Err("write BACKEND=WEIGHT, such as web@v2=5".to_owned()),
+    }
+}
+
+/// A duration, checked here and sent as it was written.
+fn duration(text: &str) -> Result<String, String> {
+    fairway_config::duration::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// `name: value`, as in an HTTP header.
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("write NAME: VALUE, such as 'cookie: beta=1'".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        let words = std::iter::once("fairway").chain(line.split(' '));
+        Cli::try_parse_from(words).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_admin_url_may_stand_before_and_after_the_subcommand() {
+        for line in [
+            "--admin http://a:1 routes",
+            "routes --admin http://a:1",
+            "--admin http://b:2 routes --admin http://a:1",
+        ] {
+            let cli = parse(line).expect(line);
+            let Tool::Ask(ask) = cli.command else { panic!("routes asks the API") };
+            let api = ask.api().clone().over(cli.api);
+            assert_eq!(api.admin.as_deref(), Some("http://a:1"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_split_is_weights_or_a_clearing() {
+        let cli = parse("split shop.a.com/ web@v1=95 v2=0 --expires 2h").expect("a split");
+        let Tool::Ask(Ask::Split(args)) = cli.command else { panic!("split was written") };
+        let weights: Vec<_> = args.weights.iter().map(|(b, w)| (b.as_str(), w.get())).collect();
+        assert_eq!(weights, [("web@v1", 95), ("v2", 0)]);
+        assert!(parse("split shop.a.com/ --clear").is_ok());
+        for (line, kind) in [
+            ("split shop.a.com/", ErrorKind::MissingRequiredArgument),
+            ("split shop.a.com/ web@v1=95 --clear", ErrorKind::ArgumentConflict),
+            ("split shop.a.com/ web@v1=0.5", ErrorKind::ValueValidation),
+            ("split shop.a.com/ web@v1=-5", ErrorKind::ValueValidation),
+            ("split shop.a.com/ web@v1", ErrorKind::ValueValidation),
+            ("split shop.a.com/ web@v1=1 --expires 2", ErrorKind::ValueValidation),
+        ] {
+            assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_a_name_and_a_value() {
+        assert_eq!(header("Cookie: a=b:c"), Ok(("Cookie".to_owned(), "a=b:c".to_owned())));
+        assert!(header("cookie").is_err());
+    }
+}

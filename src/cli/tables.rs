@@ -1,0 +1,246 @@
+//! The tables of `routes`, `backends`, `instances` and `problems`: pure, from the API's answers to text.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::shapes::{Backend, Instance, Problem, Route};
+use super::table::{Table, printable};
+
+/// A line for each backend of each route; the route's name in all of them, so that `grep` finds whole facts.
+pub(crate) fn routes(routes: &[Route]) -> String {
+    let mut table = Table::new(&["ROUTE", "BACKEND", "WEIGHT", "SHARE", "READY", "STATE", "SPLIT"]);
+    for route in routes {
+        let split = split_of(route);
+        if route.backends.is_empty() {
+            let none = String::new;
+            table.row([
+                route.id.clone(),
+                "none left".into(),
+                none(),
+                none(),
+                "0".into(),
+                none(),
+                split.clone(),
+            ]);
+        }
+        for member in &route.backends {
+            table.row([
+                route.id.clone(),
+                member.id.clone(),
+                member.weight.map_or_else(String::new, |weight| weight.to_string()),
+                member.share.map_or_else(String::new, percent),
+                ready(member.ready, member.desired),
+                member.state.clone(),
+                split.clone(),
+            ]);
+        }
+    }
+    shown(&table, "no routes: no container with a routing label runs, and no static service claims one")
+}
+
+/// Where a route's weights come from.
+fn split_of(route: &Route) -> String {
+    match &route.split {
+        None => "equal".into(),
+        Some(split) => match split.expires_at {
+            None => split.layer.clone(),
+            Some(end) => format!("{} until {end:.0}", split.layer),
+        },
+    }
+}
+
+/// One route, with everything that is known about its split.
+pub(crate) fn one_route(route: &Route) -> String {
+    let mut text = routes(std::slice::from_ref(route));
+    if let Some(split) = &route.split {
+        let author = if split.author.is_empty() { "somebody" } else { &split.author };
+        text.push_str(&format!("set by {} ({})", printable(author), printable(&split.layer)));
+        if let Some(at) = split.at {
+            text.push_str(&format!(" at {at:.0}"));
+        }
+        if !split.reason.is_empty() {
+            text.push_str(&format!(": {}", printable(&split.reason)));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+pub(crate) fn backends(backends: &[Backend]) -> String {
+    let mut table = Table::new(&["BACKEND", "READY", "STATE", "ROUTES"]);
+    for backend in backends {
+        table.row([
+            backend.id.clone(),
+            ready(backend.ready, backend.desired),
+            backend.state.clone(),
+            backend.routes.join(", "),
+        ]);
+    }
+    shown(&table, "no backends")
+}
+
+pub(crate) fn instances(instances: &[Instance], now: Timestamp) -> String {
+    let mut table =
+        Table::new(&["INSTANCE", "NAME", "BACKEND", "ADDRESS", "STATE", "CONDITION", "SINCE", "REASON"]);
+    for instance in instances {
+        table.row([
+            instance.id.clone(),
+            instance.name.clone(),
+            instance.backend.clone(),
+            instance.address.clone().unwrap_or_default(),
+            instance.state.clone(),
+            instance.condition.clone(),
+            instance.since.map_or_else(String::new, |since| age(since, now)),
+            instance.reason.clone(),
+        ]);
+    }
+    shown(&table, "no instances")
+}
+
+/// Each problem as a paragraph: what it is, what it is about, what to do.
+pub(crate) fn problems(problems: &[Problem]) -> String {
+    if problems.is_empty() {
+        return "no problems\n".into();
+    }
+    let paragraphs: Vec<String> = problems.iter().map(paragraph).collect();
+    paragraphs.join("\n")
+}
+
+fn paragraph(problem: &Problem) -> String {
+    let Problem { kind, severity, subject, key, value, text, remedy } = problem;
+    let mut lines = vec![format!("{severity}: {kind}: {subject}")];
+    match (key.as_str(), value.as_str()) {
+        ("", "") => {}
+        ("", value) => lines.push(format!("  {value}")),
+        (key, "") => lines.push(format!("  {key}")),
+        (key, value) => lines.push(format!("  {key}: {value}")),
+    }
+    lines.push(format!("  {text}"));
+    if !remedy.is_empty() {
+        lines.push(format!("  -> {remedy}"));
+    }
+    lines.iter().map(|line| printable(line) + "\n").collect()
+}
+
+fn shown(table: &Table, when_empty: &str) -> String {
+    if table.is_empty() { format!("{when_empty}\n") } else { table.print() }
+}
+
+/// `1 of 3`, or `1` when nobody said how many are wanted.
+fn ready(ready: u64, desired: Option<u64>) -> String {
+    desired.map_or_else(|| ready.to_string(), |desired| format!("{ready} of {desired}"))
+}
+
+/// A share of 0 to 1: `50%`, `33.3%`; something is never shown as nothing, nor less than everything as everything.
+pub(crate) fn percent(share: f64) -> String {
+    let tenths = (share * 1000.0).round();
+    if share > 0.0 && tenths < 1.0 {
+        return "<0.1%".into();
+    }
+    if share < 1.0 && tenths >= 1000.0 {
+        return ">99.9%".into();
+    }
+    if tenths % 10.0 == 0.0 { format!("{:.0}%", tenths / 10.0) } else { format!("{:.1}%", tenths / 10.0) }
+}
+
+/// How long ago, in its largest unit: `5s`, `3m`, `2h`, `4d`.
+fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = Duration::try_from(now.duration_since(since)).unwrap_or_default().as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+        serde_json::from_value(value).expect("as the API answers")
+    }
+
+    #[test]
+    fn routes_show_weights_shares_and_where_they_come_from() {
+        let list: Vec<Route> = read(json!([
+            {"id": "shop.a.com/", "split": {"layer": "api", "author": "token", "at": "2026-11-21T10:00:00Z",
+                "expires_at": "2026-11-21T12:00:00.5Z", "reason": "first users"},
+             "backends": [
+                {"id": "shop/web@v1", "weight": 95, "share": 0.95, "ready": 2, "desired": 3, "state": "active"},
+                {"id": "shop/web@v2", "weight": 5, "share": 0.05, "ready": 1, "desired": null, "state": "draining"}]},
+            {"id": "old.a.com/", "split": null, "backends": []},
+        ]));
+        assert_eq!(
+            routes(&list),
+            "ROUTE        BACKEND      WEIGHT  SHARE  READY   STATE     SPLIT\n\
+             shop.a.com/  shop/web@v1  95      95%    2 of 3  active    api until 2026-11-21T12:00:00Z\n\
+             shop.a.com/  shop/web@v2  5       5%     1       draining  api until 2026-11-21T12:00:00Z\n\
+             old.a.com/   none left    -       -      0       -         equal\n"
+        );
+        let text = one_route(&list[0]);
+        assert!(text.ends_with("set by token (api) at 2026-11-21T10:00:00Z: first users\n"), "{text}");
+        assert!(routes(&[]).starts_with("no routes"));
+    }
+
+    #[test]
+    fn instances_show_both_fields_and_why() {
+        let list: Vec<Instance> = read(json!([
+            {"id": "0123456789ab:80", "name": "web-1", "backend": "web@v1", "address": "172.17.0.2:80",
+             "state": "active", "condition": "unhealthy", "since": "2026-11-21T09:59:00Z",
+             "reason": "GET /\u{1b}[2J answered 500"},
+            {"id": "ba9876543210:80", "name": "web-2", "address": null, "since": "2026-11-19T09:00:00Z"},
+        ]));
+        let now = "2026-11-21T10:00:00Z".parse().expect("a constant");
+        assert_eq!(
+            instances(&list, now),
+            "INSTANCE         NAME   BACKEND  ADDRESS        STATE   CONDITION  SINCE  REASON\n\
+             0123456789ab:80  web-1  web@v1   172.17.0.2:80  active  unhealthy  1m     GET /\\u{1b}[2J answered 500\n\
+             ba9876543210:80  web-2  -        -              -       -          2d     -\n"
+        );
+    }
+
+    #[test]
+    fn backends_show_how_many_are_ready() {
+        let list: Vec<Backend> =
+            read(json!([{"id": "web@v1", "project": null, "service": "web", "version": "v1",
+            "routes": ["a.com/", "b.com/x"], "ready": 1, "desired": 3, "state": "active"}]));
+        let want = "BACKEND  READY   STATE   ROUTES\nweb@v1   1 of 3  active  a.com/, b.com/x\n";
+        assert_eq!(backends(&list), want);
+    }
+
+    #[test]
+    fn problems_are_paragraphs_with_their_remedy() {
+        let list: Vec<Problem> = read(json!([
+            {"type": "label-port-in-host", "severity": "error", "subject": "web-1", "key": "aliyun.routing.port_80",
+             "value": "a.com:8080", "text": "a host has no port", "remedy": "write the port into the key",
+             "since": "2026-11-21T10:00:00Z"},
+            {"type": "source-unreachable", "severity": "error", "subject": "unix:///x", "text": "it is gone"},
+        ]));
+        assert_eq!(
+            problems(&list),
+            "error: label-port-in-host: web-1\n  aliyun.routing.port_80: a.com:8080\n  a host has no port\n  \
+             -> write the port into the key\n\nerror: source-unreachable: unix:///x\n  it is gone\n"
+        );
+        assert_eq!(problems(&[]), "no problems\n");
+    }
+
+    #[test]
+    fn a_share_is_never_rounded_to_all_or_nothing() {
+        for (share, text) in [
+            (0.0, "0%"),
+            (0.0001, "<0.1%"),
+            (0.001, "0.1%"),
+            (0.05, "5%"),
+            (1.0 / 3.0, "33.3%"),
+            (0.9999, ">99.9%"),
+            (1.0, "100%"),
+        ] {
+            assert_eq!(percent(share), text);
+        }
+    }
+}
