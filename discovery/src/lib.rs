@@ -4,10 +4,12 @@
 //! ones for ever. What follows from them is the catalog's business.
 //!
 //! - [`docker`]: one task per engine.
+//! - [`file`]: the `[[service]]` entries.
 //! - [`exec`]: commands inside containers, for probes.
 
 pub mod docker;
 pub mod exec;
+pub mod file;
 
 use std::sync::Arc;
 
