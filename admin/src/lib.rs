@@ -1,1 +1,5 @@
-//! REST API, metrics endpoint.
+//! REST API and metrics endpoint.
+//!
+//! - [`types`]: the shapes of requests and answers.
+
+pub mod types;

@@ -1,0 +1,256 @@
+//! Routes, backends, instances and problems.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A host pattern and path prefix that lead to weighted backends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Route {
+    /// `host/path`: `shop.company.com/`, `*.company.com/api`.
+    pub id: String,
+    /// The host, `*.` in front of a wildcard.
+    pub host: String,
+    /// The path prefix, from its leading `/`.
+    pub path: String,
+    /// `https` when only clients on TLS are served, else `http`.
+    pub scheme: String,
+    /// Changes with the split only; for `If-Match`, quotes included.
+    pub etag: String,
+    /// Where the weights come from; null: every ready instance gets an equal share.
+    pub split: Option<Split>,
+    /// By name, each once.
+    pub backends: Vec<RouteBackend>,
+    /// The project that owns the route; null for "no project".
+    pub project: Option<String>,
+    /// Whether sessions are sticky.
+    pub sticky: bool,
+    /// How the version is drawn: `request`, `client-ip`, `header:NAME`, `cookie:NAME`.
+    pub split_by: String,
+    /// Nothing claims it any more; it goes at this time.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ends_at: Option<Timestamp>,
+}
+
+/// Where a route's weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Split {
+    /// The layer.
+    pub layer: Layer,
+    /// Who: what an API client calls itself, the file's name, `labels`.
+    pub author: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Until when; then what it replaced returns.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+}
+
+/// The source of weights; a later one is above an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// `fairway.weight`.
+    Label,
+    /// `[[split]]` of the configuration file.
+    File,
+    /// This API.
+    Api,
+}
+
+/// A backend within a route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RouteBackend {
+    /// `project/service@version` or `service@version`.
+    pub id: String,
+    /// 0 to 1000; null when the route has no split.
+    pub weight: Option<u16>,
+    /// The part of new requests that it gets now, 0 to 1.
+    pub share: f64,
+    /// How many of its instances serve this route now.
+    pub ready: usize,
+    /// How many instances are wanted, as far as anybody said.
+    pub desired: Option<u32>,
+    /// Set on the backend as a whole.
+    pub state: State,
+}
+
+/// All instances of one (project, service, version).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Backend {
+    /// `project/service@version` or `service@version`.
+    pub id: String,
+    /// The project; null for "no project".
+    pub project: Option<String>,
+    /// The service.
+    pub service: String,
+    /// The version.
+    pub version: String,
+    /// The routes that it serves.
+    pub routes: Vec<String>,
+    /// How many instances are ready and active.
+    pub ready: usize,
+    /// How many instances are wanted, as far as anybody said.
+    pub desired: Option<u32>,
+    /// Set on the backend as a whole.
+    pub state: State,
+    /// How many instances there are.
+    pub instances: usize,
+    /// Requests in flight at them.
+    pub in_flight: u64,
+}
+
+/// One container port, or static address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Instance {
+    /// The first 12 digits of the container id, `:` and the port; `service@version/host:port` for a static one.
+    pub id: String,
+    /// The container's name.
+    pub name: String,
+    /// The full container id; null for a static one.
+    pub container: Option<String>,
+    /// Where it is reached; null while it has no address.
+    pub address: Option<String>,
+    /// Why there, or why nowhere.
+    pub address_reason: String,
+    /// Its backend.
+    pub backend: String,
+    /// The node that it runs on.
+    pub node: String,
+    /// The node's zone, empty for none.
+    pub zone: String,
+    /// Set by people: the stronger of what is set on it and on its backend.
+    pub state: State,
+    /// Seen by us.
+    pub condition: Condition,
+    /// Since when it is in this condition.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// Why it is in this condition.
+    pub reason: String,
+    /// When its container started.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// Requests in flight there.
+    pub in_flight: u64,
+}
+
+/// The instance that a name leads to. A container with several ports is several instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceFound {
+    /// The first by id.
+    #[serde(flatten)]
+    pub instance: Instance,
+    /// The other ports of the same container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Instance>,
+}
+
+/// Set by people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Gets new clients.
+    Active,
+    /// Finishes what runs; bound clients stay; nothing new.
+    Draining,
+    /// Nobody.
+    Disabled,
+}
+
+/// Seen by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Not yet proven.
+    Pending,
+    /// Works.
+    Ready,
+    /// Its probe fails.
+    Unhealthy,
+    /// Out for a while after its own failures.
+    Ejected,
+    /// Its stop signal was seen.
+    Stopping,
+    /// Cannot be probed; counts as ready.
+    Unknown,
+}
+
+/// One thing that is wrong and that a person can mend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemItem {
+    /// A stable word for scripts.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether anything that was asked for is lost.
+    pub severity: Severity,
+    /// Whom it concerns: a container's name, a route, a backend, a listener, an engine.
+    pub subject: String,
+    /// The label or configuration key, empty when there is none.
+    pub key: String,
+    /// The value found, empty when there is none.
+    pub value: String,
+    /// What is wrong.
+    pub text: String,
+    /// What to do.
+    pub remedy: String,
+    /// When it was first seen.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Everything that was asked for works.
+    Warning,
+    /// Something that was asked for is lost.
+    Error,
+}
+
+macro_rules! word {
+    ($type:ident from $catalog:path: $($name:ident $word:literal),+) => {
+        impl From<$catalog> for $type {
+            fn from(value: $catalog) -> Self {
+                match value {
+                    $(<$catalog>::$name => Self::$name,)+
+                }
+            }
+        }
+
+        impl $type {
+            /// As it is written.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+word!(Layer from fairway_catalog::Layer: Label "label", File "file", Api "api");
+word!(State from fairway_catalog::State: Active "active", Draining "draining", Disabled "disabled");
+word!(Condition from fairway_catalog::Condition: Pending "pending", Ready "ready", Unhealthy "unhealthy",
+    Ejected "ejected", Stopping "stopping", Unknown "unknown");
+word!(Severity from fairway_config::labels::Severity: Warning "warning", Error "error");
+
+impl From<State> for fairway_catalog::State {
+    fn from(state: State) -> Self {
+        match state {
+            State::Active => Self::Active,
+            State::Draining => Self::Draining,
+            State::Disabled => Self::Disabled,
+        }
+    }
+}

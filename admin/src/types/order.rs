@@ -1,0 +1,77 @@
+//! What clients order.
+
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::State;
+
+/// A route's whole split: what it does not name gets 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SplitOrder {
+    /// Each backend's weight, a whole number from 0 to 1000; not all may be 0. A backend may be named by a part of its
+    /// name that only it has: `v2`, `web@v2`, `shop/web@v2`.
+    #[schema(value_type = std::collections::BTreeMap<String, u16>)]
+    pub weights: Weights,
+    /// How long it holds: `30m`, `2h`, `1h30m`. Then what it replaces returns; without a split before, the backends of
+    /// now share equally.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<String>,
+    /// Why, for those who look later.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Weights as they were written: not yet checked, and a name that stands twice is still there twice.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Weights(pub Vec<(String, Value)>);
+
+impl Serialize for Weights {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, weight) in &self.0 {
+            map.serialize_entry(name, weight)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Weights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(WeightsVisitor)
+    }
+}
+
+struct WeightsVisitor;
+
+impl<'de> Visitor<'de> for WeightsVisitor {
+    type Value = Weights;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of backends and their weights, such as {\"web@v1\": 95, \"web@v2\": 5}")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Weights, M::Error> {
+        let mut weights = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            weights.push(entry);
+        }
+        Ok(Weights(weights))
+    }
+}
+
+/// A state for an instance or a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StateOrder {
+    /// The state.
+    pub state: State,
+    /// Why, for those who look later.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
