@@ -1,7 +1,7 @@
 //! Where the probe tasks leave their verdicts, and from where they get into the inputs: several flips in one moment
 //! become one change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fairway_catalog::{Condition, InputsHandle, InstanceKey, Problem, Verdict};
@@ -24,16 +24,22 @@ struct State {
 }
 
 impl Board {
-    /// Lets verdicts about this instance in.
-    pub(crate) fn admit(&self, key: &InstanceKey) {
-        self.lock().verdicts.entry(key.clone()).or_default();
-    }
-
-    /// Takes back what was said and lets nothing more in: a task may still speak in the moment it is ended.
-    pub(crate) fn dismiss(&self, key: &InstanceKey) {
+    /// Lets verdicts about these instances in. What was said of others is taken back, and nothing more about them gets
+    /// in: a task may still speak in the moment it is ended.
+    pub(crate) fn admit_only(&self, keys: &HashSet<InstanceKey>) {
         let mut state = self.lock();
-        if let Some(Some(_)) = state.verdicts.remove(key) {
-            state.unsaved.insert(key.clone(), None);
+        let State { verdicts, unsaved } = &mut *state;
+        verdicts.retain(|key, verdict| {
+            let stays = keys.contains(key);
+            if !stays && verdict.is_some() {
+                unsaved.insert(key.clone(), None);
+            }
+            stays
+        });
+        for key in keys {
+            verdicts.entry(key.clone()).or_default();
+        }
+        if !unsaved.is_empty() {
             self.dirty.notify_one();
         }
     }
@@ -107,7 +113,7 @@ mod tests {
 
     fn board_with(keys: &[InstanceKey]) -> (Board, InputsHandle) {
         let board = Board::default();
-        keys.iter().for_each(|key| board.admit(key));
+        board.admit_only(&keys.iter().cloned().collect());
         (board, InputsHandle::new(Inputs::default()))
     }
 
@@ -151,7 +157,7 @@ mod tests {
         let (board, inputs) = board_with(std::slice::from_ref(&key));
         board.tell(&key, Condition::Ready, &"connected".into(), None);
         board.save(&inputs);
-        board.dismiss(&key);
+        board.admit_only(&HashSet::new());
         board.tell(&key, Condition::Ready, &"connected".into(), None);
         board.save(&inputs);
         assert!(inputs.current().verdicts.is_empty());

@@ -2,7 +2,8 @@
 //!
 //! Not here: when (see `rise_fall` and `task`), by which means (see `attempt`).
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +17,11 @@ use jiff::Timestamp;
 /// Longest wait for a connection where no label says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How one life of an instance is probed.
+/// How one life of an instance, or of all of a container's, is probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
+    /// Those that its answer is about: the instances of one container share its probe. Never empty.
+    pub keys: Vec<InstanceKey>,
     /// Its backend, for metrics.
     pub backend: BackendId,
     /// The container's (or static entry's) name, for people.
@@ -36,7 +39,7 @@ pub struct Probe {
 }
 
 /// One kind of attempt, complete with its target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Check {
     /// GET answers 2xx or 3xx.
     Http {
@@ -62,7 +65,7 @@ pub enum Check {
 }
 
 /// Why a probe cannot be tried at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Impossible {
     /// `grpc://` needs HTTP/2.
     GrpcNeedsHttp2,
@@ -86,13 +89,34 @@ impl Check {
     }
 }
 
-/// Every life of an instance that is to be probed: those that run and have a probe, and those that still run long after
-/// their stop signal (design rule 6). One that is paused, restarted or stopping is not asked: its condition is known.
+/// Every life of an instance that is to be probed, by the first of those that share the probe: those that run and have
+/// a probe, and those that still run long after their stop signal (design rule 6). One that is paused, restarted or
+/// stopping is not asked: its condition is known.
 pub fn of(catalog: &Catalog) -> BTreeMap<InstanceKey, Probe> {
-    catalog.instances.values().filter_map(|instance| Some((instance.key()?, probe_of(instance)?))).collect()
+    let mut plan: BTreeMap<InstanceKey, Probe> = BTreeMap::new();
+    // An engine runs one probe command at a time in a container, and one answer is enough for all of its ports.
+    let mut shared: HashMap<(Arc<str>, Check), InstanceKey> = HashMap::new();
+    for instance in catalog.instances.values() {
+        let Some((key, probe)) = instance.key().and_then(|key| Some((key.clone(), probe_of(instance, key)?)))
+        else {
+            continue;
+        };
+        match shared.entry((instance.unit.id.clone(), probe.check.clone())) {
+            Entry::Vacant(free) => {
+                free.insert(key.clone());
+                plan.insert(key, probe);
+            }
+            Entry::Occupied(first) => {
+                if let Some(probe) = plan.get_mut(first.get()) {
+                    probe.keys.push(key);
+                }
+            }
+        }
+    }
+    plan
 }
 
-fn probe_of(instance: &Instance) -> Option<Probe> {
+fn probe_of(instance: &Instance, key: InstanceKey) -> Option<Probe> {
     let unit = &instance.unit;
     let address = instance.address?;
     let wanted = match unit.lifecycle {
@@ -108,6 +132,7 @@ fn probe_of(instance: &Instance) -> Option<Probe> {
         None => (Check::Tcp { address }, DEFAULT_TIMEOUT, Duration::ZERO),
     };
     Some(Probe {
+        keys: vec![key],
         backend: instance.backend.clone(),
         name: unit.name.clone(),
         check,
@@ -139,7 +164,7 @@ mod tests {
     use fairway_catalog::config::labels::ProbeSpec;
 
     use super::*;
-    use crate::testing::{catalog_of, container, key_of, probed, stopping_since};
+    use crate::testing::{catalog_of, container, key_of, probed, spec, stopping_since, two_ports};
 
     const ADDRESS: &str = "10.1.0.2:8080";
 
@@ -176,6 +201,15 @@ mod tests {
     }
 
     #[test]
+    fn the_ports_of_one_container_share_its_probe() {
+        let unit =
+            two_ports(probed(container("a", ADDRESS), spec(ProbeCheck::Command { shell: "true".into() })));
+        let keys = vec![key_of(&unit, 8080), key_of(&unit, 9090)];
+        let plan = of(&catalog_of([unit]));
+        assert_eq!(plan.values().map(|probe| &probe.keys).collect::<Vec<_>>(), [&keys]);
+    }
+
+    #[test]
     fn paused_restarting_and_stopping_ones_are_left_alone() {
         for lifecycle in [
             Lifecycle::Paused,
@@ -202,7 +236,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_tried_is_said_so() {
-        let spec = |check| ProbeSpec { check, timeout: DEFAULT_TIMEOUT, initial_delay: Duration::ZERO };
         let grpc = probed(container("a", ADDRESS), spec(ProbeCheck::Grpc { port: 8080, service: "".into() }));
         let mut fixed =
             probed(container("b", "10.1.0.3:8080"), spec(ProbeCheck::Command { shell: "true".into() }));

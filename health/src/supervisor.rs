@@ -1,6 +1,6 @@
 //! Starts and ends the probe tasks as the plan changes, and carries their verdicts into the inputs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use fairway_catalog::{Catalog, InputsHandle, InstanceKey};
@@ -108,40 +108,33 @@ impl<A: Attempt> Supervisor<A> {
 
     /// Ends what is not in the plan, starts what is new, starts anew what is probed in another way.
     fn adopt(&mut self, plan: BTreeMap<InstanceKey, Probe>) {
-        let mut left: BTreeSet<_> = BTreeSet::new();
-        let gone: Vec<_> = self.running.keys().filter(|key| !plan.contains_key(*key)).cloned().collect();
-        for key in &gone {
-            if let Some(Running { probe, task }) = self.running.remove(key) {
-                task.abort();
-                self.board.dismiss(key);
-                left.insert(probe.backend);
-            }
-        }
+        let stays = |key: &InstanceKey, running: &Running| plan.get(key) == Some(&running.probe);
+        let ended: Vec<Running> =
+            self.running.extract_if(.., |key, running| !stays(key, running)).map(|(_, r)| r).collect();
+        ended.iter().for_each(|running| running.task.abort());
+        let keys: HashSet<InstanceKey> = plan.values().flat_map(|probe| &probe.keys).cloned().collect();
+        self.board.admit_only(&keys);
         for (key, probe) in plan {
-            match self.running.get(&key) {
-                Some(running) if running.probe == probe => continue,
-                Some(running) => running.task.abort(),
-                None => self.board.admit(&key),
+            if !self.running.contains_key(&key) {
+                let task = self.spawn(&key, probe.clone());
+                self.running.insert(key, Running { probe, task });
             }
-            let task = self.spawn(&key, probe.clone());
-            self.running.insert(key, Running { probe, task });
         }
-        if gone.is_empty() {
+        if ended.is_empty() {
             return;
         }
-        // A task may have spoken in the moment it was ended, for the last time; nobody reads of it once it is ended.
-        self.log.forget_all_but(|key| self.running.contains_key(key));
-        for backend in left {
+        self.log.forget_all_but(|key| keys.contains(key));
+        for Running { probe: Probe { backend, .. }, .. } in ended {
             if !self.running.values().any(|running| running.probe.backend == backend) {
                 self.metrics.forget(&backend);
             }
         }
     }
 
+    /// Starts a probe that goes on from the condition known.
     fn spawn(&mut self, key: &InstanceKey, probe: Probe) -> AbortHandle {
         let known = self.board.condition(key);
         let task = Task {
-            key: key.clone(),
             probe,
             attempts: self.attempts.clone(),
             pace: self.pace,

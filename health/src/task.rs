@@ -1,10 +1,10 @@
-//! The task of one probed life of an instance: attempts, pauses, and what is told of them.
+//! The task of one probe: attempts, pauses, and what is told of them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairway_catalog::config::labels::Severity;
-use fairway_catalog::{Condition, InstanceKey, Problem};
+use fairway_catalog::{Condition, Problem};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
@@ -40,7 +40,6 @@ const JITTER: f64 = 0.1;
 
 /// Everything a task needs, and what it tells.
 pub(crate) struct Task<A> {
-    pub(crate) key: InstanceKey,
     pub(crate) probe: Probe,
     pub(crate) attempts: A,
     pub(crate) pace: Pace,
@@ -87,7 +86,9 @@ impl<A: Attempt> Task<A> {
         self.metrics.attempt(&self.probe, outcome.grade, took);
         let ok = outcome.grade == Grade::Success;
         let result = ProbeResult { at: Timestamp::now(), ok, detail: outcome.detail.clone(), duration: took };
-        self.log.add(&self.key, result);
+        for key in &self.probe.keys {
+            self.log.add(key, result.clone());
+        }
     }
 
     /// Takes the outcome in, and tells the condition that follows.
@@ -125,7 +126,9 @@ impl<A: Attempt> Task<A> {
             Grade::Impossible(why) => Some(impossible(why, &self.probe)),
             _ => None,
         };
-        self.board.tell(&self.key, condition, &outcome.detail, problem);
+        for key in &self.probe.keys {
+            self.board.tell(key, condition, &outcome.detail, problem.clone());
+        }
     }
 }
 

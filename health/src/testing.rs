@@ -47,6 +47,12 @@ pub(crate) fn probed(mut unit: Unit, probe: ProbeSpec) -> Unit {
     unit
 }
 
+/// The same with port 9090 beside its own.
+pub(crate) fn two_ports(mut unit: Unit) -> Unit {
+    Arc::make_mut(&mut unit.spec).ports.push(PortClaim { port: 9090, entries: Vec::new() });
+    unit
+}
+
 /// A probe of this check with a timeout of 1 s.
 pub(crate) fn spec(check: ProbeCheck) -> ProbeSpec {
     ProbeSpec { check, timeout: Duration::from_secs(1), initial_delay: Duration::ZERO }
@@ -90,6 +96,7 @@ pub(crate) fn some_key(n: u8) -> InstanceKey {
 pub(crate) fn some_probe(check: Check) -> Probe {
     let now = Timestamp::now();
     Probe {
+        keys: vec![some_key(1)],
         backend: "web@v1".parse().expect("a constant"),
         name: "web".into(),
         check,

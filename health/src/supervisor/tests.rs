@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::attempt::{Grade, Outcome};
 use crate::exec::{ExecError, ExecFuture};
-use crate::testing::{container, facts, key_of, probed, server, spec, stopping_since};
+use crate::testing::{container, facts, key_of, probed, server, spec, stopping_since, two_ports};
 
 /// A hundred times faster than the real one.
 const FAST: Pace = Pace { regular: Duration::from_millis(20), unproven: Duration::from_millis(5) };
@@ -192,6 +192,45 @@ async fn a_refused_exec_counts_as_ready_with_a_problem() {
     let catalog = cluster.until_condition("web", Condition::Unknown).await;
     assert_eq!(problem_kinds(&catalog), ["probe-exec-refused"]);
     assert_eq!(catalog.backends.values().map(|backend| backend.ready).sum::<usize>(), 1);
+}
+
+/// Succeeds, unless a command is asked for while another one runs: as an engine does.
+#[derive(Default)]
+struct OneAtATime {
+    busy: AtomicBool,
+    runs: AtomicU32,
+}
+
+impl Exec for OneAtATime {
+    fn exec<'a>(&'a self, _: &'a SourceId, _: &'a str, _: &'a str, _: Duration) -> ExecFuture<'a> {
+        Box::pin(async {
+            if self.busy.swap(true, Ordering::SeqCst) {
+                return Err(ExecError::Timeout);
+            }
+            self.runs.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(FAST.regular).await;
+            self.busy.store(false, Ordering::SeqCst);
+            Ok(0)
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_container_with_two_ports_runs_one_command_and_both_are_ready() {
+    let engine = Arc::new(OneAtATime::default());
+    let exec = engine.clone();
+    let command = spec(ProbeCheck::Command { shell: "true".into() });
+    let unit = two_ports(probed(container("web", "10.0.0.1:80"), command));
+    let keys = [key_of(&unit, 80), key_of(&unit, 9090)];
+    let cluster = Cluster::start_with([unit], |inputs| Prober { exec, inputs });
+    let both_ready = |catalog: &Arc<Catalog>| catalog.backends.values().any(|backend| backend.ready == 2);
+    cluster.until("both instances ready", both_ready).await;
+    let runs = engine.runs.load(Ordering::SeqCst);
+    for key in &keys {
+        let results = cluster.log.results(key);
+        assert!(!results.is_empty() && results.iter().all(|result| result.ok), "{results:?}");
+        assert!(results.len() <= runs as usize, "each run is told of both: {runs} runs, {results:?}");
+    }
 }
 
 #[tokio::test]

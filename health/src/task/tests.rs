@@ -51,9 +51,8 @@ impl Attempt for Script {
 /// Plays the script to its end on a paused clock; gives the time of each attempt and the verdict that holds then.
 async fn play(probe: Probe, grades: &[Grade]) -> (Vec<Duration>, Option<Verdict>) {
     let (script, key, board) = (Script::new(grades), some_key(1), Arc::new(Board::default()));
-    board.admit(&key);
+    board.admit_only(&[key.clone()].into());
     let task = Task {
-        key: key.clone(),
         probe,
         attempts: script.clone(),
         pace: Pace::default(),
