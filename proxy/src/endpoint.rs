@@ -13,6 +13,7 @@ use fairway_catalog::{Instance, InstanceKey};
 use fairway_config::labels::{Balance, Protocol, Transport};
 
 use crate::pick::peak_ewma::PeakEwma;
+use crate::pick::stable_hash::BuildStable;
 
 /// Most requests in flight at one instance.
 pub const IN_FLIGHT_MAX: u32 = 1024;
@@ -179,14 +180,11 @@ impl Drop for InFlight {
 
 /// The state of every instance that some route has.
 #[derive(Debug, Default)]
-pub struct EndpointStates(DashMap<InstanceKey, Arc<EndpointState>>);
+pub struct EndpointStates(DashMap<InstanceKey, Arc<EndpointState>, BuildStable>);
 
 impl EndpointStates {
     /// The state of this life of an instance, a new one if it is not known.
     pub(crate) fn of(&self, key: &InstanceKey) -> Arc<EndpointState> {
-        if let Some(known) = self.0.get(key) {
-            return known.clone();
-        }
         self.0.entry(key.clone()).or_insert_with(|| Arc::new(EndpointState::new())).clone()
     }
 

@@ -22,6 +22,7 @@ pub use collect::TableCollector;
 use histogram::{BUILD, Histogram};
 pub use series::{BackendSeries, Series};
 
+use crate::pick::stable_hash::BuildStable;
 use crate::reason::Reason;
 
 /// How long the series of a route or backend that is gone is still shown: a scraper that missed its last requests gets
@@ -35,8 +36,8 @@ const SWEEP: Duration = Duration::from_secs(30);
 pub struct Metrics {
     workers: usize,
     next_worker: AtomicUsize,
-    routed: DashMap<(Arc<str>, Arc<str>), Kept<Series>>,
-    backends: DashMap<Arc<str>, Kept<BackendSeries>>,
+    routed: DashMap<(Arc<str>, Arc<str>), Kept<Series>, BuildStable>,
+    backends: DashMap<Arc<str>, Kept<BackendSeries>, BuildStable>,
     unrouted: Arc<Series>,
     connections: DashMap<(Arc<str>, &'static str), Arc<AtomicI64>>,
     builds: DashMap<&'static str, Histogram>,
@@ -57,8 +58,8 @@ impl Metrics {
         Arc::new(Self {
             workers,
             next_worker: AtomicUsize::new(0),
-            routed: DashMap::new(),
-            backends: DashMap::new(),
+            routed: DashMap::default(),
+            backends: DashMap::default(),
             unrouted: Arc::new(Series::new(&nobody, &nobody, workers)),
             connections: DashMap::new(),
             builds: DashMap::new(),
@@ -104,7 +105,7 @@ impl Metrics {
     }
 }
 
-fn sweep<K: Eq + Hash, T>(map: &DashMap<K, Kept<T>>, now: Instant) {
+fn sweep<K: Eq + Hash, T>(map: &DashMap<K, Kept<T>, BuildStable>, now: Instant) {
     map.retain(|_, kept| {
         if Arc::strong_count(&kept.series) > 1 {
             kept.gone = None;

@@ -135,14 +135,13 @@ pub struct BackendSeries {
     /// The backend's name as printed.
     pub backend: Arc<str>,
     connects: Shards<Histogram>,
-    /// By the number of the reason. Rare enough to be shared.
-    retries: Box<[AtomicU64]>,
+    /// By the number of the reason. Rare enough to be shared, and most backends never have any.
+    retries: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl BackendSeries {
     pub(super) fn new(backend: &Arc<str>, workers: usize) -> Self {
-        let retries = Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { backend: backend.clone(), connects: Shards::new(workers), retries }
+        Self { backend: backend.clone(), connects: Shards::new(workers), retries: OnceLock::new() }
     }
 
     pub(super) fn connected(&self, worker: usize, took: Duration) {
@@ -150,7 +149,8 @@ impl BackendSeries {
     }
 
     pub(super) fn retried(&self, reason: Reason) {
-        self.retries[reason as usize].fetch_add(1, Relaxed);
+        let zeros = || Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect();
+        self.retries.get_or_init(zeros)[reason as usize].fetch_add(1, Relaxed);
     }
 
     pub(super) fn connects(&self) -> Option<proto::Histogram> {
@@ -158,7 +158,7 @@ impl BackendSeries {
     }
 
     pub(super) fn retries(&self) -> impl Iterator<Item = (Reason, u64)> {
-        let counts = self.retries.iter().map(|count| count.load(Relaxed));
+        let counts = self.retries.get().into_iter().flatten().map(|count| count.load(Relaxed));
         Reason::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0)
     }
 }

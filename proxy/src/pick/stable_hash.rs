@@ -48,7 +48,7 @@ fn word(bytes: &[u8]) -> u64 {
 /// For maps whose keys nobody outside can choose.
 pub(crate) type BuildStable = BuildHasherDefault<StableHasher>;
 
-/// [`of`] as a [`Hasher`]; meant for one string.
+/// [`of`] as a [`Hasher`].
 #[derive(Debug, Default)]
 pub(crate) struct StableHasher(u64);
 
@@ -56,8 +56,12 @@ impl Hasher for StableHasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0 = both(self.0, of(bytes));
     }
-    /// The octet that ends a string tells nothing while there is one string only.
-    fn write_u8(&mut self, _: u8) {}
+    /// The octet that ends a string tells nothing: its length is in the hash.
+    fn write_u8(&mut self, octet: u8) {
+        if octet != 0xff {
+            self.write(&[octet]);
+        }
+    }
     fn finish(&self) -> u64 {
         self.0
     }
