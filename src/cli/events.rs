@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use fairway_admin::types::{EventItem, List};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::sleep;
@@ -10,7 +11,6 @@ use tokio::time::sleep;
 use super::args::{EventsArgs, Format};
 use super::client::{Answer, Client};
 use super::failure::Failure;
-use super::shapes::{Event, List};
 use super::table::printable;
 use super::write_json;
 
@@ -80,7 +80,7 @@ fn print(
     out: &mut impl Write,
 ) -> Result<Option<u64>, Failure> {
     let raw: List<Value> = client.read(answer)?;
-    let list: List<Event> = client.read(answer)?;
+    let list: List<EventItem> = client.read(answer)?;
     for (raw, event) in raw.items.iter().zip(&list.items) {
         match format {
             Format::Json => writeln!(out, "{raw}")?,
@@ -92,9 +92,8 @@ fn print(
 }
 
 /// `REVISION TIME TYPE SUBJECT FROM -> TO (REASON)`. Lines come one by one, so columns are fixed rather than fitted.
-fn line(event: &Event) -> String {
-    let Event { revision, at, kind, subject, from, to, reason } = event;
-    let at = at.map_or_else(|| "-".to_owned(), |at| format!("{at:.3}"));
+fn line(event: &EventItem) -> String {
+    let EventItem { revision, at, kind, subject, from, to, reason } = event;
     let change = match (from.as_str(), to.as_str()) {
         ("", "") => String::new(),
         ("", to) => format!("  {to}"),
@@ -102,7 +101,7 @@ fn line(event: &Event) -> String {
         (from, to) => format!("  {from} -> {to}"),
     };
     let reason = if reason.is_empty() { String::new() } else { format!("  ({reason})") };
-    printable(&format!("{revision:<6} {at}  {kind:<18}  {subject}{change}{reason}"))
+    printable(&format!("{revision:<6} {at:.3}  {kind:<18}  {subject}{change}{reason}"))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(crate) enum Failure {
     },
     /// Somebody answers there, but not as the admin API does.
     #[error(
-        "{url} does not answer as Fairway's admin API does: {why}\npoint `--admin` or FAIRWAY_ADMIN_URL to the admin listener of `fairway run`"
+        "{url} does not answer as the admin API of this version does: {why}\npoint `--admin` or FAIRWAY_ADMIN_URL to the admin listener of `fairway run`"
     )]
     NotOurs {
         /// As given.

@@ -12,9 +12,9 @@ mod explain;
 mod failure;
 mod lint;
 mod outline;
-mod shapes;
 mod split;
 mod state;
+mod status;
 mod table;
 mod tables;
 #[cfg(test)]
@@ -27,12 +27,10 @@ use std::time::Duration;
 use args::{ApiArgs, Ask, Format, Tool};
 use client::{Answer, Client};
 use failure::Failure;
+use fairway_admin::types::{List, State, Status};
 use hyper::Method;
 use jiff::Timestamp;
-use outline::Outline;
 use serde::de::DeserializeOwned;
-use shapes::List;
-use state::Order;
 
 /// Runs a command to its end. Output goes to standard output, complaints to standard error.
 pub(crate) fn run(tool: Tool, before: ApiArgs) -> ExitCode {
@@ -87,14 +85,17 @@ async fn execute_ask(
             let answer = client.send(Method::GET, "/api/v1/status", None, Duration::ZERO).await?;
             match format {
                 Format::Json => write_json(out, &answer),
-                Format::Table => Ok(out.write_all(client.read::<Outline>(&answer)?.print().as_bytes())?),
+                Format::Table => {
+                    let status: Status = client.read(&answer)?;
+                    Ok(out.write_all(status::text(&status, Timestamp::now()).as_bytes())?)
+                }
             }
         }
         Ask::Explain(args) => explain::run(client, &args, format, out).await,
         Ask::Split(args) => split::run(client, &args, format, out).await,
-        Ask::Drain(args) => state::run(client, Order::Drain, &args, format, out).await,
-        Ask::Disable(args) => state::run(client, Order::Disable, &args, format, out).await,
-        Ask::Activate(args) => state::run(client, Order::Activate, &args, format, out).await,
+        Ask::Drain(args) => state::run(client, State::Draining, &args, format, out).await,
+        Ask::Disable(args) => state::run(client, State::Disabled, &args, format, out).await,
+        Ask::Activate(args) => state::run(client, State::Active, &args, format, out).await,
         Ask::Events(args) => events::run(client, &args, format, out).await,
     }
 }
@@ -133,8 +134,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_is_a_table_or_the_answer_as_it_came() {
-        let body =
-            r#"{"items":[{"id":"web@v1","ready":1,"state":"active","new_field":{"a":1}}],"revision":3}"#;
+        let body = r#"{"items":[{"id":"web@v1","project":null,"service":"web","version":"v1","routes":[],
+            "ready":1,"desired":null,"state":"active","instances":1,"in_flight":0,"new_field":{"a":1}}],"revision":3}"#;
         let Exchange { result, out, requests } = against("backends", vec![http("200 OK", body)]).await;
         result.expect("it is listed");
         assert_eq!(out, "BACKEND  READY  STATE   ROUTES\nweb@v1   1      active  -\n");

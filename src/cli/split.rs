@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::time::Duration;
 
+use fairway_admin::types::Route;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::args::{Format, SplitArgs};
 use super::client::{Client, component};
 use super::failure::Failure;
-use super::shapes::Route;
 use super::{tables, write_json};
 
 pub(crate) async fn run(
@@ -54,8 +54,10 @@ mod tests {
     use super::*;
     use crate::cli::testing::{Exchange, against, http};
 
-    const ROUTE: &str = r#"{"id":"shop.a.com/","split":{"layer":"api","author":"ops","at":"2026-11-21T10:00:00Z"},
-        "backends":[{"id":"web@v1","weight":95,"share":0.95,"ready":1,"state":"active"}]}"#;
+    const ROUTE: &str = r#"{"id":"shop.a.com/","host":"shop.a.com","path":"/","scheme":"http","etag":"\"1\"","project":null,
+        "sticky":false,"split_by":"request","ends_at":null,
+        "split":{"layer":"api","author":"ops","at":"2026-11-21T10:00:00Z","expires_at":null,"reason":""},
+        "backends":[{"id":"web@v1","weight":95,"share":0.95,"ready":1,"desired":null,"state":"active"}]}"#;
 
     #[tokio::test]
     async fn weights_are_put_and_what_holds_is_printed() {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use fairway_admin::types::{Backend, Instance, ProblemItem, Route};
 use jiff::Timestamp;
 
-use super::shapes::{Backend, Instance, Problem, Route};
 use super::table::{Table, printable};
 
 /// A line for each backend of each route; the route's name in all of them, so that `grep` finds whole facts.
@@ -29,9 +29,9 @@ pub(crate) fn routes(routes: &[Route]) -> String {
                 route.id.clone(),
                 member.id.clone(),
                 member.weight.map_or_else(String::new, |weight| weight.to_string()),
-                member.share.map_or_else(String::new, percent),
+                percent(member.share),
                 ready(member.ready, member.desired),
-                member.state.clone(),
+                member.state.to_string(),
                 split.clone(),
             ]);
         }
@@ -44,7 +44,7 @@ fn split_of(route: &Route) -> String {
     match &route.split {
         None => "equal".into(),
         Some(split) => match split.expires_at {
-            None => split.layer.clone(),
+            None => split.layer.to_string(),
             Some(end) => format!("{} until {end:.0}", split.layer),
         },
     }
@@ -55,10 +55,7 @@ pub(crate) fn one_route(route: &Route) -> String {
     let mut text = routes(std::slice::from_ref(route));
     if let Some(split) = &route.split {
         let author = if split.author.is_empty() { "somebody" } else { &split.author };
-        text.push_str(&format!("set by {} ({})", printable(author), printable(&split.layer)));
-        if let Some(at) = split.at {
-            text.push_str(&format!(" at {at:.0}"));
-        }
+        text.push_str(&format!("set by {} ({}) at {:.0}", printable(author), split.layer, split.at));
         if !split.reason.is_empty() {
             text.push_str(&format!(": {}", printable(&split.reason)));
         }
@@ -73,7 +70,7 @@ pub(crate) fn backends(backends: &[Backend]) -> String {
         table.row([
             backend.id.clone(),
             ready(backend.ready, backend.desired),
-            backend.state.clone(),
+            backend.state.to_string(),
             backend.routes.join(", "),
         ]);
     }
@@ -89,9 +86,9 @@ pub(crate) fn instances(instances: &[Instance], now: Timestamp) -> String {
             instance.name.clone(),
             instance.backend.clone(),
             instance.address.clone().unwrap_or_default(),
-            instance.state.clone(),
-            instance.condition.clone(),
-            instance.since.map_or_else(String::new, |since| age(since, now)),
+            instance.state.to_string(),
+            instance.condition.to_string(),
+            age(instance.since, now),
             instance.reason.clone(),
         ]);
     }
@@ -99,7 +96,7 @@ pub(crate) fn instances(instances: &[Instance], now: Timestamp) -> String {
 }
 
 /// Each problem as a paragraph: what it is, what it is about, what to do.
-pub(crate) fn problems(problems: &[Problem]) -> String {
+pub(crate) fn problems(problems: &[ProblemItem]) -> String {
     if problems.is_empty() {
         return "no problems\n".into();
     }
@@ -107,8 +104,8 @@ pub(crate) fn problems(problems: &[Problem]) -> String {
     paragraphs.join("\n")
 }
 
-fn paragraph(problem: &Problem) -> String {
-    let Problem { kind, severity, subject, key, value, text, remedy } = problem;
+fn paragraph(problem: &ProblemItem) -> String {
+    let ProblemItem { kind, severity, subject, key, value, text, remedy, since: _ } = problem;
     let mut lines = vec![format!("{severity}: {kind}: {subject}")];
     match (key.as_str(), value.as_str()) {
         ("", "") => {}
@@ -128,7 +125,7 @@ fn shown(table: &Table, when_empty: &str) -> String {
 }
 
 /// `1 of 3`, or `1` when nobody said how many are wanted.
-fn ready(ready: u64, desired: Option<u64>) -> String {
+fn ready(ready: usize, desired: Option<u32>) -> String {
     desired.map_or_else(|| ready.to_string(), |desired| format!("{ready} of {desired}"))
 }
 
@@ -145,7 +142,7 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 /// How long ago, in its largest unit: `5s`, `3m`, `2h`, `4d`.
-fn age(since: Timestamp, now: Timestamp) -> String {
+pub(crate) fn age(since: Timestamp, now: Timestamp) -> String {
     let seconds = Duration::try_from(now.duration_since(since)).unwrap_or_default().as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -168,12 +165,14 @@ mod tests {
     #[test]
     fn routes_show_weights_shares_and_where_they_come_from() {
         let list: Vec<Route> = read(json!([
-            {"id": "shop.a.com/", "split": {"layer": "api", "author": "token", "at": "2026-11-21T10:00:00Z",
+            {"id": "shop.a.com/", "host": "shop.a.com", "path": "/", "scheme": "http", "etag": "\"1\"", "project": "shop",
+             "sticky": false, "split_by": "request", "ends_at": null, "split": {"layer": "api", "author": "token", "at": "2026-11-21T10:00:00Z",
                 "expires_at": "2026-11-21T12:00:00.5Z", "reason": "first users"},
              "backends": [
                 {"id": "shop/web@v1", "weight": 95, "share": 0.95, "ready": 2, "desired": 3, "state": "active"},
                 {"id": "shop/web@v2", "weight": 5, "share": 0.05, "ready": 1, "desired": null, "state": "draining"}]},
-            {"id": "old.a.com/", "split": null, "backends": []},
+            {"id": "old.a.com/", "host": "old.a.com", "path": "/", "scheme": "http", "etag": "\"2\"", "project": null,
+             "sticky": false, "split_by": "request", "ends_at": null, "split": null, "backends": []},
         ]));
         assert_eq!(
             routes(&list),
@@ -190,36 +189,41 @@ mod tests {
     #[test]
     fn instances_show_both_fields_and_why() {
         let list: Vec<Instance> = read(json!([
-            {"id": "0123456789ab:80", "name": "web-1", "backend": "web@v1", "address": "172.17.0.2:80",
-             "state": "active", "condition": "unhealthy", "since": "2026-11-21T09:59:00Z",
+            {"id": "0123456789ab:80", "name": "web-1", "container": "0123456789abcdef", "backend": "web@v1",
+             "address": "172.17.0.2:80", "address_reason": "", "node": "n", "zone": "", "in_flight": 0,
+             "started_at": "2026-11-21T09:00:00Z", "state": "active", "condition": "unhealthy", "since": "2026-11-21T09:59:00Z",
              "reason": "GET /\u{1b}[2J answered 500"},
-            {"id": "ba9876543210:80", "name": "web-2", "address": null, "since": "2026-11-19T09:00:00Z"},
+            {"id": "ba9876543210:80", "name": "web-2", "container": "ba9876543210", "backend": "web@v2", "address": null,
+             "address_reason": "", "node": "n", "zone": "", "in_flight": 0, "started_at": "2026-11-19T09:00:00Z",
+             "state": "active", "condition": "pending", "since": "2026-11-19T09:00:00Z", "reason": ""},
         ]));
         let now = "2026-11-21T10:00:00Z".parse().expect("a constant");
         assert_eq!(
             instances(&list, now),
             "INSTANCE         NAME   BACKEND  ADDRESS        STATE   CONDITION  SINCE  REASON\n\
              0123456789ab:80  web-1  web@v1   172.17.0.2:80  active  unhealthy  1m     GET /\\u{1b}[2J answered 500\n\
-             ba9876543210:80  web-2  -        -              -       -          2d     -\n"
+             ba9876543210:80  web-2  web@v2   -              active  pending    2d     -\n"
         );
     }
 
     #[test]
     fn backends_show_how_many_are_ready() {
-        let list: Vec<Backend> =
-            read(json!([{"id": "web@v1", "project": null, "service": "web", "version": "v1",
-            "routes": ["a.com/", "b.com/x"], "ready": 1, "desired": 3, "state": "active"}]));
+        let list: Vec<Backend> = read(
+            json!([{"id": "web@v1", "project": null, "service": "web", "version": "v1",
+            "routes": ["a.com/", "b.com/x"], "ready": 1, "desired": 3, "state": "active", "instances": 2, "in_flight": 0}]),
+        );
         let want = "BACKEND  READY   STATE   ROUTES\nweb@v1   1 of 3  active  a.com/, b.com/x\n";
         assert_eq!(backends(&list), want);
     }
 
     #[test]
     fn problems_are_paragraphs_with_their_remedy() {
-        let list: Vec<Problem> = read(json!([
+        let list: Vec<ProblemItem> = read(json!([
             {"type": "label-port-in-host", "severity": "error", "subject": "web-1", "key": "aliyun.routing.port_80",
              "value": "a.com:8080", "text": "a host has no port", "remedy": "write the port into the key",
              "since": "2026-11-21T10:00:00Z"},
-            {"type": "source-unreachable", "severity": "error", "subject": "unix:///x", "text": "it is gone"},
+            {"type": "source-unreachable", "severity": "error", "subject": "unix:///x", "key": "", "value": "",
+             "text": "it is gone", "remedy": "", "since": "2026-11-21T10:00:00Z"},
         ]));
         assert_eq!(
             problems(&list),
