@@ -3,17 +3,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fairway_catalog::{Condition, State};
-use fairway_config::labels::{Balance, ClientKey, MatchRule, SplitBy, Transport};
+use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
+use fairway_catalog::{
+    Catalog, Condition, Decisions, Inputs, InstanceId, Lifecycle, SourceFacts, SourceId, State,
+};
+use fairway_config::labels::{Balance, ClientKey, MatchRule, PortClaim, ServiceSpec, SplitBy, Transport};
+use fairway_config::names::{BackendId, Host, RouteEntry as ConfiguredRoute, RouteId, Scheme, Weight};
 use fastrand::Rng;
+use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{NoInstance, Pick, Tried, Why};
 use crate::endpoint::IN_FLIGHT_MAX;
 use crate::request::{FieldList, RequestView};
-use crate::table::RouteEntry;
 use crate::table::fixture::*;
+use crate::table::{RouteEntry, RouteTable};
 
 const NAMES: [&str; 6] = ["v0", "v1", "v2", "v3", "v4", "v5"];
 
@@ -170,6 +175,68 @@ proptest! {
         for client in 0..400 {
             let (was, is) = (name(&of_client(client).pick(&before)), name(&of_client(client).pick(&after)));
             prop_assert!(was == is || is == NAMES[raised], "client {client} moved from {was} to {is}");
+        }
+    }
+}
+
+/// One backend of a catalog that is built from its inputs: instances as (running, stopping, paused, drained), and the
+/// weight that the split gives it, if it names it.
+type Backends = Vec<([usize; 4], Option<u16>)>;
+
+fn built(backends: &Backends, split: bool) -> Catalog {
+    let entry =
+        ConfiguredRoute { scheme: Scheme::Http, host: Host::Exact("shop.test".into()), path: "/".into() };
+    let ports = vec![PortClaim { port: 80, entries: vec![entry] }];
+    let spec = Arc::new(ServiceSpec { ports, has_own_labels: true, ..ServiceSpec::default() });
+    let (mut facts, mut decisions) =
+        (SourceFacts { listed: true, ..SourceFacts::default() }, Decisions::default());
+    let (author, at, reason): (Arc<str>, _, Arc<str>) = ("tests".into(), Timestamp::UNIX_EPOCH, "".into());
+    let mut weights = BTreeMap::new();
+    for ((instances, weight), name) in backends.iter().zip(NAMES) {
+        let id: BackendId = format!("shop@{name}").parse().expect("a backend");
+        let kinds = instances.iter().enumerate().flat_map(|(kind, count)| vec![kind; *count]);
+        for (kind, number) in kinds.zip(0..) {
+            let mut unit = unit(&id, number, 1, kind == 1);
+            unit.spec = spec.clone();
+            match kind {
+                2 => unit.lifecycle = Lifecycle::Paused,
+                3 => {
+                    let subject = StateSubject::Instance(InstanceId::of_container(&unit.id, 80));
+                    let (author, reason) = (author.clone(), reason.clone());
+                    decisions
+                        .states
+                        .insert(subject, StateRecord { state: State::Draining, author, at, reason });
+                }
+                _ => {}
+            }
+            facts.units.insert(unit.id.clone(), Arc::new(unit));
+        }
+        weights.extend(weight.map(|weight| (id, Weight::new(weight.into()).expect("a weight"))));
+    }
+    if split {
+        let route: RouteId = "shop.test/".parse().expect("a route");
+        decisions
+            .splits
+            .insert(route, SplitRecord { weights, author, at, expires_at: None, reason, then: None });
+    }
+    let mut inputs = Inputs { decisions: Arc::new(decisions), ..Inputs::default() };
+    inputs.sources.insert(SourceId::File, Arc::new(facts));
+    Catalog::build(&inputs, &Catalog::empty(0), Timestamp::UNIX_EPOCH)
+}
+
+proptest! {
+    #[test]
+    fn the_share_that_the_catalog_tells_is_the_one_that_is_drawn(
+        backends in vec(([0usize..3, 0..2, 0..2, 0..2], proptest::option::of(0u16..4)), 1..5),
+        split: bool,
+    ) {
+        let catalog = built(&backends, split);
+        let table = RouteTable::build(&catalog, &lasting(), None);
+        for entry in table.entries() {
+            for (number, member) in entry.route.members.iter().enumerate() {
+                let drawn = entry.lots.share(number);
+                prop_assert!((drawn - member.share).abs() < 1e-9, "{}: {drawn}, not {}", member.backend.id, member.share);
+            }
         }
     }
 }

@@ -151,24 +151,36 @@ fn member(catalog: &mut Catalog, route: &RouteId, version: &Version) -> Member {
 }
 
 fn instance(backend: &BackendId, number: u32, (state, condition, weight): Is) -> Instance {
+    let unit = unit(backend, number, weight, condition == Condition::Stopping);
+    Instance {
+        id: InstanceId::of_container(&unit.id, 80),
+        backend: backend.clone(),
+        address: unit.ip.map(|ip| (ip, 80).into()),
+        port: 80,
+        unit: Arc::new(unit),
+        state,
+        condition,
+        since: Timestamp::UNIX_EPOCH,
+        reason: "as the test says".into(),
+        overdue: false,
+    }
+}
+
+/// A container of this backend, started at the epoch.
+pub(crate) fn unit(backend: &BackendId, number: u32, weight: u16, stopping: bool) -> Unit {
     let name = format!("{backend}-{number}");
     let hash = stable_hash::of(name.as_bytes());
-    let container: Arc<str> = format!("{hash:016x}").into();
-    let address = Ipv4Addr::from(0x0a00_0000 | (hash as u32 >> 8));
-    let unit = Unit {
-        id: container.clone(),
+    let stopping = stopping
+        .then(|| Lifecycle::Stopping { since: Timestamp::UNIX_EPOCH, timeout: Duration::from_secs(10) });
+    Unit {
+        id: format!("{hash:016x}").into(),
         kind: UnitKind::Container,
         name: name.into(),
         backend: backend.clone(),
         created: Timestamp::UNIX_EPOCH,
         started: Timestamp::UNIX_EPOCH,
-        lifecycle: match condition {
-            Condition::Stopping => {
-                Lifecycle::Stopping { since: Timestamp::UNIX_EPOCH, timeout: Duration::from_secs(10) }
-            }
-            _ => Lifecycle::Running,
-        },
-        ip: Some(address.into()),
+        lifecycle: stopping.unwrap_or(Lifecycle::Running),
+        ip: Some(Ipv4Addr::from(0x0a00_0000 | (hash as u32 >> 8)).into()),
         network: "".into(),
         address_reason: "the only network".into(),
         exposed_ports: Vec::new(),
@@ -179,18 +191,6 @@ fn instance(backend: &BackendId, number: u32, (state, condition, weight): Is) ->
         links: Vec::new(),
         node: "here".into(),
         zone: "".into(),
-    };
-    Instance {
-        id: InstanceId::of_container(&container, 80),
-        backend: backend.clone(),
-        address: Some((address, 80).into()),
-        port: 80,
-        unit: Arc::new(unit),
-        state,
-        condition,
-        since: Timestamp::UNIX_EPOCH,
-        reason: "as the test says".into(),
-        overdue: false,
     }
 }
 

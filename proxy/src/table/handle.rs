@@ -103,6 +103,8 @@ pub async fn follow(mut catalogs: watch::Receiver<Arc<Catalog>>, handle: Arc<Tab
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pick::Tried;
+    use crate::request::FieldList;
     use crate::table::fixture::*;
 
     #[tokio::test]
@@ -129,5 +131,43 @@ mod tests {
 
         drop(catalogs);
         task.await.expect("it ends when nobody can publish any more");
+    }
+
+    #[test]
+    fn once_a_zero_is_told_to_be_live_no_worker_sends_anything_there() {
+        let split = |weight| [version("v1", &[READY]).weight(1), version("v2", &[READY]).weight(weight)];
+        let (handle, mut cluster) = (TableHandle::new(Metrics::new(2)), catalog());
+        put(&mut cluster, "shop.test/", &split(1));
+        cluster.serial = 1;
+        handle.apply(&cluster);
+        let picks_after = |serial: u64| {
+            let (mut reader, applied) = (handle.reader(), handle.applied());
+            let (fields, tried) = (FieldList::default(), Tried::default());
+            let (asked, mut rng) = (request("shop.test", "/", &fields), fastrand::Rng::with_seed(serial));
+            let (mut after, mut seen) = (0, [0, 0]);
+            while after < 2000 {
+                let live = *applied.borrow() >= serial;
+                let entry = reader.table().entries()[0].clone();
+                let pick = entry.pick(&asked, &tried, &mut rng, Instant::now()).expect("there is one");
+                seen[usize::from(live)] += u32::from(&*pick.version.name == &*entry.versions()[1].name);
+                after += u32::from(live);
+            }
+            seen
+        };
+        for serial in (2..40).step_by(2) {
+            std::thread::scope(|scope| {
+                let workers = [0; 2].map(|_| scope.spawn(|| picks_after(serial)));
+                put(&mut cluster, "shop.test/", &split(0));
+                cluster.serial = serial;
+                handle.apply(&cluster);
+                for worker in workers {
+                    let [_, after] = worker.join().expect("no worker panics");
+                    assert_eq!(after, 0, "requests to a version of weight 0");
+                }
+            });
+            put(&mut cluster, "shop.test/", &split(1));
+            cluster.serial = serial + 1;
+            handle.apply(&cluster);
+        }
     }
 }
