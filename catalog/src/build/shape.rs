@@ -120,7 +120,7 @@ impl Shape {
             UnitKind::Container => InstanceId::of_container(&unit.id, port),
             UnitKind::Static => InstanceId::from_printed(&unit.id),
         };
-        let address = unit.ip.filter(|_| port != 0).map(|ip| SocketAddr::new(ip, port));
+        let address = unit.ip.map(|ip| SocketAddr::new(ip, port));
         if let Some(own) = address.filter(|address| self.settings.own_listeners.contains(address)) {
             self.problems.push(own_listener(unit, own));
             return;
