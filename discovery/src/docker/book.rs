@@ -152,7 +152,8 @@ impl Book {
         self.touched.clear();
         self.pending_since.clear();
         self.networks_asked = None;
-        self.changes = Changes::default();
+        // What the last connection changed at its end was perhaps not told.
+        self.changes = Changes { changed: true, ..Changes::default() };
         self.place = place;
         self.own = own.as_ref().map(|own| own.id.clone());
         if let Some(own) = own {

@@ -46,6 +46,9 @@ use crate::exec::Engines;
 /// Waits between attempts to connect: doubled from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// How often everything is listed again, unless a test is in a hurry.
+pub const DIFF_EVERY: Duration = Duration::from_secs(30);
+
 /// What the watch over one engine needs.
 #[derive(Debug)]
 pub struct DockerSource {
@@ -60,6 +63,8 @@ pub struct DockerSource {
     /// `fairway_discovery_lag_seconds`: from Docker's event to the change of the inputs. Told by the clocks of both, so
     /// that it means something for an engine on this machine only.
     pub lag: Option<Histogram>,
+    /// How often everything is listed again; [`DIFF_EVERY`].
+    pub diff_every: Duration,
 }
 
 impl DockerSource {
@@ -119,7 +124,7 @@ impl DockerSource {
             Err(error) => return Ended::Lost(error),
         };
         self.engines.enter(self.id(), client.clone());
-        match Session::open(client, hello, &self.host, self.place(), book, publisher).await {
+        match Session::open(client, hello, self, self.place(), book, publisher).await {
             Ok(session) => session.run().await,
             Err(error) => Ended::Lost(error),
         }

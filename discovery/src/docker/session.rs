@@ -13,6 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::DockerSource;
 use super::book::{Ask, Book, Inspected, Listed};
 use super::client::{Client, Hello};
 use super::container::{Container, Namespace, Phase};
@@ -23,8 +24,6 @@ use super::publish::Publisher;
 use super::pump::{Pump, Pumped};
 use super::unit::Place;
 
-/// How often everything is listed again.
-const DIFF_EVERY: Duration = Duration::from_secs(30);
 /// Inspects that are out at the same time.
 const INSPECTS_MAX: usize = 16;
 /// Events or answers handled before what they changed is told.
@@ -53,6 +52,7 @@ pub(super) struct Session<'a> {
     client: Client,
     hello: Hello,
     host: &'a DockerHost,
+    diff_every: Duration,
     book: &'a mut Book,
     publisher: &'a mut Publisher,
     pump: Pump,
@@ -78,11 +78,12 @@ impl<'a> Session<'a> {
     pub(super) async fn open(
         client: Client,
         hello: Hello,
-        host: &'a DockerHost,
+        source: &'a DockerSource,
         mut place: Place,
         book: &'a mut Book,
         publisher: &'a mut Publisher,
     ) -> Result<Self, EngineError> {
+        let host = &source.host;
         // From the engine's own time on, so that nothing between now and the subscription is missed.
         let pump = Pump::start(client.events(hello.time));
         let addresses = local::addresses();
@@ -102,6 +103,7 @@ impl<'a> Session<'a> {
             client,
             hello,
             host,
+            diff_every: source.diff_every,
             book,
             publisher,
             pump,
@@ -130,7 +132,7 @@ impl<'a> Session<'a> {
                 .map(|(at, _)| *at)
                 .chain((!self.is_listing).then_some(self.next_list.0))
                 .min();
-            let wake = wake.unwrap_or_else(|| Instant::now() + DIFF_EVERY);
+            let wake = wake.unwrap_or_else(|| Instant::now() + self.diff_every);
             tokio::select! {
                 biased;
                 pumped = self.pump.next() => match pumped {
@@ -191,7 +193,7 @@ impl<'a> Session<'a> {
                 }
                 // An overflow since the list was asked for has set an earlier time.
                 if self.next_list.0 > Instant::now() || !self.next_list.1 {
-                    self.next_list = (Instant::now() + DIFF_EVERY, false);
+                    self.next_list = (Instant::now() + self.diff_every, false);
                 }
                 self.is_listed = true;
                 self.events_since_list = 0;
@@ -241,7 +243,7 @@ impl<'a> Session<'a> {
     fn ask_list(&mut self) {
         self.is_listing = true;
         let thorough = self.next_list.1;
-        self.next_list = (Instant::now() + DIFF_EVERY, false);
+        self.next_list = (Instant::now() + self.diff_every, false);
         let asked = self.book.now();
         let client = self.client.clone();
         self.answers

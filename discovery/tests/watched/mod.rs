@@ -29,11 +29,15 @@ pub struct Watched {
 impl Watched {
     /// Watches the engine at a socket.
     pub fn socket(path: &Path) -> Self {
-        let url = format!("unix://{}", path.display()).into();
-        Self::host(DockerHost { url, endpoint: DockerEndpoint::Unix(path.into()), tls: None, zone: None })
+        Self::host(at_socket(path), fairway_discovery::docker::DIFF_EVERY)
     }
 
-    pub fn host(host: DockerHost) -> Self {
+    /// The same, and lists everything again and again.
+    pub fn often(path: &Path, diff_every: Duration) -> Self {
+        Self::host(at_socket(path), diff_every)
+    }
+
+    pub fn host(host: DockerHost, diff_every: Duration) -> Self {
         let inputs = InputsHandle::new(Inputs::default());
         let lag = prometheus::Histogram::with_opts(
             prometheus::HistogramOpts::new("lag", "lag")
@@ -47,6 +51,7 @@ impl Watched {
             inputs: inputs.clone(),
             engines: engines.clone(),
             lag: Some(lag.clone()),
+            diff_every,
         };
         let id = source.id();
         let (stop, stopped) = watch::channel(false);
@@ -108,4 +113,9 @@ impl Watched {
         self.stop.send(true).expect("the task waits for this");
         self.task.await.expect("the task does not panic");
     }
+}
+
+fn at_socket(path: &Path) -> DockerHost {
+    let url = format!("unix://{}", path.display()).into();
+    DockerHost { url, endpoint: DockerEndpoint::Unix(path.into()), tls: None, zone: None }
 }

@@ -10,6 +10,7 @@
 pub mod client;
 pub mod dns;
 pub mod engine;
+pub mod fake_engine;
 pub mod fairway;
 pub mod load;
 pub mod netns;
