@@ -15,7 +15,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use fairway_catalog::{Catalog, InstanceKey, Route, Settings};
+use fairway_catalog::{Catalog, InstanceKey, InternalClients, Route, Settings};
 use fairway_config::names::RouteId;
 
 pub use entry::{RouteEntry, Version};
@@ -37,6 +37,8 @@ pub struct RouteTable {
     pub settled: bool,
     /// From the configuration.
     pub settings: Arc<Settings>,
+    /// Who is internal (design rule 11).
+    pub internal: Arc<InternalClients>,
     matcher: Arc<Matcher>,
     /// By name, as the catalog has them.
     entries: Box<[Arc<RouteEntry>]>,
@@ -90,6 +92,7 @@ impl RouteTable {
             revision: catalog.revision,
             settled: catalog.settled,
             settings: catalog.settings.clone(),
+            internal: catalog.internal.clone(),
             matcher,
             entries,
         }
