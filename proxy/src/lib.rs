@@ -1,11 +1,29 @@
 //! The data plane: listeners, routing table, balancing, retries, drain.
 
+pub mod access_log;
+mod buffers;
+mod clock;
+mod deadline;
+mod downstream;
 pub mod endpoint;
 pub mod explain;
+mod forward;
 pub mod h1;
 pub mod hold;
+pub mod listener;
 pub mod metrics;
 pub mod pick;
 pub mod reason;
+mod refusal;
+mod relay;
 pub mod request;
+pub mod running;
+mod stream;
 pub mod table;
+mod upgrade;
+mod upstream;
+mod worker;
+
+pub use access_log::AccessLogConfig;
+pub use listener::BindError;
+pub use running::{Drained, ProxyConfig, Running, StartError, start, worker_count};

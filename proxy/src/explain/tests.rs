@@ -211,3 +211,12 @@ fn json_tells_everything_and_the_text_starts_with_the_verdict() {
         assert!(text.contains(want), "no {want:?} in\n{text}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_host_or_path_is_too_strange_to_be_looked_up_and_explained(host in "\\PC{0,40}|[.a*]{0,20}", path in "\\PC{0,20}|[/.]{0,9}") {
+        let table = table(&[version("v1", &[READY])]);
+        let explanation = explain(&table, &request(&host, &path, &FieldList::default()));
+        proptest::prop_assert!(explain_text(&explanation).contains("=> "));
+    }
+}

@@ -157,8 +157,8 @@ impl RouteEntry {
         self.budget.spend(requests, now)
     }
 
-    /// The first version with a match rule that fits, and the rule.
-    pub(crate) fn rule_for<'a>(
+    /// The versions with a match rule that fits the request, by name, each with the first such rule.
+    fn rules_for<'a>(
         &'a self,
         request: &RequestView<'_>,
     ) -> impl Iterator<Item = (&'a Arc<Version>, &'a MatchRule)> {
@@ -172,7 +172,7 @@ impl RouteEntry {
     /// What the choice would be for a request of this moment, without choosing.
     pub(crate) fn foresee<'a>(&'a self, request: &RequestView<'_>, now: Instant) -> Foresight<'a> {
         let mut rules = self
-            .rule_for(request)
+            .rules_for(request)
             .filter(|(version, _)| version.serving().iter().any(|e| !e.state.is_full()));
         let bound = match &self.route.split_by {
             SplitBy::Request => None,
@@ -232,7 +232,7 @@ impl Chooser<'_, '_> {
         }
         let entry = self.entry;
         entry
-            .rule_for(self.request)
+            .rules_for(self.request)
             .find_map(|(version, _)| self.instance_of(version, version.serving(), Why::Rule))
     }
 

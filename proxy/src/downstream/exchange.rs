@@ -1,0 +1,376 @@
+//! One request on one connection to one instance: the body goes up while the answer comes down.
+//!
+//! Not here: what follows when the instance does not answer (see `call`).
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::IDLE;
+use super::body::RequestBody;
+use crate::buffers::{Buffers, make_room};
+use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
+use crate::endpoint::UpstreamSettings;
+use crate::forward::{ResponsePlan, write_interim, write_response};
+use crate::h1::chunked::Extensions;
+use crate::h1::{
+    BodyLength, BodyReader, HeadScanner, InvalidResponse, RequestHead, ResponseHead, Scan, Version,
+};
+use crate::reason::Reason;
+use crate::relay::{Piece, RelayError, Sink, Source, relay};
+use crate::stream::{Duplex, Stream};
+use crate::upgrade::is_granted;
+
+/// Most answers of status 1xx before the one that counts.
+const INTERIM_MAX: usize = 32;
+
+/// What an exchange works with.
+pub(super) struct Exchange<'a, D, U> {
+    pub(super) down: &'a Duplex<D>,
+    pub(super) up: &'a Duplex<U>,
+    /// What was read from the client behind the head.
+    pub(super) down_buffer: &'a mut BytesMut,
+    /// What is read from the instance; empty at first.
+    pub(super) up_buffer: &'a mut BytesMut,
+    pub(super) head: &'a RequestHead,
+    /// The head as the instance gets it.
+    pub(super) head_up: &'a [u8],
+    pub(super) body: &'a mut RequestBody,
+    pub(super) upgrade: Option<&'a Arc<str>>,
+    pub(super) settings: &'a UpstreamSettings,
+    /// Whether the client's connection may stay open afterwards.
+    pub(super) may_stay: &'a dyn Fn() -> bool,
+    pub(super) total: Option<Instant>,
+    pub(super) timer: &'a mut Timer,
+    pub(super) buffers: &'a Buffers,
+    pub(super) seen: &'a Seen,
+}
+
+/// What has happened so far, also when an exchange ends in the middle.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Octets that the instance took.
+    pub(super) sent: Cell<u64>,
+    /// An octet came from the instance.
+    pub(super) any_octet: Cell<bool>,
+    /// The status of the answer, once its head has gone down.
+    pub(super) status: Cell<Option<u16>>,
+    /// When the head of the answer had come.
+    pub(super) first_byte: Cell<Option<Instant>>,
+    /// Octets of the answer's body that the client took.
+    pub(super) body_bytes: Cell<u64>,
+    /// The request is sent whole.
+    pub(super) uploaded: Cell<bool>,
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The answer went down whole.
+    Answered {
+        /// The client's connection may carry another request.
+        stays: bool,
+        /// The instance's connection may, and for how long the instance keeps it, as far as it says.
+        reuse: Option<Option<Duration>>,
+    },
+    /// The connection is no longer HTTP.
+    Upgraded,
+    /// There is no answer. Its head has not gone down.
+    NoAnswer(Reason, &'static str),
+    /// The client's request broke off or broke its framing.
+    BadRequest(Reason, &'static str),
+    /// The client is gone, or takes nothing.
+    ClientLeft(Reason),
+    /// The answer broke off after its head went down.
+    Cut(Reason),
+}
+
+impl<D: Stream, U: Stream> Exchange<'_, D, U> {
+    pub(super) async fn run(self) -> End {
+        let Self { down, up, down_buffer, up_buffer, head, settings, seen, timer, body, .. } = self;
+        let waits = Waits::new(self.total);
+        let upload = Upload {
+            down,
+            up,
+            buffer: down_buffer,
+            body,
+            head_up: self.head_up,
+            settings,
+            seen,
+            waits: &waits.up,
+        };
+        let download = Download {
+            down,
+            up,
+            buffer: up_buffer,
+            head,
+            upgrade: self.upgrade,
+            may_stay: self.may_stay,
+            settings,
+            buffers: self.buffers,
+            seen,
+            waits: &waits.down,
+        };
+        let (mut upload, mut download) = (pin!(upload.run()), pin!(download.run()));
+        let mut sending = true;
+        poll_fn(|cx| {
+            if sending && let Poll::Ready(sent) = upload.as_mut().poll(cx) {
+                sending = false;
+                wait_no_longer(&waits.up);
+                match sent {
+                    Ok(()) => {
+                        seen.uploaded.set(true);
+                        if seen.status.get().is_none() {
+                            wait(&waits.down, settings.first_byte_timeout, Reason::UpstreamTimeout);
+                        }
+                    }
+                    // The instance takes no more of the request: it may have answered already.
+                    Err(RelayError::Write) if seen.status.get().is_some() => {}
+                    Err(RelayError::Write) => wait(&waits.down, LATE_ANSWER, Reason::UpstreamClosed),
+                    Err(error) => return Poll::Ready(bad_request(&error)),
+                }
+            }
+            if let Poll::Ready(end) = download.as_mut().poll(cx) {
+                return Poll::Ready(end);
+            }
+            if !sending && seen.status.get().is_none() && down.poll_reset(cx).is_ready() {
+                return Poll::Ready(End::ClientLeft(Reason::ClientLeft));
+            }
+            match waits.first() {
+                Some((limit, reason)) => timer.poll_passed(cx, limit).map(|()| timed_out(reason, seen)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+/// How long an answer is waited for after the instance has stopped to take the request.
+const LATE_ANSWER: Duration = Duration::from_secs(1);
+
+fn bad_request(error: &RelayError) -> End {
+    match error {
+        RelayError::Framing(error) => End::BadRequest(Reason::BodyInvalid, error.text()),
+        RelayError::Cut | RelayError::Read | RelayError::Write => End::ClientLeft(Reason::ClientLeft),
+    }
+}
+
+fn timed_out(reason: Reason, seen: &Seen) -> End {
+    match reason {
+        Reason::ClientTimeout if seen.status.get().is_none() => {
+            End::BadRequest(reason, "the request body did not arrive in time")
+        }
+        Reason::ClientTimeout => End::ClientLeft(reason),
+        _ if seen.status.get().is_some() => End::Cut(reason),
+        Reason::TotalTimeout => End::NoAnswer(reason, "the request took longer than its route allows"),
+        Reason::UpstreamClosed => End::NoAnswer(reason, "the instance stopped reading and did not answer"),
+        _ => End::NoAnswer(reason, "the instance did not answer in time"),
+    }
+}
+
+/// The request's way up.
+struct Upload<'a, D, U> {
+    down: &'a Duplex<D>,
+    up: &'a Duplex<U>,
+    buffer: &'a mut BytesMut,
+    body: &'a mut RequestBody,
+    head_up: &'a [u8],
+    settings: &'a UpstreamSettings,
+    seen: &'a Seen,
+    waits: &'a Cell<Wait>,
+}
+
+impl<D: Stream, U: Stream> Upload<'_, D, U> {
+    async fn run(self) -> Result<(), RelayError> {
+        let keeps = self.body.keeps();
+        let RequestBody { reader, chunked, kept, repeatable, .. } = self.body;
+        let sink = Sink {
+            to: self.up,
+            chunked: *chunked,
+            waits: self.waits,
+            patience: self.settings.idle_timeout,
+            late: Reason::UpstreamTimeout,
+            sent: Some(&self.seen.sent),
+            body_bytes: &Cell::new(0),
+        };
+        sink.write(self.head_up, kept).await.map_err(|_| RelayError::Write)?;
+        if kept.ended {
+            return Ok(());
+        }
+        let (from, buffer, patience) = (self.down, self.buffer, IDLE);
+        let source = Source { from, buffer, body: reader, patience, late: Reason::ClientTimeout };
+        relay(source, &sink, b"", |piece| RequestBody::note(kept, repeatable, keeps, piece)).await
+    }
+}
+
+/// The answer's way down.
+struct Download<'a, D, U> {
+    down: &'a Duplex<D>,
+    up: &'a Duplex<U>,
+    buffer: &'a mut BytesMut,
+    head: &'a RequestHead,
+    upgrade: Option<&'a Arc<str>>,
+    may_stay: &'a dyn Fn() -> bool,
+    settings: &'a UpstreamSettings,
+    buffers: &'a Buffers,
+    seen: &'a Seen,
+    waits: &'a Cell<Wait>,
+}
+
+impl<D: Stream, U: Stream> Download<'_, D, U> {
+    async fn run(mut self) -> End {
+        let mut out = Out { text: self.buffers.lend_head(), buffers: self.buffers };
+        for _ in 0..INTERIM_MAX {
+            let answer = match self.read_head().await {
+                Ok(answer) => answer,
+                Err(end) => return end,
+            };
+            if !answer.is_interim() {
+                self.seen.first_byte.set(Some(Instant::now()));
+            }
+            if answer.status == 101 {
+                return self.switch(&answer, &mut out.text).await;
+            }
+            if !answer.is_interim() {
+                wait_no_longer(self.waits);
+                return self.answer(answer, &mut out.text).await;
+            }
+            if let Err(end) = self.interim(&answer, &mut out.text).await {
+                return end;
+            }
+        }
+        End::NoAnswer(Reason::UpstreamInvalid, "the instance sent more than 32 interim answers")
+    }
+
+    /// The next head that the instance sends. The limit for it is set by whoever sends the request.
+    async fn read_head(&mut self) -> Result<ResponseHead, End> {
+        let mut scanner = HeadScanner::default();
+        let invalid = |InvalidResponse(text)| End::NoAnswer(Reason::UpstreamInvalid, text);
+        loop {
+            if !self.buffer.is_empty() {
+                let scan = scanner.scan(self.buffer).map_err(|error| invalid(error.into()))?;
+                if let Scan::Complete(end) = scan {
+                    let raw = self.buffer.split_to(end).freeze();
+                    return ResponseHead::read(raw, self.head.method() == "HEAD").map_err(invalid);
+                }
+            }
+            make_room(self.buffer);
+            match self.up.read(self.buffer).await {
+                Ok(1..) => self.seen.any_octet.set(true),
+                Ok(0) | Err(_) if self.seen.any_octet.get() => {
+                    return Err(End::NoAnswer(
+                        Reason::UpstreamClosed,
+                        "the instance's answer broke off in its header",
+                    ));
+                }
+                Ok(0) => {
+                    let text = "the instance closed the connection without an answer";
+                    return Err(End::NoAnswer(Reason::UpstreamClosed, text));
+                }
+                Err(_) => {
+                    let text = "the connection to the instance broke before an answer";
+                    return Err(End::NoAnswer(Reason::UpstreamClosed, text));
+                }
+            }
+        }
+    }
+
+    /// Passes on an answer that comes before the one that counts, where the client can read it.
+    async fn interim(&self, answer: &ResponseHead, out: &mut Vec<u8>) -> Result<(), End> {
+        let unasked = answer.status == 100 && !self.head.expects_continue;
+        if self.head.version == Version::Http10 || unasked {
+            return Ok(());
+        }
+        out.clear();
+        write_interim(out, answer, None);
+        // The wait for the instance's answer goes on where it was.
+        let before = self.waits.get();
+        sink(self.down, false, self.waits, self.seen)
+            .write(out, &Piece::default())
+            .await
+            .map_err(|_| End::ClientLeft(Reason::ClientLeft))?;
+        self.waits.set(before);
+        Ok(())
+    }
+
+    async fn switch(&self, answer: &ResponseHead, out: &mut Vec<u8>) -> End {
+        let Some(protocol) = self.upgrade.filter(|protocol| is_granted(answer, protocol)) else {
+            return End::NoAnswer(
+                Reason::UpstreamInvalid,
+                "the instance switched to a protocol that nobody asked for",
+            );
+        };
+        write_interim(out, answer, Some(protocol));
+        self.seen.status.set(Some(answer.status));
+        match sink(self.down, false, self.waits, self.seen).write(out, &Piece::default()).await {
+            Ok(()) => End::Upgraded,
+            Err(_) => End::ClientLeft(Reason::ClientLeft),
+        }
+    }
+
+    /// Passes on the answer.
+    async fn answer(&mut self, answer: ResponseHead, out: &mut Vec<u8>) -> End {
+        let from_length = answer.framing.length;
+        let old_client = self.head.version == Version::Http10;
+        let to_length = match from_length {
+            BodyLength::Chunked | BodyLength::UntilClose if old_client => BodyLength::UntilClose,
+            BodyLength::Chunked | BodyLength::UntilClose => BodyLength::Chunked,
+            known => known,
+        };
+        // A request that is still being sent may never end; nobody could tell where the next one starts.
+        let stays = self.seen.uploaded.get()
+            && self.head.keep_alive
+            && to_length != BodyLength::UntilClose
+            && (self.may_stay)();
+        let plan = ResponsePlan { length: to_length, close: !stays, says_keep_alive: stays && old_client };
+        out.clear();
+        write_response(out, &answer, &plan);
+        let reuse =
+            (answer.keep_alive && from_length != BodyLength::UntilClose).then_some(answer.keep_alive_timeout);
+        self.seen.status.set(Some(answer.status));
+        drop(answer); // it lies in the buffer that the body is read into
+        let mut body = BodyReader::new(from_length, Extensions::Dropped);
+        let sink = sink(self.down, to_length == BodyLength::Chunked, self.waits, self.seen);
+        let (from, patience) = (self.up, self.settings.idle_timeout);
+        let source =
+            Source { from, buffer: self.buffer, body: &mut body, patience, late: Reason::UpstreamCut };
+        match relay(source, &sink, out, |_| {}).await {
+            // Octets behind the answer belong to no request: whatever they are, they must reach nobody.
+            Ok(()) => End::Answered {
+                stays,
+                reuse: reuse.filter(|_| self.buffer.is_empty() && self.seen.uploaded.get()),
+            },
+            Err(RelayError::Write) => End::ClientLeft(Reason::ClientLeft),
+            Err(RelayError::Cut | RelayError::Read | RelayError::Framing(_)) => {
+                if to_length == BodyLength::UntilClose {
+                    // Only a reset tells such a client that something is missing.
+                    self.down.reset_on_close();
+                }
+                End::Cut(Reason::UpstreamCut)
+            }
+        }
+    }
+}
+
+fn sink<'a, D>(to: &'a Duplex<D>, chunked: bool, waits: &'a Cell<Wait>, seen: &'a Seen) -> Sink<'a, D> {
+    let (patience, late) = (IDLE, Reason::ClientTimeout);
+    Sink { to, chunked, waits, patience, late, sent: None, body_bytes: &seen.body_bytes }
+}
+
+/// A buffer for heads that goes back when the exchange ends in the middle.
+struct Out<'a> {
+    text: Vec<u8>,
+    buffers: &'a Buffers,
+}
+
+impl Drop for Out<'_> {
+    fn drop(&mut self) {
+        self.buffers.give_back_head(std::mem::take(&mut self.text));
+    }
+}

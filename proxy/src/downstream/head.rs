@@ -1,0 +1,146 @@
+//! Waits for the next request of a connection and reads its head.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::time::Instant;
+
+use super::{Connection, HEADER, IDLE, refused};
+use crate::buffers::make_room;
+use crate::h1::syntax::is_token_octet;
+use crate::h1::{HeadScanner, Refused, RequestHead, Scan, TARGET_BYTES_MAX};
+use crate::reason::Reason;
+use crate::stream::Stream;
+
+/// How long a connection may idle once the worker drains: a client that sends request after request gets one more answer,
+/// which says `Connection: close`, rather than a closed connection.
+const IDLE_DRAINING: Duration = Duration::from_secs(1);
+
+/// Longest method and version around a target.
+const AROUND_TARGET: usize = 64;
+
+/// What comes next on a connection.
+pub(super) enum Next {
+    /// A request, and when its first octet was there.
+    Request(Box<RequestHead>, Instant),
+    /// Something that is none.
+    Refused(Refused, Instant),
+    /// Nothing: it idled for too long, or the worker stops.
+    Finished,
+    /// The client is gone.
+    Gone,
+}
+
+impl<S: Stream> Connection<S> {
+    pub(super) async fn next_head(&mut self) -> Next {
+        loop {
+            if self.buffer.is_empty() {
+                let empty = std::mem::take(&mut self.buffer);
+                self.worker.buffers.give_back(empty);
+                if !self.idle().await {
+                    return Next::Finished;
+                }
+                self.buffer = self.worker.buffers.lend();
+            }
+            let began = Instant::now();
+            match self.read_head(began + HEADER).await {
+                Ok(Some(head)) => return Next::Request(Box::new(head), began),
+                Ok(None) if self.buffer.is_empty() => {} // the empty line that some clients send after a body
+                Ok(None) => return Next::Gone,
+                Err(Stop::Refused(refused)) => return Next::Refused(refused, began),
+                Err(Stop::Gone) => return Next::Gone,
+            }
+        }
+    }
+
+    /// Waits without a buffer for something to read. False when it has taken too long, or the worker drains.
+    async fn idle(&mut self) -> bool {
+        let since = Instant::now();
+        let Self { io, worker, timer, .. } = self;
+        poll_fn(|cx| {
+            if io.poll_readable(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            let longest = if worker.is_draining() { IDLE_DRAINING } else { IDLE };
+            timer.poll_passed(cx, since + longest).map(|()| false)
+        })
+        .await
+    }
+
+    /// Reads one head. `None` when nothing but an empty line was there.
+    async fn read_head(&mut self, limit: Instant) -> Result<Option<RequestHead>, Stop> {
+        let mut scanner = HeadScanner::default();
+        let mut started = false;
+        loop {
+            if !started && !self.buffer.is_empty() {
+                match skip_empty_line(&mut self.buffer) {
+                    Skipped::Unknown => {}
+                    Skipped::Done if self.buffer.is_empty() => return Ok(None),
+                    Skipped::Done => started = true,
+                }
+            }
+            if started && let Scan::Complete(end) = look(&mut scanner, &self.buffer)? {
+                let raw = self.buffer.split_to(end).freeze();
+                return Ok(Some(RequestHead::read(raw)?));
+            }
+            make_room(&mut self.buffer);
+            let read = self.timer.within(limit, self.io.read(&mut self.buffer)).await;
+            match read {
+                Some(Ok(1..)) => {}
+                // Closed by the client between requests, or in the middle of one that nobody will answer.
+                Some(Ok(0) | Err(_)) => return Err(Stop::Gone),
+                None => {
+                    return Err(refused(Reason::ClientTimeout, "the header did not arrive within 10 s").into());
+                }
+            }
+        }
+    }
+}
+
+/// Why no head was read.
+enum Stop {
+    Refused(Refused),
+    Gone,
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+enum Skipped {
+    /// One octet more is needed.
+    Unknown,
+    Done,
+}
+
+/// One empty line in front of a request is skipped (RFC 9112 section 2.2).
+fn skip_empty_line(buffer: &mut BytesMut) -> Skipped {
+    if &buffer[..] == b"\r" {
+        return Skipped::Unknown;
+    }
+    if buffer.starts_with(b"\r\n") {
+        buffer.advance(2);
+    }
+    Skipped::Done
+}
+
+/// Scans, and refuses at once what can no longer become a request: TLS on a plain port, a target without end.
+fn look(scanner: &mut HeadScanner, buffer: &[u8]) -> Result<Scan, Refused> {
+    if scanner.is_fresh() && buffer.first().is_some_and(|first| !is_token_octet(*first)) {
+        let detail = if buffer[0] == 0x16 {
+            "this port speaks plain HTTP, and this looks like TLS"
+        } else {
+            "a request starts with a method"
+        };
+        return Err(refused(Reason::RequestInvalid, detail));
+    }
+    let scan = scanner.scan(buffer)?;
+    if !scanner.has_first_line() && buffer.len() > TARGET_BYTES_MAX + AROUND_TARGET {
+        return Err(refused(Reason::TargetTooLong, "the request target is longer than 8 KiB"));
+    }
+    Ok(scan)
+}

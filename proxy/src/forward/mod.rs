@@ -1,0 +1,256 @@
+//! Which header fields are passed on, which are dropped, and which are ours (RFC 9110 section 7.6).
+//!
+//! What `Connection` names is dropped before our own fields are added, so that nobody can have them removed. Who is
+//! believed about where a request came from: see [`client`].
+
+pub(crate) mod client;
+pub(crate) mod request_id;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::h1::framing::BodyLength;
+use crate::h1::syntax::list;
+use crate::h1::trailers::is_alias;
+use crate::h1::write::{HeadWriter, push_number};
+use crate::h1::{Known, RequestHead, ResponseHead, Version};
+use crate::stream::Ends;
+use client::Client;
+use request_id::{RequestId, is_traceparent};
+
+/// How often `Via` may name this node before the request is refused as a loop.
+pub(crate) const PASSES_MAX: usize = 5;
+
+/// What the fields that we add say about a request.
+#[derive(Debug)]
+pub(crate) struct Origin<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// The connection it came on.
+    pub ends: Ends,
+    /// This node's name, a token.
+    pub node: &'a str,
+    /// The request's id.
+    pub id: &'a RequestId,
+    /// The protocol that the connection is to be upgraded to.
+    pub upgrade: Option<&'a Arc<str>>,
+}
+
+/// Appends the head of the request as the instance gets it.
+pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Origin<'_>) {
+    let raw = head.raw();
+    let mut writer = HeadWriter::request(out, head.method(), head.forwarded_target());
+    writer.field(b"Host", head.authority().as_bytes());
+    let mut had_length = false;
+    let keeps_trace = keeps_trace(head);
+    for field in head.fields.iter() {
+        let name = field.name(raw);
+        let passes = match field.known {
+            Known::Other => !is_alias(name),
+            Known::ContentLength => {
+                had_length = true;
+                false
+            }
+            Known::Host | Known::Via | Known::Proxy => false,
+            Known::Expect => head.expects_continue,
+            Known::Traceparent | Known::Tracestate => keeps_trace,
+            Known::Trailer => head.body == BodyLength::Chunked,
+            known => !known.is_hop_by_hop() && !known.is_forwarding(),
+        };
+        if passes && !head.is_nominated(name) {
+            writer.field(name, field.value(raw));
+        }
+    }
+    match head.body {
+        BodyLength::Empty if had_length => writer.number(b"Content-Length", 0),
+        length => writer.framing(length),
+    };
+    connection_to_instance(&mut writer, head, origin);
+    via(&mut writer, head, origin.node);
+    write_forwarding(out, head, origin);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn connection_to_instance(writer: &mut HeadWriter<'_>, head: &RequestHead, origin: &Origin<'_>) {
+    if let Some(protocol) = origin.upgrade {
+        writer.field(b"Connection", b"Upgrade").field(b"Upgrade", protocol.as_bytes());
+    } else if head.takes_trailers {
+        writer.field(b"Connection", b"TE").field(b"TE", b"trailers");
+    }
+}
+
+/// A trace context is passed on if there is one, and it is valid.
+fn keeps_trace(head: &RequestHead) -> bool {
+    let mut parents = head.values(Known::Traceparent);
+    parents.next().is_some_and(is_traceparent) && parents.next().is_none()
+}
+
+fn via(writer: &mut HeadWriter<'_>, head: &RequestHead, node: &str) {
+    let version: &[u8] = if head.version == Version::Http11 { b"1.1 " } else { b"1.0 " };
+    let mut before = head.values(Known::Via).filter(|value| !value.is_empty()).peekable();
+    if before.peek().is_none() {
+        writer.parts(b"Via", &[version, node.as_bytes()]);
+        return;
+    }
+    let mut value = before.collect::<Vec<_>>().join(&b", "[..]);
+    value.extend_from_slice(b", ");
+    writer.parts(b"Via", &[&value, version, node.as_bytes()]);
+}
+
+/// How often `Via` names this node already.
+pub(crate) fn passes(head: &RequestHead, node: &str) -> usize {
+    let mut passes = 0;
+    for hop in head.values(Known::Via).flat_map(list) {
+        // `1.1 node (comment)`
+        let mut words = hop.split(|b| matches!(b, b' ' | b'\t')).filter(|word| !word.is_empty());
+        passes += usize::from(words.nth(1) == Some(node.as_bytes()));
+    }
+    passes
+}
+
+/// The fields that say where a request came from. From a trusted proxy they go on, with its own address added; from others
+/// they are made anew.
+fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, origin: &Origin<'_>) {
+    let (client, peer) = (origin.client, origin.ends.peer.ip().to_canonical());
+    let said = |known| head.first(known).filter(|value| client.peer_is_trusted && !value.is_empty());
+    let scheme: &[u8] = if client.secure { b"https" } else { b"http" };
+
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if client.peer_is_trusted {
+        for value in head.values(Known::XForwardedFor).filter(|value| !value.is_empty()) {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+    }
+    push_address(out, peer);
+    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+    out.extend_from_slice(scheme);
+    out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
+    out.extend_from_slice(said(Known::XForwardedHost).unwrap_or(head.authority().as_bytes()));
+    out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
+    match said(Known::XForwardedPort) {
+        Some(port) => out.extend_from_slice(port),
+        None => push_number(out, u64::from(origin.ends.local.port())),
+    }
+    out.extend_from_slice(b"\r\nX-Real-Ip: ");
+    push_address(out, client.address);
+    out.extend_from_slice(b"\r\nX-Request-Id: ");
+    out.extend_from_slice(origin.id.as_bytes());
+    out.extend_from_slice(b"\r\nForwarded: ");
+    if client.peer_is_trusted {
+        forwarded_before(out, head);
+    }
+    push_forwarded(out, peer);
+    out.extend_from_slice(b";host=");
+    push_quoted_if_needed(out, head.authority());
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(scheme);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What trusted proxies said in `Forwarded`; without that, the chain of `X-Forwarded-For` in the words of `Forwarded`.
+fn forwarded_before(out: &mut Vec<u8>, head: &RequestHead) {
+    let mut said = false;
+    for value in head.values(Known::Forwarded).filter(|value| !value.is_empty()) {
+        said = true;
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+    if said {
+        return;
+    }
+    for hop in head.values(Known::XForwardedFor).flat_map(list) {
+        match std::str::from_utf8(hop).ok().and_then(|text| text.parse().ok()) {
+            Some(address) => push_forwarded(out, address),
+            None => out.extend_from_slice(b"for=unknown"),
+        }
+        out.extend_from_slice(b", ");
+    }
+}
+
+fn push_forwarded(out: &mut Vec<u8>, address: IpAddr) {
+    let (open, close): (&[u8], &[u8]) = if address.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
+    out.extend_from_slice(open);
+    push_address(out, address);
+    out.extend_from_slice(close);
+}
+
+fn push_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        // By hand: it is in every request, and formatting is slow.
+        IpAddr::V4(v4) => {
+            for (i, octet) in v4.octets().into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b'.');
+                }
+                push_number(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(v6) => out.extend_from_slice(v6.to_string().as_bytes()),
+    }
+}
+
+fn push_quoted_if_needed(out: &mut Vec<u8>, host: &str) {
+    let quote = host.bytes().any(|b| matches!(b, b':' | b'[' | b']'));
+    for part in [if quote { "\"" } else { "" }, host, if quote { "\"" } else { "" }] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// How an answer goes on to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResponsePlan {
+    /// How its body is framed towards the client.
+    pub length: BodyLength,
+    /// Whether the client's connection is closed after it.
+    pub close: bool,
+    /// Say so to a client of HTTP/1.0 that asked to keep it open.
+    pub says_keep_alive: bool,
+}
+
+/// Appends the head of an answer as the client gets it.
+pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &ResponsePlan) {
+    let raw = head.raw();
+    let mut writer = HeadWriter::response(out, head.status, head.reason());
+    for field in head.fields.iter() {
+        let name = field.name(raw);
+        let passes = match field.known {
+            Known::Trailer => plan.length == BodyLength::Chunked,
+            known => !known.is_hop_by_hop(),
+        };
+        if passes && !head.is_nominated(name) {
+            writer.field(name, field.value(raw));
+        }
+    }
+    match (plan.length, head.framing.announced) {
+        (BodyLength::Empty | BodyLength::Exactly(_), Some(octets)) => {
+            writer.number(b"Content-Length", octets)
+        }
+        (length, _) => writer.framing(length),
+    };
+    if plan.close {
+        writer.field(b"Connection", b"close");
+    } else if plan.says_keep_alive {
+        writer.field(b"Connection", b"keep-alive");
+    }
+    writer.end();
+}
+
+/// Appends the head of an answer that comes before the one that counts, or of a switch to `protocol`.
+pub(crate) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, protocol: Option<&str>) {
+    let raw = head.raw();
+    let mut writer = HeadWriter::response(out, head.status, head.reason());
+    for field in head.fields.iter() {
+        let name = field.name(raw);
+        if !field.known.is_hop_by_hop() && !head.is_nominated(name) {
+            writer.field(name, field.value(raw));
+        }
+    }
+    if let Some(protocol) = protocol {
+        writer.field(b"Connection", b"Upgrade").field(b"Upgrade", protocol.as_bytes());
+    }
+    writer.end();
+}
+
+#[cfg(test)]
+mod tests;

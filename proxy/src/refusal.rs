@@ -1,0 +1,154 @@
+//! What Fairway itself answers: problem+json (RFC 9457) with a stable `type`, the reason's word.
+//!
+//! Not here: when it refuses (see `h1`, `downstream`), the words (see `reason`).
+
+use crate::clock::Clock;
+use crate::h1::write::{HeadWriter, push_number};
+use crate::reason::Reason;
+
+/// Seconds after which a client may well try again, where trying again may help.
+const RETRY_AFTER_SECS: u64 = 1;
+
+/// An answer of our own.
+#[derive(Debug)]
+pub(crate) struct Refusal<'a> {
+    /// Why.
+    pub reason: Reason,
+    /// One sentence that holds nothing of the request; empty to leave it out.
+    pub detail: &'a str,
+    /// The request's id, empty when it has none.
+    pub request_id: &'a str,
+    /// The answer is to a HEAD request: no body.
+    pub to_head: bool,
+    /// The connection is closed after it.
+    pub close: bool,
+    /// Say that it stays open, to a client of HTTP/1.0.
+    pub says_keep_alive: bool,
+    /// Where the client should go instead, of a redirect.
+    pub location: Option<&'a [u8]>,
+}
+
+impl Refusal<'_> {
+    /// The status sent. 499 exists in the log only.
+    pub(crate) fn status(&self) -> u16 {
+        self.reason.status().unwrap_or(500)
+    }
+
+    /// Appends the whole answer.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, clock: &Clock) {
+        let body = self.body();
+        let status = self.status();
+        let mut writer = HeadWriter::response(out, status, status_text(status).as_bytes());
+        clock.with_date(|date| writer.field(b"Date", date.as_bytes()));
+        writer.field(b"Content-Type", b"application/problem+json");
+        writer.number(b"Content-Length", body.len() as u64);
+        writer.field(b"Cache-Control", b"no-store");
+        if let Some(location) = self.location {
+            writer.field(b"Location", location);
+        }
+        if status == 503 {
+            writer.number(b"Retry-After", RETRY_AFTER_SECS);
+        }
+        if !self.request_id.is_empty() {
+            writer.field(b"X-Request-Id", self.request_id.as_bytes());
+        }
+        if self.close {
+            writer.field(b"Connection", b"close");
+        } else if self.says_keep_alive {
+            writer.field(b"Connection", b"keep-alive");
+        }
+        writer.end();
+        if !self.to_head {
+            out.extend_from_slice(&body);
+        }
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(256);
+        body.extend_from_slice(b"{\"type\":");
+        push_json(&mut body, self.reason.as_str());
+        body.extend_from_slice(b",\"title\":");
+        push_json(&mut body, self.reason.title());
+        body.extend_from_slice(b",\"status\":");
+        push_number(&mut body, u64::from(self.status()));
+        for (key, text) in [("detail", self.detail), ("request_id", self.request_id)] {
+            if !text.is_empty() {
+                body.extend_from_slice(b",\"");
+                body.extend_from_slice(key.as_bytes());
+                body.extend_from_slice(b"\":");
+                push_json(&mut body, text);
+            }
+        }
+        body.extend_from_slice(b"}\n");
+        body
+    }
+}
+
+/// Appends a JSON string: quotes, backslashes and control characters escaped, so that it stays one line and one string.
+pub(crate) fn push_json(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for c in text.chars() {
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            c if c.is_control() => out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes()),
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.push(b'"');
+}
+
+fn status_text(status: u16) -> &'static str {
+    let known = http::StatusCode::from_u16(status).ok();
+    known.and_then(|status| status.canonical_reason()).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(reason: Reason) -> Refusal<'static> {
+        let (detail, request_id) = ("say \"why\"", "id-1");
+        Refusal {
+            reason,
+            detail,
+            request_id,
+            to_head: false,
+            close: true,
+            says_keep_alive: false,
+            location: None,
+        }
+    }
+
+    #[test]
+    fn every_refusal_is_one_answer_with_its_reason_as_type() {
+        for reason in Reason::ALL {
+            let mut out = Vec::new();
+            refusal(*reason).write(&mut out, &Clock::default());
+            let text = String::from_utf8(out).expect("text");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+            let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            assert_eq!(problem["type"], reason.as_str());
+            assert_eq!(problem["status"], reason.status().unwrap_or(500));
+            assert_eq!(problem["detail"], "say \"why\"");
+            assert_eq!(head.contains("Retry-After"), reason.status() == Some(503), "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_the_length_and_no_body() {
+        let mut out = Vec::new();
+        Refusal { to_head: true, ..refusal(Reason::NoRoute) }.write(&mut out, &Clock::default());
+        let text = String::from_utf8(out).expect("text");
+        assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+        assert!(!text.contains("Content-Length: 0"));
+    }
+
+    #[test]
+    fn text_cannot_break_out_of_its_string() {
+        let mut out = Vec::new();
+        push_json(&mut out, "a\"b\\c\nd\u{1b}\u{85}é");
+        assert_eq!(String::from_utf8(out).expect("text"), "\"a\\\"b\\\\c\\u000ad\\u001b\\u0085é\"");
+    }
+}

@@ -1,0 +1,221 @@
+//! Starts the workers and stops them.
+//!
+//! Not here: signals and readiness (the program's business), which sockets come from another process.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use fairway_config::file::HttpListener;
+use ipnet::IpNet;
+use tokio::runtime::LocalOptions;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use crate::access_log::{self, AccessLogConfig, AccessLogSender};
+use crate::downstream::Door;
+use crate::h1::syntax::is_token_octet;
+use crate::listener::{BindError, bind};
+use crate::table::TableHandle;
+use crate::worker::Worker;
+
+/// What the data plane is started with.
+#[derive(Debug)]
+pub struct ProxyConfig {
+    /// Where plain HTTP is accepted.
+    pub listeners: Vec<HttpListener>,
+    /// Worker threads, as [`worker_count`] says; the metrics are made for as many.
+    pub threads: usize,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// This node's name, for `Via`.
+    pub node: Arc<str>,
+    /// The port of the TLS listener, for redirects; `None` or 443: it is left out.
+    pub https_port: Option<u16>,
+    /// `None`: no access log.
+    pub access_log: Option<AccessLogConfig>,
+}
+
+/// How many workers `[proxy] threads` means: 0 is one per core.
+pub fn worker_count(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    }
+}
+
+/// Why the data plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A thread or a runtime cannot be made.
+    #[error("a worker thread cannot be started")]
+    Thread(#[source] std::io::Error),
+    /// `proxy_protocol = true`
+    #[error("listener {0}: the PROXY protocol is not spoken yet; remove `proxy_protocol = true`")]
+    ProxyProtocol(SocketAddr),
+}
+
+/// What all workers read and a reload may change.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) trusted: ArcSwap<Vec<IpNet>>,
+    /// A token.
+    pub(crate) node: String,
+    pub(crate) https_port: Option<u16>,
+}
+
+/// What the workers are to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Phase {
+    Running,
+    Draining { until: Instant },
+}
+
+/// The running data plane. Dropping it stops it without waiting for anybody.
+#[derive(Debug)]
+pub struct Running {
+    /// The addresses listened on, in the order of the listeners; port 0 replaced by the port that was given.
+    pub addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    workers: Vec<WorkerThread>,
+}
+
+#[derive(Debug)]
+struct WorkerThread {
+    thread: JoinHandle<()>,
+    /// Connections that were cut when the worker ended.
+    ended: oneshot::Receiver<usize>,
+}
+
+/// Binds all listeners, then starts the workers. Nothing is left behind when it fails.
+pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, StartError> {
+    let ProxyConfig { listeners, threads, trusted_proxies, node, https_port, access_log } = config;
+    if let Some(listener) = listeners.iter().find(|listener| listener.proxy_protocol) {
+        return Err(StartError::ProxyProtocol(listener.addr));
+    }
+    let count = worker_count(threads);
+    let mut addresses = Vec::with_capacity(listeners.len());
+    let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+    for listener in &listeners {
+        let (address, bound) = bind(listener.addr, count)?;
+        addresses.push(address);
+        for (worker, socket) in sockets.iter_mut().zip(bound) {
+            worker.push((socket, listener.clone()));
+        }
+    }
+    let shared = Arc::new(Shared {
+        trusted: ArcSwap::from_pointee(canonical(trusted_proxies)),
+        node: token(&node),
+        https_port: https_port.filter(|port| *port != 443),
+    });
+    let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
+    let phase = watch::Sender::new(Phase::Running);
+    let mut workers = Vec::with_capacity(count);
+    for (number, sockets) in sockets.into_iter().enumerate() {
+        let seed = Seed {
+            sockets,
+            shared: shared.clone(),
+            table: table.clone(),
+            access: access.clone(),
+            phase: phase.subscribe(),
+        };
+        workers.push(seed.spawn(number).map_err(StartError::Thread)?);
+    }
+    Ok(Running { addresses, shared, phase, workers })
+}
+
+/// What one worker is started with, still on another thread.
+struct Seed {
+    sockets: Vec<(std::net::TcpListener, HttpListener)>,
+    shared: Arc<Shared>,
+    table: Arc<TableHandle>,
+    access: Option<AccessLogSender>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Seed {
+    fn spawn(self, number: usize) -> std::io::Result<WorkerThread> {
+        let (started, starts) = std::sync::mpsc::channel();
+        let (sender, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            // A local runtime cannot change its thread, so it is made here.
+            let built = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            let runtime = match built {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            // Whoever starts us waits for this.
+            drop(started.send(Ok(())));
+            let left = runtime.block_on(self.run());
+            // Dropped before the end is told: by then every connection is closed.
+            drop(runtime);
+            // Nobody may be waiting.
+            let _ = sender.send(left);
+        })?;
+        starts.recv().map_err(std::io::Error::other)??;
+        Ok(WorkerThread { thread, ended })
+    }
+
+    async fn run(self) -> usize {
+        let Self { sockets, shared, table, access, phase } = self;
+        let worker = Worker::new(shared, table, access.map(|access| access.for_worker()));
+        let sockets =
+            sockets.into_iter().map(|(socket, listener)| (socket, Rc::new(Door::new(&listener)))).collect();
+        worker.run(sockets, phase).await
+    }
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that had not ended in time and were cut.
+    pub cut: usize,
+}
+
+impl Running {
+    /// Replaces the peers whose forwarding headers are believed; requests that are read from now on see it.
+    pub fn set_trusted_proxies(&self, trusted: Vec<IpNet>) {
+        self.shared.trusted.store(Arc::new(canonical(trusted)));
+    }
+
+    /// Stops: connections that wait to be accepted are served, then the listeners close; idle connections end, answers say
+    /// `Connection: close`; what is in flight ends by itself, for `grace` at most.
+    pub async fn drain(self, grace: Duration) -> Drained {
+        // Nobody listens when every worker has ended already.
+        let _ = self.phase.send(Phase::Draining { until: Instant::now() + grace });
+        let mut cut = 0;
+        for worker in self.workers {
+            // A worker that panicked has cut its connections, nobody knows how many.
+            cut += worker.ended.await.unwrap_or(0);
+            // It has told its end as its last act.
+            let _ = worker.thread.join();
+        }
+        Drained { cut }
+    }
+}
+
+/// IPv4 peers of a listener for both families are looked up as IPv4 addresses.
+fn canonical(nets: Vec<IpNet>) -> Vec<IpNet> {
+    let plain = |net: IpNet| match (net.addr().to_canonical(), net.addr()) {
+        (IpAddr::V4(v4), IpAddr::V6(_)) if net.prefix_len() >= 96 => {
+            IpNet::new(IpAddr::V4(v4), net.prefix_len() - 96).unwrap_or(net)
+        }
+        _ => net,
+    };
+    nets.into_iter().map(plain).collect()
+}
+
+/// The node's name as `Via` can carry it.
+fn token(name: &str) -> String {
+    let token: String = name.bytes().map(|b| if is_token_octet(b) { char::from(b) } else { '-' }).collect();
+    if token.is_empty() { "fairway".to_owned() } else { token }
+}

@@ -1,0 +1,139 @@
+//! A connection as the data plane uses it: both directions at once from one task, readiness without a buffer.
+//!
+//! Not here: what is spoken on it.
+
+use std::cell::RefCell;
+use std::future::{Future as _, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What the data plane needs of a connection beside reading and writing. A TLS stream can give it too.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Ready when a read would give octets, the end or an error: so that waiting needs no buffer.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ready once the other side has reset the connection. An end of its sending alone is no reset: it may still read.
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Whether it is open and nothing has arrived: what a pooled connection must be.
+    fn is_quiet(&self) -> bool;
+
+    /// Makes closing it a reset, so that the other side sees that something is missing.
+    fn reset_on_close(&self);
+}
+
+impl Stream for TcpStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if ready!(self.poll_read_ready(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        let mut octet = [0];
+        match self.poll_peek(cx, &mut ReadBuf::new(&mut octet)) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            // A pipelined request, or the end of the client's sending: it may well wait for the answer.
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        // No system call as long as nothing has arrived since the last short read.
+        matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn reset_on_close(&self) {
+        // If it cannot be set, the close is an ordinary one: nothing better is possible.
+        let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// A connection whose two directions are used at once by parts of one task. The stream is borrowed within each poll only.
+#[derive(Debug)]
+pub(crate) struct Duplex<S>(RefCell<S>);
+
+impl<S: Stream> Duplex<S> {
+    /// Around this stream.
+    pub(crate) fn new(stream: S) -> Self {
+        Self(RefCell::new(stream))
+    }
+
+    /// Waits until there is something to read, the end or an error included.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.0.borrow().poll_readable(cx)).await
+    }
+
+    /// [`Stream::poll_readable`]
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow().poll_readable(cx)
+    }
+
+    /// [`Stream::poll_reset`]
+    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.borrow().poll_reset(cx)
+    }
+
+    /// [`Stream::is_quiet`]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.0.borrow().is_quiet()
+    }
+
+    /// [`Stream::reset_on_close`]
+    pub(crate) fn reset_on_close(&self) {
+        self.0.borrow().reset_on_close();
+    }
+
+    /// Reads what is there behind what `buffer` holds; 0 is the end. May be dropped without losing an octet.
+    pub(crate) async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        // The future of `read_buf` keeps nothing from one poll to the next, so it is made anew in each.
+        poll_fn(|cx| {
+            let mut stream = self.0.borrow_mut();
+            let read = pin!(stream.read_buf(buffer));
+            read.poll(cx)
+        })
+        .await
+    }
+
+    /// Writes all parts, in one system call as long as the other side takes them. `progress` is told each number of octets
+    /// that was taken.
+    pub(crate) async fn write_all(
+        &self,
+        parts: &mut [IoSlice<'_>],
+        mut progress: impl FnMut(usize),
+    ) -> io::Result<()> {
+        let mut left = parts;
+        IoSlice::advance_slices(&mut left, 0); // empty ones in front would look like the end
+        while !left.is_empty() {
+            let written =
+                poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, left)).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            progress(written);
+            IoSlice::advance_slices(&mut left, written);
+        }
+        poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)).await
+    }
+
+    /// Ends our direction.
+    pub(crate) async fn shutdown(&self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)).await
+    }
+}
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    /// The other side's address.
+    pub peer: SocketAddr,
+    /// Our address, the one that the other side asked for.
+    pub local: SocketAddr,
+}

@@ -1,0 +1,177 @@
+//! Connections that stop being HTTP: which upgrades are passed on, and the octets afterwards (RFC 9110 section 7.8).
+//!
+//! Raw octets flow only after a 101 that was asked for; `h2c` is never passed on, so that nobody can speak HTTP past us.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::buffers::Buffers;
+use crate::h1::syntax::list;
+use crate::h1::{BodyLength, Known, Refused, RequestHead, ResponseHead};
+use crate::reason::Reason;
+use crate::stream::{Duplex, Stream};
+use tokio::time::Instant;
+
+/// Longest silence of both sides, unless the backend's labels say otherwise: those who keep such a connection open mean to
+/// wait.
+pub(crate) const QUIET: Duration = Duration::from_secs(3600);
+
+/// The protocol that the request asks for, if the listener passes it on; others are ignored, as RFC 9110 allows. A request
+/// with a body cannot be upgraded: where the body ends and the new protocol starts could be read in two ways.
+pub(crate) fn wanted<'a>(
+    head: &RequestHead,
+    allowed: &'a [Arc<str>],
+) -> Result<Option<&'a Arc<str>>, Refused> {
+    if !head.upgrades {
+        return Ok(None);
+    }
+    let asked = head.values(Known::Upgrade).flat_map(list);
+    let allowed = |token: &[u8]| {
+        let mut tokens = allowed.iter().filter(|token| !token.eq_ignore_ascii_case("h2c"));
+        tokens.find(|allowed| token.eq_ignore_ascii_case(allowed.as_bytes()))
+    };
+    match asked.filter_map(allowed).next() {
+        Some(_) if head.body != BodyLength::Empty => {
+            Err(Refused::new(Reason::UpgradeRefused, "a request with a body cannot be upgraded"))
+        }
+        wanted => Ok(wanted),
+    }
+}
+
+/// Whether this answer switches to the protocol that was asked for, and to that alone.
+pub(crate) fn is_granted(head: &ResponseHead, wanted: &str) -> bool {
+    let mut granted = head.values(Known::Upgrade).flat_map(list);
+    granted.next().is_some_and(|token| token.eq_ignore_ascii_case(wanted.as_bytes()))
+        && granted.next().is_none()
+}
+
+/// One direction of a tunnel.
+struct Way<'a, R, W> {
+    from: &'a Duplex<R>,
+    to: &'a Duplex<W>,
+    last: &'a std::cell::Cell<Instant>,
+    moved: u64,
+}
+
+impl<R: Stream, W: Stream> Way<'_, R, W> {
+    /// Moves octets until the source ends, then ends the other side, too. No buffer is held while nothing comes.
+    async fn run(&mut self, first: &[u8], buffers: &Buffers) -> io::Result<()> {
+        self.write(first).await?;
+        loop {
+            self.from.readable().await?;
+            let mut buffer = Lent { buffer: buffers.lend(), buffers };
+            let read = self.from.read(&mut buffer.buffer).await?;
+            self.last.set(Instant::now());
+            if read == 0 {
+                return self.to.shutdown().await;
+            }
+            self.write(&buffer.buffer).await?;
+        }
+    }
+
+    async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.to.write_all(&mut [IoSlice::new(octets)], |_| self.last.set(Instant::now())).await?;
+        self.moved += octets.len() as u64;
+        Ok(())
+    }
+}
+
+/// A buffer that goes back when a tunnel ends in the middle.
+struct Lent<'a> {
+    buffer: BytesMut,
+    buffers: &'a Buffers,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.buffers.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+/// How a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tunnelled {
+    /// Octets that went down.
+    pub down_bytes: u64,
+    /// Why it ended.
+    pub end: TunnelEnd,
+}
+
+/// Why a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TunnelEnd {
+    /// Both sides ended it.
+    Both,
+    /// One side failed.
+    Failed,
+    /// Nothing came for too long, or the stop of the process had no more patience.
+    Quiet,
+}
+
+/// Moves octets both ways until both sides have ended, one of them fails, or neither says anything for `quiet`. What was
+/// read ahead goes first.
+pub(crate) async fn tunnel<D: Stream, U: Stream>(
+    down: &Duplex<D>,
+    up: &Duplex<U>,
+    from_down: &[u8],
+    from_up: &[u8],
+    quiet: Duration,
+    buffers: &Buffers,
+) -> Tunnelled {
+    let last = std::cell::Cell::new(Instant::now());
+    let mut upwards = Way { from: down, to: up, last: &last, moved: 0 };
+    let mut downwards = Way { from: up, to: down, last: &last, moved: 0 };
+    let end = {
+        let both =
+            async { tokio::try_join!(upwards.run(from_down, buffers), downwards.run(from_up, buffers)) };
+        let silence = async {
+            while last.get() + quiet > Instant::now() {
+                tokio::time::sleep_until(last.get() + quiet).await;
+            }
+        };
+        tokio::select! {
+            ended = both => if ended.is_ok() { TunnelEnd::Both } else { TunnelEnd::Failed },
+            () = silence => TunnelEnd::Quiet,
+        }
+    };
+    Tunnelled { down_bytes: downwards.moved, end }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn asked(fields: &str, allowed: &[&str]) -> Result<Option<String>, Reason> {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let head = RequestHead::read(Bytes::from(head.into_bytes())).expect("a request");
+        let allowed: Vec<Arc<str>> = allowed.iter().map(|token| (*token).into()).collect();
+        wanted(&head, &allowed).map(|token| token.map(ToString::to_string)).map_err(|refused| refused.reason)
+    }
+
+    #[test]
+    fn only_the_listeners_protocols_are_passed_on_and_h2c_never() {
+        let some = |token: &str| Ok(Some(token.to_owned()));
+        let upgrade = "Connection: Upgrade\r\n";
+        for (fields, allowed, want) in [
+            (format!("{upgrade}Upgrade: WebSocket\r\n"), &["websocket"][..], some("websocket")),
+            (format!("{upgrade}Upgrade: h2c, websocket\r\n"), &["websocket"], some("websocket")),
+            (format!("{upgrade}Upgrade: h2c\r\n"), &["websocket", "h2c"], Ok(None)),
+            (format!("{upgrade}Upgrade: tcp\r\n"), &["websocket"], Ok(None)),
+            (format!("{upgrade}Upgrade: tcp\r\n"), &["websocket", "tcp"], some("tcp")),
+            ("Upgrade: websocket\r\n".into(), &["websocket"], Ok(None)),
+            (upgrade.into(), &["websocket"], Ok(None)),
+            (
+                format!("{upgrade}Upgrade: websocket\r\nContent-Length: 3\r\n"),
+                &["websocket"],
+                Err(Reason::UpgradeRefused),
+            ),
+        ] {
+            assert_eq!(asked(&fields, allowed), want, "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! One worker: a thread with its own runtime, sockets, pools, buffers and counters. Nothing is shared with other workers
+//! on the way of a request but the routing table and the numbers of the instances.
+//!
+//! Not here: what is done with a connection (see `downstream`), starting and stopping all workers (see `running`).
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::access_log::AccessLog;
+use crate::buffers::Buffers;
+use crate::clock::Clock;
+use crate::downstream::{Connection, Door};
+use crate::metrics::WorkerMetrics;
+use crate::running::{Phase, Shared};
+use crate::stream::Ends;
+use crate::table::{TableHandle, TableReader};
+use crate::upstream::pool::Pool;
+
+/// How often pools are swept and log lines handed over.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Pause after the system had no more descriptors or memory for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the connections of one worker share.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: Arc<TableHandle>,
+    pub(crate) table: RefCell<TableReader>,
+    pub(crate) metrics: WorkerMetrics,
+    pub(crate) pool: Pool<TcpStream>,
+    pub(crate) buffers: Buffers,
+    pub(crate) rng: RefCell<Rng>,
+    pub(crate) clock: Clock,
+    pub(crate) access: Option<AccessLog>,
+    draining: Cell<bool>,
+    connections: RefCell<HashMap<u64, Waker>>,
+    next_connection: Cell<u64>,
+    all_closed: Notify,
+}
+
+impl Worker {
+    /// Made on the worker's own thread: its counters belong to it.
+    pub(crate) fn new(shared: Arc<Shared>, handle: Arc<TableHandle>, access: Option<AccessLog>) -> Rc<Self> {
+        Rc::new(Self {
+            table: RefCell::new(handle.reader()),
+            metrics: handle.metrics().worker(),
+            shared,
+            handle,
+            access,
+            pool: Pool::default(),
+            buffers: Buffers::default(),
+            rng: RefCell::new(Rng::new()),
+            clock: Clock::default(),
+            draining: Cell::new(false),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+            all_closed: Notify::new(),
+        })
+    }
+
+    /// Whether the worker stops: answers say `Connection: close`, idle connections end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Counts a connection and wakes it when the worker drains, as long as the guard lives.
+    pub(crate) fn enter(self: &Rc<Self>, waker: Waker) -> Entered {
+        let id = self.next_connection.get();
+        self.next_connection.set(id + 1);
+        self.connections.borrow_mut().insert(id, waker);
+        Entered { worker: self.clone(), id }
+    }
+
+    fn drain(&self) {
+        self.draining.set(true);
+        for waker in self.connections.borrow().values() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn open(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Serves until told to stop; then until all connections have ended or the deadline passes. Gives how many were left.
+    pub(crate) async fn run(
+        self: &Rc<Self>,
+        sockets: Vec<(std::net::TcpListener, Rc<Door>)>,
+        mut phase: watch::Receiver<Phase>,
+    ) -> usize {
+        let mut accepting = Vec::new();
+        for (socket, door) in sockets {
+            accepting.push(spawn_local(accept(self.clone(), socket, door)));
+        }
+        let tick = spawn_local(tick(self.clone()));
+        // A sender that is gone has been dropped without a drain: nobody waits.
+        let until = match phase.wait_for(|phase| matches!(phase, Phase::Draining { .. })).await.as_deref() {
+            Ok(Phase::Draining { until }) => *until,
+            Ok(Phase::Running) | Err(_) => Instant::now(),
+        };
+        self.drain();
+        for task in accepting {
+            // Each ends by itself once the worker drains; a panic in it has been reported.
+            let _ = task.await;
+        }
+        let ended = async {
+            loop {
+                let closed = self.all_closed.notified();
+                if self.open() == 0 {
+                    return;
+                }
+                closed.await;
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = sleep_until(until) => {}
+        }
+        tick.abort();
+        self.pool.clear();
+        if let Some(access) = &self.access {
+            access.hand_over(&self.clock);
+        }
+        self.open()
+    }
+}
+
+/// Counts a connection for as long as it lives.
+pub(crate) struct Entered {
+    worker: Rc<Worker>,
+    id: u64,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut connections = self.worker.connections.borrow_mut();
+        connections.remove(&self.id);
+        if connections.is_empty() {
+            self.worker.all_closed.notify_waiters();
+        }
+    }
+}
+
+async fn tick(worker: Rc<Worker>) {
+    loop {
+        sleep(TICK).await;
+        worker.pool.sweep();
+        if let Some(access) = &worker.access {
+            access.hand_over(&worker.clock);
+        }
+    }
+}
+
+/// Accepts until the worker drains, then what already waits, then closes the socket.
+async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>) {
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(listener = %door.name, %error, "a worker cannot use its listening socket");
+            return;
+        }
+    };
+    let _entered = worker.enter(std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await);
+    loop {
+        let accepted = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+            std::task::Poll::Pending if worker.is_draining() => std::task::Poll::Ready(None),
+            accepted => accepted.map(Some),
+        });
+        match accepted.await {
+            Some(Ok((stream, peer))) => welcome(&worker, &door, stream, peer),
+            Some(Err(error)) if is_passing(&error) => {}
+            Some(Err(error)) => {
+                tracing::warn!(listener = %door.name, %error, "no connection can be accepted for the moment");
+                sleep(ACCEPT_PAUSE).await;
+            }
+            None => return,
+        }
+    }
+}
+
+/// Whether the error is one of the connection that was to be accepted rather than of ours.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, TimedOut};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | TimedOut)
+}
+
+fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr) {
+    // Gone already: there is nobody to tell.
+    let Ok(local) = stream.local_addr() else { return };
+    // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
+    let _ = stream.set_nodelay(true);
+    let connection = Connection::new(stream, Ends { peer, local }, door.clone(), worker.clone());
+    // A panic ends this task, and with it this connection alone.
+    spawn_local(connection.serve());
+}

@@ -1,0 +1,313 @@
+//! A data plane on a free port, origins that do what a test tells them, and connections that carry any octets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use fairway_catalog::facts::{SourceFacts, UnitKind};
+use fairway_catalog::{Catalog, Inputs, Lifecycle, SourceId, Unit};
+use fairway_config::file::HttpListener;
+use fairway_config::labels;
+use fairway_config::names::Weight;
+use fairway_proxy::metrics::Metrics;
+use fairway_proxy::table::TableHandle;
+use fairway_proxy::{AccessLogConfig, Drained, ProxyConfig, Running, start};
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+/// Longest wait for anything: a test that waits longer has failed.
+pub(crate) const LONGEST: Duration = Duration::from_secs(20);
+
+/// Waits for `what`, and fails the test when it does not come.
+pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match timeout(LONGEST, work).await {
+        Ok(done) => done,
+        Err(_) => panic!("{what}: nothing after {LONGEST:?}"),
+    }
+}
+
+/// A running data plane and the cluster it serves.
+pub(crate) struct Plane {
+    pub address: SocketAddr,
+    pub handle: Arc<TableHandle>,
+    pub running: Running,
+    pub cluster: Cluster,
+}
+
+/// The containers of a cluster: changed by a test, applied as one table.
+#[derive(Default)]
+pub(crate) struct Cluster {
+    units: Vec<Unit>,
+    serial: u64,
+    before: Option<Catalog>,
+}
+
+impl Cluster {
+    /// A container that listens at `address` and claims `routes`, with further labels; named by its id.
+    pub(crate) fn add(&mut self, address: SocketAddr, routes: &str, more: &[(&str, &str)]) -> Arc<str> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let key = format!("aliyun.routing.port_{}", address.port());
+        let labels = [(key.as_str(), routes)].into_iter().chain(more.iter().copied());
+        let spec = labels::parse(labels).spec;
+        let started = Timestamp::from_second(1_000_000 + i64::from(number)).expect("a time");
+        let id: Arc<str> = format!("{number:08x}").repeat(8).into();
+        let version = spec.version.clone().map_or("v1".to_owned(), |version| version.to_string());
+        self.units.push(Unit {
+            id: id.clone(),
+            kind: UnitKind::Container,
+            name: format!("c{number}").into(),
+            backend: format!("shop@{version}").parse().expect("a backend"),
+            created: started,
+            started,
+            lifecycle: Lifecycle::Running,
+            ip: Some(address.ip()),
+            network: "bridge".into(),
+            address_reason: "".into(),
+            exposed_ports: Vec::new(),
+            spec: Arc::new(spec),
+            label_problems: Vec::new(),
+            weight: Weight::DEFAULT,
+            docker_health: None,
+            links: Vec::new(),
+            node: "node".into(),
+            zone: "".into(),
+        });
+        id
+    }
+
+    /// Its stop signal was seen.
+    pub(crate) fn stop(&mut self, id: &str) {
+        let stopping = Lifecycle::Stopping { since: Timestamp::now(), timeout: Duration::from_secs(600) };
+        for unit in self.units.iter_mut().filter(|unit| *unit.id == *id) {
+            unit.lifecycle = stopping;
+        }
+    }
+
+    /// It is gone.
+    pub(crate) fn remove(&mut self, id: &str) {
+        self.units.retain(|unit| *unit.id != *id);
+    }
+
+    /// Makes the present cluster the one that requests see.
+    pub(crate) fn apply(&mut self, handle: &TableHandle) {
+        let units = self.units.iter().map(|unit| (unit.id.clone(), Arc::new(unit.clone()))).collect();
+        let facts = SourceFacts { listed: true, units, ..SourceFacts::default() };
+        let mut inputs = Inputs::default();
+        self.serial += 1;
+        inputs.serial = self.serial;
+        inputs.sources.insert(SourceId::File, Arc::new(facts));
+        let before = self.before.take().unwrap_or_else(|| Catalog::empty(0));
+        let catalog = Catalog::build(&inputs, &before, Timestamp::now());
+        handle.apply(&catalog);
+        self.before = Some(catalog);
+    }
+}
+
+/// What a plane is started with beside its cluster.
+pub(crate) struct Options {
+    pub trusted: Vec<&'static str>,
+    pub upgrades: Vec<Arc<str>>,
+    pub access_log: Option<AccessLogConfig>,
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { trusted: Vec::new(), upgrades: vec!["websocket".into()], access_log: None, threads: 1 }
+    }
+}
+
+impl Plane {
+    /// One host, `shop.test`, served by these origins.
+    pub(crate) fn shop(origins: &[&Origin]) -> Self {
+        Self::with(Options::default(), |cluster| {
+            for origin in origins {
+                cluster.add(origin.address, "shop.test", &[]);
+            }
+        })
+    }
+
+    /// A cluster of any shape.
+    pub(crate) fn with(options: Options, fill: impl FnOnce(&mut Cluster)) -> Self {
+        let handle = TableHandle::new(Metrics::new(options.threads));
+        let mut cluster = Cluster::default();
+        fill(&mut cluster);
+        cluster.apply(&handle);
+        let listener = HttpListener {
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            proxy_protocol: false,
+            upgrades: options.upgrades,
+        };
+        let config = ProxyConfig {
+            listeners: vec![listener],
+            threads: options.threads,
+            trusted_proxies: options.trusted.iter().map(|net| net.parse().expect("a net")).collect(),
+            node: "edge".into(),
+            https_port: None,
+            access_log: options.access_log,
+        };
+        let running = start(config, handle.clone()).expect("the data plane starts");
+        Self { address: running.addresses[0], handle, running, cluster }
+    }
+
+    /// Changes the cluster under the running data plane.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Cluster)) {
+        change(&mut self.cluster);
+        self.cluster.apply(&self.handle);
+    }
+
+    pub(crate) async fn connect(&self) -> Wire {
+        Wire::new(TcpStream::connect(self.address).await.expect("the data plane accepts"))
+    }
+
+    /// Sends `request` on a connection of its own and gives everything that comes back until the connection ends.
+    pub(crate) async fn exchange(&self, request: impl AsRef<[u8]>) -> String {
+        let mut wire = self.connect().await;
+        wire.send(request).await;
+        wire.read_to_end().await
+    }
+
+    pub(crate) async fn drain(self, grace: Duration) -> Drained {
+        within("the drain", self.running.drain(grace)).await
+    }
+}
+
+/// An origin: a test accepts its connections and answers by hand.
+pub(crate) struct Origin {
+    pub address: SocketAddr,
+    listener: TcpListener,
+}
+
+impl Origin {
+    pub(crate) async fn new() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        Self { address: listener.local_addr().expect("an address"), listener }
+    }
+
+    pub(crate) async fn accept(&self) -> Wire {
+        let (stream, _) =
+            within("a connection from the proxy", self.listener.accept()).await.expect("it is accepted");
+        Wire::new(stream)
+    }
+
+    /// Answers every request on every connection with its own name until the test ends.
+    pub(crate) fn serve(self, name: &'static str) -> SocketAddr {
+        let address = self.address;
+        tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = self.listener.accept().await else { return };
+                tokio::spawn(async move {
+                    let mut wire = Wire::new(stream);
+                    while wire.try_read_until("\r\n\r\n").await.is_some() {
+                        wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()))
+                            .await;
+                    }
+                });
+            }
+        });
+        address
+    }
+}
+
+/// An address that refuses connections.
+pub(crate) async fn refusing() -> SocketAddr {
+    Origin::new().await.address
+}
+
+/// One end of a connection, for any octets.
+pub(crate) struct Wire {
+    pub stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("a connected socket");
+        Self { stream, unread: Vec::new() }
+    }
+
+    pub(crate) async fn send(&mut self, octets: impl AsRef<[u8]>) {
+        // The other side may have refused already: what it said is what a test looks at.
+        let _ = self.stream.write_all(octets.as_ref()).await;
+    }
+
+    /// Reads up to and with `mark`; the rest stays.
+    pub(crate) async fn read_until(&mut self, mark: &str) -> String {
+        match self.try_read_until(mark).await {
+            Some(text) => text,
+            None => panic!("the end came before {mark:?}, after {:?}", String::from_utf8_lossy(&self.unread)),
+        }
+    }
+
+    /// The same; `None` when the connection ends before.
+    pub(crate) async fn try_read_until(&mut self, mark: &str) -> Option<String> {
+        loop {
+            let found = self.unread.windows(mark.len()).position(|window| window == mark.as_bytes());
+            if let Some(at) = found {
+                let read: Vec<u8> = self.unread.drain(..at + mark.len()).collect();
+                return Some(String::from_utf8_lossy(&read).into_owned());
+            }
+            if !self.read_more().await {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) async fn head(&mut self) -> String {
+        self.read_until("\r\n\r\n").await
+    }
+
+    pub(crate) async fn read_exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.unread.len() < count {
+            assert!(
+                self.read_more().await,
+                "the end came before {count} octets, after {}",
+                self.unread.len()
+            );
+        }
+        self.unread.drain(..count).collect()
+    }
+
+    pub(crate) async fn read_to_end(&mut self) -> String {
+        while self.read_more().await {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+    }
+
+    /// Whether the connection ends without a further octet.
+    pub(crate) async fn ends(&mut self) -> bool {
+        self.unread.is_empty() && !self.read_more().await
+    }
+
+    /// False at the end, whichever way it came.
+    pub(crate) async fn read_more(&mut self) -> bool {
+        let what = format!("more after {:?}", String::from_utf8_lossy(&self.unread));
+        !matches!(within(&what, self.stream.read_buf(&mut self.unread)).await, Ok(0) | Err(_))
+    }
+
+    pub(crate) async fn finish(&mut self) {
+        // Already gone is finished as well.
+        let _ = self.stream.shutdown().await;
+    }
+}
+
+/// A GET of `path` at `shop.test`.
+pub(crate) fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+}
+
+/// An answer of status 200 with this body.
+pub(crate) fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// The value of a field in a head.
+pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.split("\r\n").find_map(|line| {
+        let (field, value) = line.split_once(':')?;
+        field.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
