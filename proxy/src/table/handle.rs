@@ -149,7 +149,7 @@ mod tests {
                 let live = *applied.borrow() >= serial;
                 let entry = reader.table().entries()[0].clone();
                 let pick = entry.pick(&asked, &tried, &mut rng, Instant::now()).expect("there is one");
-                seen[usize::from(live)] += u32::from(&*pick.version.name == &*entry.versions()[1].name);
+                seen[usize::from(live)] += u32::from(pick.version.name == entry.versions()[1].name);
                 after += u32::from(live);
             }
             seen
