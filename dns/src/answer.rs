@@ -129,6 +129,9 @@ impl Forward {
         let mut message = self.request.response(upstream.code);
         message.metadata.recursion_available = true;
         message.answers.clone_from(&upstream.answers);
+        // Upstreams are asked with the case of letters changed: the client gets its own back.
+        let own = message.answers.iter_mut().filter(|record| record.name == self.query.name);
+        own.for_each(|record| record.name.clone_from(&self.query.name));
         message.authorities.clone_from(&upstream.authorities);
         self.request.reply(message, TallyZone::Forwarded)
     }
@@ -304,3 +307,6 @@ fn is_meta(kind: RecordType) -> bool {
     let number = u16::from(kind);
     matches!(kind, RecordType::OPT | RecordType::TSIG | RecordType::ZERO) || (128..=254).contains(&number)
 }
+
+#[cfg(test)]
+mod tests;

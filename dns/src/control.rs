@@ -78,9 +78,9 @@ impl Control {
         let mut again = interval_at(Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = self.shared.clone();
+        self.choose_upstreams();
         self.listeners.serve(&shared);
         self.follow_networks();
-        self.choose_upstreams();
         self.report();
         while self.step(&mut again).await {
             self.report();

@@ -15,6 +15,8 @@ mod forward;
 mod metrics;
 pub mod run;
 mod server;
+#[cfg(test)]
+mod testkit;
 pub mod zone;
 
 pub use run::{Running, StartError, start};

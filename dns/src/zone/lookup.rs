@@ -10,11 +10,11 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::index::NAME_SERVER;
 use super::key::{self, Wire};
 use super::node::{Addresses, Node, Pool, ServiceSet};
+use super::origin::Origin;
 use super::proxy_address::{ProxyAddress, proxy_address};
-use super::{Client, Origin, Zone};
+use super::{Client, Zone};
 
 /// Time to live of the records at a zone's apex, in seconds.
 const APEX_TTL: u32 = 5;
@@ -26,7 +26,7 @@ const NEGATIVE_TTL: u32 = 1;
 pub struct Answer {
     /// The zone it is about.
     pub zone: Arc<str>,
-    /// `NoError` or `NXDomain`.
+    /// `NoError` or `NXDomain`; `ServFail` for an unknown name while not every source is listed.
     pub code: ResponseCode,
     /// What was asked for.
     pub answers: Vec<Record>,
@@ -77,10 +77,12 @@ impl Zone {
             }
             Found::Service(..) | Found::Between => {}
             Found::Nothing if relative.is_empty() => {}
+            // Not everything is listed yet: it may exist (design rule 4).
+            Found::Nothing if !self.catalog.settled => answer.code = ResponseCode::ServFail,
             Found::Nothing => answer.code = ResponseCode::NXDomain,
         }
-        if answer.answers.is_empty() {
-            answer.authorities.extend(self.soa(origin, NEGATIVE_TTL));
+        if answer.answers.is_empty() && answer.code != ResponseCode::ServFail {
+            answer.authorities.push(self.soa(origin, NEGATIVE_TTL));
         }
         Some(answer)
     }
@@ -146,11 +148,10 @@ impl Zone {
         self.nodes.get(id as usize).map(|node| &**node)
     }
 
-    fn soa(&self, origin: &Origin, ttl: u32) -> Option<Record> {
-        let server = server_name(origin)?;
-        let contact = Name::from_labels([&b"hostmaster"[..]]).ok()?.append_domain(&origin.name).ok()?;
+    fn soa(&self, origin: &Origin, ttl: u32) -> Record {
+        let (server, contact) = (origin.server.clone(), origin.contact.clone());
         let soa = SOA::new(server, contact, self.soa_serial(), 60, 10, 3600, NEGATIVE_TTL);
-        Some(Record::from_rdata(origin.name.clone(), ttl, RData::SOA(soa)))
+        Record::from_rdata(origin.name.clone(), ttl, RData::SOA(soa))
     }
 
     /// PTR for the addresses we publish; others are not ours.
@@ -161,7 +162,7 @@ impl Zone {
         owner.set_fqdn(true);
         let names: Vec<Name> = match self.index.reverse.get(&address) {
             Some(keys) => keys.iter().filter_map(|key| absolute(key, origin)).collect(),
-            None if self.is_own(address, client) => server_name(origin).into_iter().collect(),
+            None if self.is_own(address, client) => vec![origin.server.clone()],
             None => return None,
         };
         let mut answer = Answer::empty(&origin.label);
@@ -175,10 +176,9 @@ impl Zone {
         }
         if answer.answers.is_empty() {
             // The name is its own zone's apex: nothing above it is ours.
-            answer.authorities.extend(self.soa(origin, NEGATIVE_TTL).map(|mut soa| {
-                soa.name = owner.clone();
-                soa
-            }));
+            let mut soa = self.soa(origin, NEGATIVE_TTL);
+            soa.name = owner;
+            answer.authorities.push(soa);
         }
         Some(answer)
     }
@@ -219,11 +219,11 @@ impl Writer<'_> {
 
     fn apex(&self, kind: RecordType, answer: &mut Answer) {
         match kind {
-            RecordType::SOA => answer.answers.extend(self.zone.soa(self.origin, APEX_TTL)),
+            RecordType::SOA => answer.answers.push(self.zone.soa(self.origin, APEX_TTL)),
             RecordType::NS => {
-                let Some(server) = server_name(self.origin) else { return };
+                let server = &self.origin.server;
                 answer.answers.push(self.record(APEX_TTL, RData::NS(NS(server.clone()))));
-                let glue = records(&server, APEX_TTL, self.name_server());
+                let glue = records(server, APEX_TTL, self.name_server());
                 answer.additionals.extend(glue);
             }
             _ => {}
@@ -341,10 +341,6 @@ fn records(name: &Name, ttl: u32, addresses: ProxyAddress) -> impl Iterator<Item
 
 fn minimal_any() -> RData {
     RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new()))
-}
-
-fn server_name(origin: &Origin) -> Option<Name> {
-    Name::from_labels(NAME_SERVER.split('.')).ok()?.append_domain(&origin.name).ok()
 }
 
 fn absolute(relative: &[u8], origin: &Origin) -> Option<Name> {

@@ -7,22 +7,23 @@ mod index;
 mod key;
 mod lookup;
 mod node;
+mod origin;
 mod proxy_address;
 mod share;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use fairway_catalog::config::file::Advertise;
-use fairway_catalog::config::labels::Severity;
 use fairway_catalog::config::names::{BackendId, RouteId};
 use fairway_catalog::{Backend, Catalog, Problem, Route};
-use hickory_proto::rr::Name;
 
 use index::{Index, Source};
-use key::Key;
 use node::Node;
+use origin::Origin;
 
 pub use lookup::Answer;
 
@@ -60,14 +61,6 @@ pub struct Zone {
     nodes: Vec<Arc<Node>>,
 }
 
-/// One of the zones.
-#[derive(Debug, Clone)]
-struct Origin {
-    key: Key,
-    name: Name,
-    label: Arc<str>,
-}
-
 impl Zone {
     /// Pure: equal arguments give equal zones. What did not change since `before` is taken from it. The problems are
     /// those of the names; see `Answer::without_proxy_address` for the other.
@@ -76,7 +69,7 @@ impl Zone {
         config: &Arc<ZoneConfig>,
         before: Option<&Self>,
     ) -> (Self, Vec<Problem>) {
-        let (origins, mut problems) = origins(&config.zones);
+        let (origins, mut problems) = Origin::all(&config.zones);
         let kept =
             before.filter(|zone| zone.config.zones == config.zones && same_names(&zone.catalog, catalog));
         let (index, nodes) = match kept {
@@ -106,24 +99,6 @@ impl Zone {
     fn soa_serial(&self) -> u32 {
         (self.catalog.revision & u64::from(u32::MAX)) as u32
     }
-}
-
-fn origins(zones: &[Arc<str>]) -> (Vec<Origin>, Vec<Problem>) {
-    let mut problems = Vec::new();
-    let mut origins = Vec::new();
-    for zone in zones {
-        match (key::key(zone), Name::from_ascii(format!("{zone}."))) {
-            (Some(key), Ok(name)) => origins.push(Origin { key, name, label: zone.clone() }),
-            _ => {
-                let text =
-                    format!("`{zone}` is not a name that the DNS can carry; this zone is not answered");
-                let remedy = "write labels of 1 to 63 characters with dots between them";
-                let problem = Problem::new("dns-bad-zone", Severity::Error, zone.clone(), text, remedy);
-                problems.push(problem.at("dns.zones", zone.clone()));
-            }
-        }
-    }
-    (origins, problems)
 }
 
 /// The nodes of the zone before, those that changed made anew.

@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use fairway_catalog::facts::DockerHealth;
-use fairway_catalog::{Backend, Condition, Instance, Lifecycle, Route, State};
+use fairway_catalog::{Backend, Condition, Instance, Route, State};
 
 /// What one backend puts into a name.
 pub(super) struct Part<'a> {
@@ -97,34 +96,18 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Whether it is active and ready. An instance without a port has names but no route; nothing but its container's life
-/// and Docker's own HEALTHCHECK tells about it.
+/// Whether it is active and ready.
 pub(super) fn serves(instance: &Instance) -> bool {
-    instance.state == State::Active
-        && instance.unit.ip.is_some()
-        && (works(instance) || portless_works(instance))
+    instance.serves_new() && instance.unit.ip.is_some()
 }
 
 /// Whether it still finishes its work: draining by order, or stopping.
 fn finishes(instance: &Instance) -> bool {
-    instance.state != State::Disabled
-        && instance.unit.ip.is_some()
-        && (works(instance) || portless_works(instance) || instance.condition == Condition::Stopping)
+    let works = instance.condition.is_ready() || instance.condition == Condition::Stopping;
+    works && instance.state != State::Disabled && instance.unit.ip.is_some()
 }
 
 /// Whether a drain is on.
 pub(super) fn leaves(instance: &Instance) -> bool {
     instance.state == State::Draining || instance.condition == Condition::Stopping
-}
-
-fn works(instance: &Instance) -> bool {
-    instance.condition.is_ready()
-}
-
-fn portless_works(instance: &Instance) -> bool {
-    let unit = &instance.unit;
-    instance.port == 0
-        && unit.lifecycle == Lifecycle::Running
-        && unit.spec.probe.is_none()
-        && matches!(unit.docker_health, None | Some(DockerHealth::Healthy))
 }
