@@ -139,7 +139,9 @@ impl Shape {
         let mut owners: BTreeMap<(&SourceId, &str, SocketAddr), &PlannedInstance> = BTreeMap::new();
         let mut evicted = Vec::new();
         for instance in self.instances.values().filter(|i| i.unit.kind == UnitKind::Container) {
-            let Some(address) = instance.address else { continue };
+            // Containers on the host's network share its address; without ports they take nothing from each other.
+            let shares = instance.port == 0 && instance.unit.network.is_empty();
+            let Some(address) = instance.address.filter(|_| !shares) else { continue };
             let place = (&instance.source, &*instance.unit.network, address);
             let Some(other) = owners.insert(place, instance) else { continue };
             let newest_first = |i: &PlannedInstance| (i.unit.started, i.unit.created, i.id.clone());

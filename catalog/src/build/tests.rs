@@ -311,6 +311,21 @@ fn an_address_belongs_to_the_container_started_last() {
 }
 
 #[test]
+fn containers_on_the_hosts_network_share_its_address_unless_they_take_a_port() {
+    let on_host = |n, port: Option<u16>| {
+        let mut unit = unit(n, &format!("agent{n}@v1"), &[]);
+        unit.ip = Some([192, 0, 2, 1].into());
+        unit.network = "".into();
+        with_spec(unit, |spec| {
+            spec.ports =
+                port.map(|port| PortClaim { port, entries: vec![entry("a.local")] }).into_iter().collect();
+        })
+    };
+    assert_eq!(build(&inputs(vec![on_host(1, None), on_host(2, None)])).instances.len(), 2);
+    assert_eq!(build(&inputs(vec![on_host(1, Some(80)), on_host(2, Some(80))])).instances.len(), 1);
+}
+
+#[test]
 fn an_instance_that_is_our_own_listener_is_refused() {
     let mut state = inputs(vec![unit(1, "web@v1", &["shop"])]);
     let own: SocketAddr = "172.17.0.1:80".parse().expect("an address");
