@@ -33,6 +33,8 @@ const UNREADABLE_RETRY: Duration = Duration::from_secs(2);
 const SPOT_CHECKS: usize = 100;
 /// Longest chain of containers that share one's network.
 const SHARED_NAMESPACES_MAX: usize = 4;
+/// Most signals that are remembered of a container before its first inspect.
+const EARLY_SIGNALS_MAX: usize = 16;
 /// Most problems of containers that are not routed to.
 const PROBLEMS_MAX: usize = 500;
 
@@ -118,14 +120,16 @@ struct Entry {
     stopping: Option<Timestamp>,
     /// A signal that Docker takes as the wish to stop it was sent in this life: no restart follows.
     stopped: bool,
+    /// The last such signal: it may be of a life that no answer has shown yet.
+    last_signal: Option<Sent>,
     /// How often it was looked at again for an address.
     address_retries: usize,
 }
 
 #[derive(Debug, Default)]
 struct Awaited {
-    /// A signal that came before the first answer.
-    signal: Option<Sent>,
+    /// Signals that came before the first answer, which tells what they mean.
+    signals: Vec<Sent>,
 }
 
 /// A signal that was sent to a container.
@@ -157,7 +161,7 @@ impl Book {
         self.place = place;
         self.own = own.as_ref().map(|own| own.id.clone());
         if let Some(own) = own {
-            self.enter(own, None);
+            self.enter(own, Vec::new());
         }
         self.refresh_shared();
         self.refresh_all();
@@ -256,7 +260,7 @@ impl Book {
                 return self.want_after(id, at);
             }
             Change::Signalled(signal) => {
-                if !entry.signalled(*signal, now) {
+                if !entry.signalled(Sent { signal: *signal, seen: now, at }) {
                     return;
                 }
             }
@@ -297,7 +301,8 @@ impl Book {
             }
             Change::Signalled(signal) => {
                 if let Some(awaited) = self.awaited.get_mut(id) {
-                    awaited.signal = Some(Sent { signal: *signal, seen: now, at });
+                    awaited.signals.truncate(EARLY_SIGNALS_MAX - 1);
+                    awaited.signals.push(Sent { signal: *signal, seen: now, at });
                 }
             }
             _ => {}
@@ -326,7 +331,7 @@ impl Book {
     }
 
     fn take_in(&mut self, id: &Arc<str>, answer: Inspected) {
-        let early = self.awaited.remove(id).and_then(|awaited| awaited.signal);
+        let early = self.awaited.remove(id).unwrap_or_default().signals;
         match answer {
             Inspected::Found(container) if container.phase != Phase::Down && self.is_kept(&container) => {
                 self.changes.changed |= self.unreadable.remove(id).is_some();
@@ -493,7 +498,7 @@ impl Book {
     }
 
     /// Takes in a container as inspected; what events said of this life stays.
-    fn enter(&mut self, container: Container, early: Option<Sent>) {
+    fn enter(&mut self, container: Container, early: Vec<Sent>) {
         let id = container.id.clone();
         let unknown = |at: &&super::address::Attachment| {
             !at.network.is_empty() && !self.networks.contains_key(&at.network)
@@ -503,16 +508,20 @@ impl Book {
             Namespace::Container(of) if self.find(of).is_none() => Some(of.clone()),
             _ => None,
         };
-        let mut entry = Entry { container, stopping: None, stopped: false, address_retries: 0 };
-        if let Some(old) =
-            self.entries.get(&id).filter(|old| old.container.started == entry.container.started)
-        {
-            (entry.stopping, entry.stopped) = (old.stopping, old.stopped);
-            entry.address_retries = old.address_retries;
-        }
+        let mut entry = Entry::new(container);
         let started = entry.container.started;
-        if let Some(sent) = early.filter(|sent| sent.at.is_none_or(|at| at >= started)) {
-            entry.signalled(sent.signal, sent.seen);
+        match self.entries.get(&id) {
+            Some(old) if old.container.started == started => entry.go_on_from(old),
+            Some(old) => {
+                old.last_signal.filter(|sent| sent.at > Some(started)).into_iter().for_each(|sent| {
+                    entry.signalled(sent);
+                })
+            }
+            None => {
+                early.into_iter().filter(|sent| sent.at.is_none_or(|at| at >= started)).for_each(|sent| {
+                    entry.signalled(sent);
+                })
+            }
         }
         let awaits_address = entry.container.phase == Phase::Running
             && entry.container.namespace == Namespace::Own
@@ -527,9 +536,6 @@ impl Book {
         }
         if let Some(of) = shares {
             self.want(&of, true);
-        }
-        if self.own.as_ref() == Some(&id) {
-            self.refresh_shared();
         }
     }
 
@@ -570,6 +576,9 @@ impl Book {
         let name = self.entries.get(id).map(|entry| entry.container.name.clone()).unwrap_or_default();
         let users: Vec<Arc<str>> = self.users_of(id, &name).cloned().collect();
         users.iter().for_each(|user| self.refresh_one(user));
+        if self.own.as_ref() == Some(id) {
+            self.refresh_shared();
+        }
     }
 
     fn refresh_one(&mut self, id: &Arc<str>) {
@@ -640,12 +649,25 @@ impl Book {
 }
 
 impl Entry {
+    fn new(container: Container) -> Self {
+        Self { container, stopping: None, stopped: false, last_signal: None, address_retries: 0 }
+    }
+
+    /// What events said of the life that `old` is of, too.
+    fn go_on_from(&mut self, old: &Self) {
+        (self.stopping, self.stopped, self.last_signal) = (old.stopping, old.stopped, old.last_signal);
+        self.address_retries = old.address_retries;
+    }
+
     /// A signal was sent to it. Says whether that shows.
-    fn signalled(&mut self, signal: Option<Signal>, now: Timestamp) -> bool {
-        let is_stop_signal = signal == Some(self.container.stop_signal);
-        self.stopped |= is_stop_signal || signal == Some(Signal::KILL);
+    fn signalled(&mut self, sent: Sent) -> bool {
+        let is_stop_signal = sent.signal == Some(self.container.stop_signal);
+        if is_stop_signal || sent.signal == Some(Signal::KILL) {
+            self.stopped = true;
+            self.last_signal = Some(sent);
+        }
         if is_stop_signal {
-            self.stopping = Some(now);
+            self.stopping = Some(sent.seen);
         }
         is_stop_signal
     }

@@ -278,4 +278,4 @@ pub(super) fn attachments(endpoints: HashMap<String, EndpointSettings>) -> Vec<A
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -144,3 +144,30 @@ fn one_off_and_hidden_containers_are_not_exposed() {
         assert_eq!(container.is_exposed(), want, "{label}={value}");
     }
 }
+
+/// A container that runs since second 100 of the engine's clock, routed to, with one address.
+pub(in crate::docker) fn container(id: &str) -> Container {
+    read(json!({
+        "Id": id, "Name": format!("/{id}"), "Created": "1970-01-01T00:01:30Z", "Image": "sha256:00",
+        "State": { "Status": "running", "StartedAt": "1970-01-01T00:01:40Z" },
+        "Config": { "Image": "web:v1", "Labels": { "aliyun.routing.port_80": "shop.local" } },
+        "NetworkSettings": { "Networks": { "front": { "NetworkID": "n-front", "IPAddress": "10.0.0.2" } } },
+    }))
+    .expect("a container")
+}
+
+#[test]
+fn what_a_real_engine_answered_is_read() {
+    let recorded = include_str!("../../../tests/fixtures/inspect.json");
+    let container = read(serde_json::from_str(recorded).expect("JSON")).expect("a container");
+    assert!(container.is_exposed() && container.label_problems.is_empty(), "{:?}", container.label_problems);
+    assert_eq!((&*container.name, container.phase), ("shop_web_1", Phase::Running));
+    assert_eq!(Some(container.stop_signal), Signal::parse("SIGQUIT"));
+    assert_eq!((container.stop_timeout, container.restart), (Duration::from_secs(20), Restart::Always));
+    assert_eq!(container.exposed_ports, [8080, 8443]);
+    assert_eq!(container.health, Some(DockerHealth::Healthy));
+    assert_eq!(container.started.to_string(), "2026-11-21T05:22:25.811804255Z");
+    let addresses: Vec<_> = container.attachments.iter().map(|at| (&*at.name, at.ip)).collect();
+    let ip = |text: &str| text.parse().ok();
+    assert_eq!(addresses, [("shop_data", ip("198.19.1.34")), ("shop_default", ip("198.19.1.2"))]);
+}
