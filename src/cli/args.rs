@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fairway_config::file::Flags;
 use fairway_config::names::Weight;
 
 /// Edge proxy and service discovery for Docker clusters.
@@ -12,7 +13,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
     #[command(subcommand)]
-    pub(crate) command: Tool,
+    pub(crate) command: Command,
 }
 
 /// How a running Fairway is asked, and how its answer is shown.
@@ -53,6 +54,14 @@ pub(crate) enum Format {
     Table,
     /// The API's answer as it came.
     Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Watch Docker, route requests, answer names
+    Run(RunArgs),
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 /// The commands that are no server.
@@ -111,6 +120,45 @@ impl Ask {
             | Self::Explain(ExplainArgs { api, .. })
             | Self::Events(EventsArgs { api, .. }) => api,
         }
+    }
+}
+
+/// The flags of `fairway run`. Each has an environment variable, `FAIRWAY_` and its name in capitals, which the
+/// configuration reads.
+#[derive(Debug, Args)]
+#[command(after_help = "Each flag has an environment variable: FAIRWAY_HTTP for --http, lists by comma. \
+                        Flags win over the environment, and that over the file.")]
+pub(crate) struct RunArgs {
+    /// The configuration file, TOML; none is needed
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A Docker engine to watch; may be repeated [default: $DOCKER_HOST, else unix:///var/run/docker.sock]
+    #[arg(long, value_name = "URL")]
+    docker: Vec<String>,
+    /// Where to listen for HTTP; may be repeated [default: 0.0.0.0:80]
+    #[arg(long, value_name = "ADDR")]
+    http: Vec<String>,
+    /// Where to listen for HTTPS; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    https: Vec<String>,
+    /// Where to answer DNS; may be repeated [default: port 53 on 127.0.0.1 and the gateways of local bridge networks]
+    #[arg(long, value_name = "ADDR")]
+    dns: Vec<String>,
+    /// Where the admin API listens, an address or unix:/PATH [default: 127.0.0.1:9900]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Where splits, states and events are kept
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// How log lines are written [default: text]
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
+    log_format: Option<String>,
+}
+
+impl From<RunArgs> for Flags {
+    fn from(args: RunArgs) -> Self {
+        let RunArgs { config, docker, http, https, dns, admin, state_dir, log_format } = args;
+        Self { config, docker, http, https, dns, admin, state_dir, log_format }
     }
 }
 
@@ -249,16 +297,28 @@ mod tests {
             "--admin http://b:2 routes --admin http://a:1",
         ] {
             let cli = parse(line).expect(line);
-            let Tool::Ask(ask) = cli.command else { panic!("routes asks the API") };
+            let Command::Tool(Tool::Ask(ask)) = cli.command else { panic!("routes asks the API") };
             let api = ask.api().clone().over(cli.api);
             assert_eq!(api.admin.as_deref(), Some("http://a:1"), "{line}");
         }
     }
 
     #[test]
+    fn the_admin_flag_of_run_is_its_listener() {
+        let line = "run --http 127.0.0.1:8080 --http [::1]:8080 --admin 127.0.0.1:9901 --log-format json";
+        let cli = parse(line).expect(line);
+        let Command::Run(args) = cli.command else { panic!("run was written") };
+        let flags = Flags::from(args);
+        assert_eq!(flags.http, ["127.0.0.1:8080", "[::1]:8080"]);
+        assert_eq!(flags.admin.as_deref(), Some("127.0.0.1:9901"));
+        assert_eq!(flags.log_format.as_deref(), Some("json"));
+        assert!(cli.api.is_empty());
+    }
+
+    #[test]
     fn a_split_is_weights_or_a_clearing() {
         let cli = parse("split shop.a.com/ web@v1=95 v2=0 --expires 2h").expect("a split");
-        let Tool::Ask(Ask::Split(args)) = cli.command else { panic!("split was written") };
+        let Command::Tool(Tool::Ask(Ask::Split(args))) = cli.command else { panic!("split was written") };
         let weights: Vec<_> = args.weights.iter().map(|(b, w)| (b.as_str(), w.get())).collect();
         assert_eq!(weights, [("web@v1", 95), ("v2", 0)]);
         assert!(parse("split shop.a.com/ --clear").is_ok());

@@ -4,7 +4,7 @@ use clap::Parser;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::args::{Cli, Tool};
+use super::args::{Cli, Command, Tool};
 use super::failure::Failure;
 
 /// What a command did.
@@ -39,7 +39,7 @@ pub(crate) async fn against(line: &str, answers: Vec<String>) -> Exchange {
     let words = ["fairway", "--admin", &url].into_iter().chain(line.split(' '));
     let cli = Cli::try_parse_from(words).expect("the line is one");
     let mut out = Vec::new();
-    let Tool::Ask(ask) = cli.command else { panic!("`{line}` asks no API") };
+    let Command::Tool(Tool::Ask(ask)) = cli.command else { panic!("`{line}` asks no API") };
     let result = super::execute_ask(ask, cli.api, &|_| None, &mut out).await;
     let out = String::from_utf8(out).expect("output is text");
     Exchange { result, out, requests: server.await.expect("every answer is asked for") }

@@ -1,0 +1,58 @@
+//! `fairway run`: reads the configuration, starts every part, and ends them in order.
+//!
+//! Not here: what the parts do. `parts` wires them, `reload` takes a changed configuration over, `settings` and
+//! `logging` translate the configuration for the catalog and the log.
+
+mod exec;
+mod file_limit;
+mod logging;
+mod parts;
+mod persist;
+mod reload;
+mod settings;
+mod tell;
+mod watch_file;
+
+use std::process::ExitCode;
+
+use fairway_config::file::{Flags, System};
+use fairway_config::{Config, ConfigErrors};
+
+/// Exit status for a configuration that cannot be used.
+const BAD_CONFIG: u8 = 2;
+
+/// Runs until a signal ends it. Exit status 2 for a bad configuration, 1 when a part cannot start.
+pub(crate) fn run(flags: Flags) -> ExitCode {
+    let config = match load(&flags) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    logging::start(config.log.format);
+    file_limit::raise();
+    // Control work has a runtime of its own, so that it never delays a request.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("fairway-control")
+        .enable_all()
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(parts::run(flags, config)),
+        Err(error) => Err(format!("the system gives no threads for the control runtime: {error}").into()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fairway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration as flags, environment and file have it now.
+fn load(flags: &Flags) -> Result<Config, ConfigErrors> {
+    let env = |name: &str| std::env::var(name).ok();
+    Config::load(flags, &env, &System::detect(&env))
+}

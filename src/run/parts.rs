@@ -1,0 +1,193 @@
+//! Starts every part with what it needs of the others, waits for the end, and stops them in order.
+//!
+//! Listeners are bound first, so that an address in use is told before anything else happens; sources enter the inputs
+//! before the first catalog is built, so that nobody takes an empty cluster for a settled one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fairway_catalog::config::labels::Severity;
+use fairway_catalog::{Catalog, Inputs, InputsHandle, Problem, publish};
+use fairway_config::Config;
+use fairway_config::file::{Dns, Flags, Listen};
+use fairway_discovery::NodeInfo;
+use fairway_discovery::docker::{DIFF_EVERY, DockerSource};
+use fairway_discovery::exec::Engines;
+use fairway_discovery::file::{FileHandle, FileSource};
+use fairway_health::ProbeLog;
+use fairway_proxy::access_log::AccessLogConfig;
+use fairway_proxy::metrics::{Metrics, TableCollector};
+use fairway_proxy::running::{self, ProxyConfig, worker_count};
+use fairway_proxy::table::{TableHandle, follow};
+use jiff::Timestamp;
+use prometheus::{Histogram, HistogramOpts, Registry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::reload::Reload;
+use super::settings::{Surroundings, settings};
+use super::{exec, persist, tell};
+
+/// Any reason for which a part cannot start; shown with its causes.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs everything until SIGTERM or SIGINT, then drains. Fails when a part that was asked for cannot start.
+pub(crate) async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
+    let started = Timestamp::now();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    if !config.https.items.is_empty() {
+        return Err(
+            "this version has no TLS listener: remove [https] listen and --https, and end TLS in front"
+                .into(),
+        );
+    }
+
+    let registry = Registry::new();
+    let workers = worker_count(config.proxy.threads);
+    let table = TableHandle::new(Metrics::new(workers));
+    registry.register(Box::new(TableCollector::new(table.clone())?))?;
+    let (proxy, listener_problems) = start_proxy(&config, &table)?;
+    for address in &proxy.addresses {
+        tracing::info!("listening http {address}");
+    }
+
+    let opened = persist::open(&config.state_dir);
+    let around = Surroundings::new(started, proxy.addresses.clone());
+    let inputs = InputsHandle::new(Inputs {
+        settings: Arc::new(settings(&config, &around, started)),
+        decisions: Arc::new(opened.decisions),
+        ..Inputs::default()
+    });
+    persist::report(&inputs, &opened.problems);
+    let live = watch::Sender::new(Arc::new(Catalog::empty(opened.revision)));
+    let catalogs = live.subscribe();
+
+    let (dns_config, dns_followed) = watch::channel(Arc::new(config.dns.clone()));
+    let (_http, http_followed) = watch::channel(proxy.addresses.clone());
+    let dns = fairway_dns::start(dns_followed, catalogs.clone(), http_followed, &registry, inputs.clone())?;
+    let (stop, stopped) = watch::channel(false);
+    let engines = Engines::default();
+    let file = start_sources(&config, &inputs, &engines, &registry, &stopped)?;
+
+    let probes = ProbeLog::default();
+    let exec = Arc::new(exec::InContainers(engines));
+    let (health_catalogs, health_inputs) = (catalogs.clone(), inputs.clone());
+    let (health_log, health_registry) = (probes.clone(), registry.clone());
+    tokio::spawn(async move {
+        fairway_health::run(health_catalogs, health_inputs, exec, health_log, &health_registry).await;
+    });
+    tokio::spawn(follow(catalogs.clone(), table.clone()));
+    if let Some(store) = opened.store.clone() {
+        let keep = persist::keep_owners(store, catalogs.clone(), inputs.clone(), opened.problems);
+        tokio::spawn(keep);
+    }
+
+    inputs.report("listeners", listener_problems);
+
+    // Only now: every source has entered the inputs.
+    tokio::spawn(publish(inputs.subscribe(), live));
+    tokio::spawn(tell::what_is_found(catalogs.clone()));
+    tokio::spawn(tell::where_dns_answers(dns.addresses()));
+
+    let mut reload = Reload::new(flags, config, around, inputs, file, dns_config)?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = reload.next() => reload.take_over(&proxy),
+        }
+    }
+
+    let grace = reload.config().shutdown_grace;
+    tracing::info!(grace = ?grace, "stopping: no new connections, requests in flight end");
+    let drained = proxy.drain(grace).await;
+    if drained.cut > 0 {
+        tracing::warn!(connections = drained.cut, "cut after the grace time");
+    }
+    // Nobody follows any more when every source has ended already.
+    let _ = stop.send(true);
+    dns.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The data plane. A defaulted listener that cannot bind is a problem, a configured one is fatal.
+fn start_proxy(
+    config: &Config,
+    table: &Arc<TableHandle>,
+) -> Result<(running::Running, Vec<Problem>), Failure> {
+    let proxy_config = |listeners: &[_]| ProxyConfig {
+        listeners: listeners.to_vec(),
+        threads: config.proxy.threads,
+        trusted_proxies: config.proxy.trusted_proxies.clone(),
+        node: config.node.name.clone(),
+        https_port: None,
+        access_log: config
+            .log
+            .access
+            .then(|| AccessLogConfig { format: config.log.format, to: Box::new(std::io::stdout()) }),
+    };
+    let Listen { items, configured } = &config.http;
+    match running::start(proxy_config(items), table.clone()) {
+        Ok(running) => Ok((running, Vec::new())),
+        Err(running::StartError::Bind(error)) if !configured => {
+            let problem = listener_failed("http", &error);
+            Ok((running::start(proxy_config(&[]), table.clone())?, vec![problem]))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn start_sources(
+    config: &Config,
+    inputs: &InputsHandle,
+    engines: &Engines,
+    registry: &Registry,
+    stopped: &watch::Receiver<bool>,
+) -> Result<FileHandle, Failure> {
+    let node = NodeInfo { name: config.node.name.clone(), zone: config.node.zone.clone() };
+    let lag = HistogramOpts::new(
+        "fairway_discovery_lag_seconds",
+        "From Docker's event to the change of the inputs.",
+    )
+    .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
+    let lag = Histogram::with_opts(lag)?;
+    registry.register(Box::new(lag.clone()))?;
+    let source = FileSource { inputs: inputs.clone(), node: node.clone(), resolver: None };
+    let (file, _task) = source.spawn(&config.services, stopped.clone());
+    if config.docker.enabled {
+        for host in &config.docker.hosts {
+            let source = DockerSource {
+                host: host.clone(),
+                node: node.clone(),
+                inputs: inputs.clone(),
+                engines: engines.clone(),
+                lag: Some(lag.clone()),
+                diff_every: DIFF_EVERY,
+            };
+            source.spawn(stopped.clone());
+        }
+    }
+    Ok(file)
+}
+
+/// A listener that nobody asked for and that cannot listen.
+fn listener_failed(which: &str, error: &dyn std::error::Error) -> Problem {
+    let remedy = format!("free the address, or set {which}.listen to another one");
+    Problem::new("listener-failed", Severity::Error, which, error.to_string(), remedy)
+}
+
+impl Surroundings {
+    fn new(started: Timestamp, bound: Vec<SocketAddr>) -> Self {
+        let local = if_addrs::get_if_addrs().map(|all| all.iter().map(if_addrs::Interface::ip).collect());
+        let local = local.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the addresses of this machine cannot be listed");
+            Vec::new()
+        });
+        Self { started, bound, tls: false, local }
+    }
+}
+
+/// What the DNS follows of the configuration.
+pub(crate) type DnsConfig = watch::Sender<Arc<Dns>>;

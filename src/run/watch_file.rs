@@ -1,0 +1,63 @@
+//! Tells when the configuration file may have changed: SIGHUP, or a change in its folder.
+//!
+//! The folder is watched, not the file: editors and `docker config` replace the file by renaming another over it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{EventKind, RecursiveMode, Watcher};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// A writer that saves in several steps is given this long to end.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// The reasons to read the configuration again.
+pub(crate) struct Changes {
+    hangup: Signal,
+    touched: mpsc::Receiver<()>,
+    /// Watches as long as it lives; `None` without a file, or when the system refuses.
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Changes {
+    /// Fails when SIGHUP cannot be caught. A folder that cannot be watched is logged: SIGHUP still works.
+    pub(crate) fn of(file: Option<&Path>) -> std::io::Result<Self> {
+        let (touch, touched) = mpsc::channel(1);
+        let watcher = file.and_then(|file| match watch(file, touch) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(%error, file = %file.display(), "the file is not watched; SIGHUP reloads it");
+                None
+            }
+        });
+        Ok(Self { hangup: signal(SignalKind::hangup())?, touched, _watcher: watcher })
+    }
+
+    /// Waits for the next reason.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.hangup.recv() => {}
+            Some(()) = self.touched.recv() => {
+                while let Ok(Some(())) = timeout(QUIET, self.touched.recv()).await {}
+            }
+        }
+    }
+}
+
+fn watch(file: &Path, touch: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    let file: PathBuf = std::path::absolute(file)?;
+    let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let concerns = |event: &notify::Event| {
+            !matches!(event.kind, EventKind::Access(_)) && event.paths.contains(&file)
+        };
+        if event.as_ref().map_or(true, concerns) {
+            // A full queue already holds the reason.
+            let _ = touch.try_send(());
+        }
+    })?;
+    watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
