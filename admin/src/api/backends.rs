@@ -1,0 +1,64 @@
+//! Backends, and orders about their state.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+
+use super::done;
+use crate::control::{Who, find_backend};
+use crate::extract::{Body, Name};
+use crate::problem::Refusal;
+use crate::state::AppState;
+use crate::types::{Backend, List, StateOrder};
+use crate::view;
+
+/// Every backend.
+#[utoipa::path(get, path = "/api/v1/backends", tag = "cluster", responses((status = 200, body = List<Backend>)))]
+pub(super) async fn list(State(app): AppState) -> Json<List<Backend>> {
+    let catalog = app.catalog();
+    let states = app.state.table.states();
+    Json(view::list(catalog.backends.values().map(|backend| view::backend(backend, states)), &catalog))
+}
+
+/// One backend, by its name or by a part of it that only it has.
+#[utoipa::path(
+    get,
+    path = "/api/v1/backends/{id}",
+    tag = "cluster",
+    params(("id" = String, Path, description = "`v2`, `web@v2` or `shop/web@v2`, percent-encoded")),
+    responses(
+        (status = 200, body = Backend),
+        (status = 404, body = Refusal, content_type = "application/problem+json"),
+        (status = 409, body = Refusal, content_type = "application/problem+json", description = "It may be several"),
+    )
+)]
+pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Json<Backend>, Refusal> {
+    let backend = find_backend(&app.catalog(), &name)?;
+    Ok(Json(view::backend(&backend, app.state.table.states())))
+}
+
+/// Sets the state of a backend: of all its instances, those to come too. `active` takes it back.
+#[utoipa::path(
+    put,
+    path = "/api/v1/backends/{id}/state",
+    tag = "orders",
+    params(("id" = String, Path, description = "`v2`, `web@v2` or `shop/web@v2`, percent-encoded")),
+    request_body = StateOrder,
+    responses(
+        (status = 200, body = Backend),
+        (status = 202, body = Backend, description = "Stored; not yet live everywhere after 2 s"),
+        (status = 404, body = Refusal, content_type = "application/problem+json"),
+        (status = 409, body = Refusal, content_type = "application/problem+json", description = "It may be several"),
+        (status = 422, body = Refusal, content_type = "application/problem+json"),
+        (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be stored"),
+    )
+)]
+pub(super) async fn put_state(
+    State(app): AppState,
+    Name(name): Name,
+    who: Who,
+    Body(order): Body<StateOrder>,
+) -> Result<(StatusCode, Json<Backend>), Refusal> {
+    let ordered = app.state.control.set_backend(name, order, who).await?;
+    Ok((done(ordered.live), Json(view::backend(&ordered.now, app.state.table.states()))))
+}

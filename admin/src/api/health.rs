@@ -1,0 +1,14 @@
+//! The health of every instance, for schedulers.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::state::AppState;
+use crate::types::HealthList;
+use crate::view;
+
+/// Every instance with state, condition and its last probes; ready and desired of each backend.
+#[utoipa::path(get, path = "/api/v1/health", tag = "feed", responses((status = 200, body = HealthList)))]
+pub(super) async fn list(State(app): AppState) -> Json<HealthList> {
+    Json(view::health(&app.catalog(), app.state.table.states(), &app.state.probes))
+}

@@ -1,0 +1,364 @@
+//! The only place that changes decisions: checks an order against the catalog, stores it, puts it into the inputs, and
+//! waits until it is live.
+//!
+//! One order at a time. An order that has begun is carried out whether or not its client still waits. Not here: what a
+//! split may say (see `weights`), how refusals look (see `refused`).
+
+pub(crate) mod error;
+mod names;
+mod refused;
+mod weights;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
+use fairway_catalog::{Backend, Catalog, Decisions, InputsHandle, Instance, Problem, Route, State};
+use fairway_config::names::{BackendId, RouteId, Weight};
+use fairway_store::{AuditRecord, Store, StoreError};
+use jiff::Timestamp;
+use tokio::sync::{Mutex, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::types::{SplitOrder, StateOrder};
+pub(crate) use error::OrderError;
+pub(crate) use names::{find_backend, find_instances, find_route};
+
+/// Longest wait until an order is live everywhere.
+const LIVE_WITHIN: Duration = Duration::from_secs(2);
+/// Splits that return one after the other, at most.
+const EXPIRIES_MAX: usize = 16;
+/// Our name in [`InputsHandle::report`].
+const PART: &str = "orders";
+
+/// Who gives an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// What the client calls itself.
+    pub name: String,
+    /// Where it is: an address, or the user at the other end of a Unix socket.
+    pub from: String,
+}
+
+/// What became of an order that was carried out.
+#[derive(Debug, Clone)]
+pub struct Done<T> {
+    /// What it was about, as it is now.
+    pub now: T,
+    /// Whether every part of the process goes by it; false when that takes longer than 2 s.
+    pub live: bool,
+}
+
+/// Changes decisions; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Control(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    inputs: InputsHandle,
+    catalogs: watch::Receiver<Arc<Catalog>>,
+    store: Option<Arc<Store>>,
+    /// The serials that the table of the data plane, the zone of the DNS, ... were built from.
+    applied: Vec<watch::Receiver<u64>>,
+    turn: Mutex<()>,
+}
+
+impl Control {
+    /// Writes into these inputs and this store; an order is live when the catalog and each of `applied` have reached
+    /// its serial. Without a store every order is refused.
+    pub fn new(
+        inputs: InputsHandle,
+        catalogs: watch::Receiver<Arc<Catalog>>,
+        store: Option<Arc<Store>>,
+        applied: Vec<watch::Receiver<u64>>,
+    ) -> Self {
+        Self(Arc::new(Shared { inputs, catalogs, store, applied, turn: Mutex::new(()) }))
+    }
+
+    /// Replaces the whole split of a route.
+    pub(crate) async fn put_split(
+        &self,
+        route: String,
+        order: SplitOrder,
+        if_match: Option<String>,
+        who: Who,
+    ) -> Result<Done<Arc<Route>>, OrderError> {
+        self.carry_out(move |shared| async move {
+            shared.put_split(&route, &order, if_match.as_deref(), &who).await
+        })
+        .await
+    }
+
+    /// Removes the API's split of a route; `now` is `None` when the route itself is gone.
+    pub(crate) async fn delete_split(
+        &self,
+        route: String,
+        if_match: Option<String>,
+        who: Who,
+    ) -> Result<Done<Option<Arc<Route>>>, OrderError> {
+        self.carry_out(
+            move |shared| async move { shared.delete_split(&route, if_match.as_deref(), &who).await },
+        )
+        .await
+    }
+
+    /// Sets the state of an instance, or of all ports of a container.
+    pub(crate) async fn set_instances(
+        &self,
+        reference: String,
+        order: StateOrder,
+        who: Who,
+    ) -> Result<Done<Vec<Arc<Instance>>>, OrderError> {
+        self.carry_out(move |shared| async move {
+            let named = find_instances(&shared.catalog(), &reference)?;
+            let subjects: Vec<StateSubject> =
+                named.iter().map(|instance| StateSubject::Instance(instance.id.clone())).collect();
+            let subject = named.iter().map(|i| i.id.to_string()).collect::<Vec<_>>().join(" ");
+            let live = shared.set_state(&subjects, subject, &order, &who).await?;
+            let catalog = shared.catalog();
+            // One that went in the meantime is told as it was.
+            let now = named.into_iter().map(|old| catalog.instances.get(&old.id).cloned().unwrap_or(old));
+            Ok(Done { now: now.collect(), live })
+        })
+        .await
+    }
+
+    /// Sets the state of a backend.
+    pub(crate) async fn set_backend(
+        &self,
+        reference: String,
+        order: StateOrder,
+        who: Who,
+    ) -> Result<Done<Arc<Backend>>, OrderError> {
+        self.carry_out(move |shared| async move {
+            let named = find_backend(&shared.catalog(), &reference)?;
+            let subject = StateSubject::Backend(named.id.clone());
+            let live = shared.set_state(&[subject], named.id.to_string(), &order, &who).await?;
+            let now = shared.catalog().backends.get(&named.id).cloned().unwrap_or(named);
+            Ok(Done { now, live })
+        })
+        .await
+    }
+
+    /// Runs an order as a task of its own: what is stored must get into the inputs, though its client hangs up.
+    async fn carry_out<T, F>(
+        &self,
+        order: impl FnOnce(Arc<Shared>) -> F + Send + 'static,
+    ) -> Result<T, OrderError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, OrderError>> + Send,
+    {
+        let shared = self.0.clone();
+        let task = tokio::spawn(async move {
+            let turn_of = shared.clone();
+            let _turn = turn_of.turn.lock().await;
+            // The order before may not have been live in time: its effect is what this one is checked against.
+            shared.reach(shared.inputs.current().serial).await;
+            order(shared).await
+        });
+        task.await.unwrap_or(Err(OrderError::Failed))
+    }
+}
+
+impl Shared {
+    fn catalog(&self) -> Arc<Catalog> {
+        self.catalogs.borrow().clone()
+    }
+
+    async fn put_split(
+        &self,
+        route: &str,
+        order: &SplitOrder,
+        if_match: Option<&str>,
+        who: &Who,
+    ) -> Result<Done<Arc<Route>>, OrderError> {
+        let catalog = self.catalog();
+        let route = find_route(&catalog, route)?;
+        check_etag(&route, if_match)?;
+        error::check_reason(&order.reason)?;
+        let weights = weights::check(&order.weights, route.members.iter().map(|member| &member.backend.id))?;
+        let now = Timestamp::now();
+        let expires_at = order.expires_in.as_deref().map(|text| weights::expiry(text, now)).transpose()?;
+        let mut record = SplitRecord {
+            weights,
+            author: who.name.as_str().into(),
+            at: now,
+            expires_at,
+            reason: order.reason.as_str().into(),
+            then: None,
+        };
+        if let Some(end) = expires_at {
+            record.then = self.what_returns(&route, end, &record).map(Box::new);
+        }
+        let chain = std::iter::successors(Some(&record), |record| record.then.as_deref());
+        if chain.count() > EXPIRIES_MAX {
+            return Err(OrderError::TooManyExpiries { most: EXPIRIES_MAX });
+        }
+        let audit = audit(who, "put-split", &route.id, describe(&record), &order.reason, now);
+        let (id, stored) = (route.id.clone(), record.clone());
+        self.store(move |store| store.put_split(&id, &stored, &audit)).await?;
+        let live = self.decide(|decisions| {
+            decisions.splits.insert(route.id.clone(), record);
+        });
+        let live = live.await;
+        Ok(Done { now: self.catalog().routes.get(&route.id).cloned().unwrap_or(route), live })
+    }
+
+    /// What holds after a new split's end: the API's split that would hold then; without any split at all the backends
+    /// of now share equally; `None` for the layers below.
+    fn what_returns(&self, route: &Route, end: Timestamp, new: &SplitRecord) -> Option<SplitRecord> {
+        let decisions = self.inputs.current().decisions;
+        if let Some(replaced) = decisions.splits.get(&route.id).filter(|old| old.effective(new.at).is_some())
+        {
+            return replaced.effective(end).cloned();
+        }
+        if route.split.is_some() || route.members.is_empty() {
+            return None;
+        }
+        let weights =
+            route.members.iter().map(|member| (member.backend.id.clone(), Weight::DEFAULT)).collect();
+        let reason = format!("the split of {} ended; these backends shared equally before", new.author);
+        Some(SplitRecord {
+            weights,
+            author: new.author.clone(),
+            at: end,
+            expires_at: None,
+            reason: reason.into(),
+            then: None,
+        })
+    }
+
+    async fn delete_split(
+        &self,
+        route: &str,
+        if_match: Option<&str>,
+        who: &Who,
+    ) -> Result<Done<Option<Arc<Route>>>, OrderError> {
+        let catalog = self.catalog();
+        let stored = |id: &RouteId| self.inputs.current().decisions.splits.contains_key(id);
+        let id = match find_route(&catalog, route) {
+            Ok(found) => {
+                check_etag(&found, if_match)?;
+                found.id.clone()
+            }
+            // What is remembered of a route that is gone can be removed, too.
+            Err(error) => route.parse::<RouteId>().ok().filter(stored).ok_or(error)?,
+        };
+        let mut live = true;
+        if stored(&id) {
+            let audit = audit(who, "delete-split", &id, String::new(), "", Timestamp::now());
+            let gone = id.clone();
+            self.store(move |store| store.delete_split(&gone, &audit)).await?;
+            live = self
+                .decide(|decisions| {
+                    decisions.splits.remove(&id);
+                })
+                .await;
+        }
+        Ok(Done { now: self.catalog().routes.get(&id).cloned(), live })
+    }
+
+    async fn set_state(
+        &self,
+        subjects: &[StateSubject],
+        subject: String,
+        order: &StateOrder,
+        who: &Who,
+    ) -> Result<bool, OrderError> {
+        error::check_reason(&order.reason)?;
+        let (state, now) = (State::from(order.state), Timestamp::now());
+        let audit = audit(who, "put-state", &subject, state.to_string(), &order.reason, now);
+        let record = (state != State::Active).then(|| StateRecord {
+            state,
+            author: who.name.as_str().into(),
+            at: now,
+            reason: order.reason.as_str().into(),
+        });
+        let (to_store, stored) = (subjects.to_vec(), record.clone());
+        self.store(move |store| match &stored {
+            Some(record) => store.put_state(&to_store, record, &audit),
+            None => store.delete_state(&to_store, &audit),
+        })
+        .await?;
+        let live = self.decide(|decisions| {
+            for subject in subjects {
+                match &record {
+                    Some(record) => decisions.states.insert(subject.clone(), record.clone()),
+                    None => decisions.states.remove(subject),
+                };
+            }
+        });
+        Ok(live.await)
+    }
+
+    /// Writes into the store; a failure is shown as a problem until a later write succeeds.
+    async fn store(
+        &self,
+        write: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), OrderError> {
+        let Some(store) = self.store.clone() else { return Err(OrderError::NoStore) };
+        let written = spawn_blocking(move || write(&store)).await.map_err(|_| OrderError::Failed)?;
+        let problems: Vec<Problem> = written.as_ref().err().map(StoreError::to_problem).into_iter().collect();
+        self.inputs.report(PART, problems);
+        Ok(written?)
+    }
+
+    /// Changes the decisions in the inputs; whether that is live everywhere in time.
+    async fn decide(&self, change: impl FnOnce(&mut Decisions)) -> bool {
+        let serial = self.inputs.update(|inputs| change(Arc::make_mut(&mut inputs.decisions)));
+        self.reach(serial).await
+    }
+
+    async fn reach(&self, serial: u64) -> bool {
+        let everywhere = async {
+            // A part whose sender is gone has ended: nothing waits for it any more.
+            let _ = self.catalogs.clone().wait_for(|catalog| catalog.serial >= serial).await;
+            for applied in &self.applied {
+                let _ = applied.clone().wait_for(|applied| *applied >= serial).await;
+            }
+        };
+        timeout(LIVE_WITHIN, everywhere).await.is_ok()
+    }
+}
+
+/// `If-Match` (RFC 9110 section 13.1.1): a list of entity tags, or `*`.
+fn check_etag(route: &Route, if_match: Option<&str>) -> Result<(), OrderError> {
+    let matches = |tags: &str| tags.split(',').map(str::trim).any(|tag| tag == "*" || tag == &*route.etag);
+    match if_match {
+        Some(tags) if !matches(tags) => {
+            Err(OrderError::Changed { route: route.id.clone(), etag: route.etag.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn audit(
+    who: &Who,
+    action: &str,
+    subject: &impl ToString,
+    detail: String,
+    reason: &str,
+    at: Timestamp,
+) -> AuditRecord {
+    AuditRecord {
+        at,
+        who: who.name.clone(),
+        from: who.from.clone(),
+        action: action.to_owned(),
+        subject: subject.to_string(),
+        detail,
+        reason: reason.to_owned(),
+    }
+}
+
+/// `web@v1=95 web@v2=5 until 2026-01-01T02:00:00Z`
+fn describe(record: &SplitRecord) -> String {
+    let weight = |(id, weight): (&BackendId, &Weight)| format!("{id}={weight}");
+    let mut text = record.weights.iter().map(weight).collect::<Vec<_>>().join(" ");
+    if let Some(end) = record.expires_at {
+        text.push_str(&format!(" until {end}"));
+    }
+    text
+}

@@ -1,0 +1,60 @@
+//! Why an order is not carried out. Nothing is changed then.
+
+use std::sync::Arc;
+
+use fairway_config::names::{BackendId, RouteId};
+use fairway_store::StoreError;
+
+use super::weights::WeightError;
+
+/// Most characters of a reason.
+const REASON_CHARS_MAX: usize = 1000;
+
+/// Why an order is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    #[error("there is no route `{given}`")]
+    UnknownRoute { given: String, near: Vec<RouteId> },
+    #[error("there is no backend `{given}`")]
+    UnknownBackend { given: String, known: Vec<BackendId> },
+    #[error("there is no instance or container `{given}`")]
+    UnknownInstance { given: String, near: Vec<String> },
+    #[error("`{given}` may be any of several")]
+    Ambiguous { given: String, candidates: Vec<String> },
+    #[error("the split of {route} was changed in the meantime: its etag is {etag}; read it again")]
+    Changed { route: RouteId, etag: Arc<str> },
+    #[error("{}", first(.0))]
+    Weights(Vec<WeightError>),
+    #[error("{0}")]
+    Expiry(String),
+    #[error(
+        "{most} splits of this route already wait for each other's expiry; put one without an expiry first"
+    )]
+    TooManyExpiries { most: usize },
+    #[error("the reason has more than {REASON_CHARS_MAX} characters")]
+    ReasonTooLong,
+    #[error("there is no store, so that no order would survive a restart")]
+    NoStore,
+    #[error("the order cannot be stored: {}", chain(.0))]
+    Store(#[from] StoreError),
+    #[error("the order met a bug; the log has more")]
+    Failed,
+}
+
+pub(super) fn check_reason(reason: &str) -> Result<(), OrderError> {
+    match reason.chars().nth(REASON_CHARS_MAX) {
+        Some(_) => Err(OrderError::ReasonTooLong),
+        None => Ok(()),
+    }
+}
+
+fn first(errors: &[WeightError]) -> String {
+    errors.first().map(ToString::to_string).unwrap_or_default()
+}
+
+fn chain(error: &StoreError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,108 @@
+//! Orders that are not carried out, as the API answers them.
+
+use http::StatusCode;
+use http::header::{ETAG, HeaderValue, RETRY_AFTER};
+use serde_json::{Value, json};
+
+use super::error::OrderError;
+use super::weights::WeightError;
+use crate::problem::{Refusal, names};
+
+impl From<OrderError> for Refusal {
+    fn from(error: OrderError) -> Self {
+        let detail = error.to_string();
+        let unavailable = |kind, title| {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, &detail)
+                .field(RETRY_AFTER, HeaderValue::from_static("5"))
+        };
+        match error {
+            OrderError::UnknownRoute { near, .. } => {
+                Refusal::not_found("unknown-route", "Unknown route", detail)
+                    .with("known", names(near))
+                    .with("remedy", "GET /api/v1/routes lists them; in a path `/` is written %2F")
+            }
+            OrderError::UnknownBackend { known, .. } => {
+                Refusal::not_found("unknown-backend", "Unknown backend", detail).with("known", names(known))
+            }
+            OrderError::UnknownInstance { near, .. } => {
+                Refusal::not_found("unknown-instance", "Unknown instance", detail).with("known", names(near))
+            }
+            OrderError::Ambiguous { candidates, .. } => {
+                Refusal::new(StatusCode::CONFLICT, "ambiguous-name", "Ambiguous name", detail)
+                    .with("candidates", names(candidates))
+            }
+            OrderError::Changed { etag, .. } => {
+                let refusal = Refusal::new(
+                    StatusCode::PRECONDITION_FAILED,
+                    "split-changed",
+                    "The split was changed",
+                    detail,
+                );
+                let field = HeaderValue::from_str(&etag);
+                let refusal = refusal.with("etag", &*etag);
+                match field {
+                    Ok(field) => refusal.field(ETAG, field),
+                    Err(_) => refusal,
+                }
+            }
+            OrderError::Weights(errors) => of_weights(&errors, detail),
+            OrderError::Expiry(_) => Refusal::unprocessable("bad-expiry", "No such expiry", detail),
+            OrderError::TooManyExpiries { .. } => {
+                Refusal::new(StatusCode::CONFLICT, "too-many-expiries", "Too many expiries", detail)
+            }
+            OrderError::ReasonTooLong => {
+                Refusal::unprocessable("reason-too-long", "The reason is too long", detail)
+            }
+            OrderError::NoStore => unavailable("no-store", "Nothing can be stored")
+                .with("remedy", "GET /api/v1/problems says why there is none; nothing was changed"),
+            OrderError::Store(error) => {
+                let remedy = format!("{}; nothing was changed", error.remedy());
+                unavailable(error.kind(), "The order cannot be stored").with("remedy", remedy)
+            }
+            OrderError::Failed => {
+                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "Internal error", detail)
+            }
+        }
+    }
+}
+
+/// The first error speaks for all; the others are in `errors`.
+fn of_weights(errors: &[WeightError], detail: String) -> Refusal {
+    let Some(first) = errors.first() else {
+        return Refusal::unprocessable("bad-weights", "No such split", detail);
+    };
+    let (kind, title) = words(first);
+    let mut refusal = match first {
+        WeightError::Ambiguous { .. } => Refusal::new(StatusCode::CONFLICT, kind, title, detail),
+        _ => Refusal::unprocessable(kind, title, detail),
+    };
+    let known = errors.iter().find_map(|error| match error {
+        WeightError::Unknown { known, .. } => Some(known),
+        _ => None,
+    });
+    if let Some(known) = known {
+        refusal = refusal.with("known", names(known));
+    }
+    if let WeightError::Ambiguous { candidates, .. } = first {
+        refusal = refusal.with("candidates", names(candidates));
+    }
+    if errors.len() > 1 {
+        let list = errors.iter().map(|error| json!({"type": words(error).0, "detail": error.to_string()}));
+        refusal = refusal.with("errors", list.collect::<Value>());
+    }
+    refusal
+}
+
+fn words(error: &WeightError) -> (&'static str, &'static str) {
+    match error {
+        WeightError::Empty => ("weights-empty", "No weights"),
+        WeightError::AllZero => ("weights-all-zero", "All weights are zero"),
+        WeightError::Negative { .. } => ("weight-negative", "A weight is negative"),
+        WeightError::Fraction { .. } => ("weight-fractional", "A weight is no whole number"),
+        WeightError::TooLarge { .. } => ("weight-too-large", "A weight is too large"),
+        WeightError::NotANumber { .. } => ("weight-not-a-number", "A weight is no number"),
+        WeightError::Twice { .. } => ("backend-named-twice", "A backend is named twice"),
+        WeightError::Unknown { .. } => ("unknown-backend", "Unknown backend"),
+        WeightError::Ambiguous { .. } => ("ambiguous-name", "Ambiguous name"),
+    }
+}
