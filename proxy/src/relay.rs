@@ -38,24 +38,31 @@ pub(crate) struct Piece {
     pub ended: bool,
     /// The fields after the end.
     pub trailers: Option<Trailers>,
+    /// What follows breaks the framing.
+    pub broken: Option<ChunkError>,
 }
 
-/// Takes what `buffer` holds of a body, framing removed.
-pub(crate) fn take(body: &mut BodyReader, buffer: &mut BytesMut) -> Result<Piece, ChunkError> {
+/// Takes what `buffer` holds of a body, framing removed. What came before a fault in the framing is good.
+pub(crate) fn take(body: &mut BodyReader, buffer: &mut BytesMut) -> Piece {
     let (mut read, mut start, mut end) = (0, 0, 0);
+    let mut broken = None;
     loop {
-        match body.step(&buffer[read..])? {
-            Step::Skip(octets) => read += octets,
-            Step::Data(octets) if start == end => {
+        match body.step(&buffer[read..]) {
+            Ok(Step::Skip(octets)) => read += octets,
+            Ok(Step::Data(octets)) if start == end => {
                 (start, end) = (read, read + octets);
                 read = end;
             }
             // Chunks move together, so that they go on as one.
-            Step::Data(octets) => {
+            Ok(Step::Data(octets)) => {
                 buffer.copy_within(read..read + octets, end);
                 (read, end) = (read + octets, end + octets);
             }
-            Step::More | Step::End => break,
+            Ok(Step::More | Step::End) => break,
+            Err(error) => {
+                broken = Some(error);
+                break;
+            }
         }
     }
     let mut data = BytesMut::new();
@@ -64,7 +71,7 @@ pub(crate) fn take(body: &mut BodyReader, buffer: &mut BytesMut) -> Result<Piece
         data.truncate(end);
         data.advance(start);
     }
-    Ok(Piece { data, ended: body.is_done(), trailers: body.take_trailers() })
+    Piece { data, ended: body.is_done(), trailers: body.take_trailers(), broken }
 }
 
 /// How octets are written to the other side.
@@ -138,11 +145,14 @@ pub(crate) async fn relay<R: Stream, W: Stream>(
 ) -> Result<(), RelayError> {
     let Source { from, buffer, body, patience, late } = source;
     loop {
-        let piece = take(body, buffer).map_err(RelayError::Framing)?;
+        let piece = take(body, buffer);
         taken(&piece);
         if !head.is_empty() || !piece.data.is_empty() || piece.ended {
             sink.write(head, &piece).await.map_err(|_| RelayError::Write)?;
             head = b"";
+        }
+        if let Some(error) = piece.broken {
+            return Err(RelayError::Framing(error));
         }
         if piece.ended {
             return Ok(());
@@ -168,7 +178,7 @@ mod tests {
     fn chunks_that_came_together_are_taken_as_one_piece() {
         let mut body = BodyReader::new(BodyLength::Chunked, Extensions::Refused);
         let mut buffer = BytesMut::from(&b"3\r\nabc\r\n1\r\nd\r\n2\r\nef\r\n0\r\nx: y\r\n\r\nGET /"[..]);
-        let piece = take(&mut body, &mut buffer).expect("it is chunked");
+        let piece = take(&mut body, &mut buffer);
         assert_eq!(&piece.data[..], b"abcdef");
         assert!(piece.ended);
         assert_eq!(piece.trailers.expect("trailers").lines(), b"x: y\r\n");
@@ -179,10 +189,17 @@ mod tests {
     fn a_piece_of_a_body_leaves_what_cannot_be_read_yet() {
         let mut body = BodyReader::new(BodyLength::Chunked, Extensions::Refused);
         let mut buffer = BytesMut::from(&b"5\r\nab"[..]);
-        let piece = take(&mut body, &mut buffer).expect("it is chunked");
+        let piece = take(&mut body, &mut buffer);
         assert_eq!((&piece.data[..], piece.ended, buffer.len()), (&b"ab"[..], false, 0));
         buffer.extend_from_slice(b"cde\r\n0\r\na: b");
-        let piece = take(&mut body, &mut buffer).expect("it is chunked");
+        let piece = take(&mut body, &mut buffer);
         assert_eq!((&piece.data[..], piece.ended, &buffer[..]), (&b"cde"[..], false, &b"a: b"[..]));
+    }
+
+    #[test]
+    fn what_came_before_a_fault_is_good() {
+        let mut body = BodyReader::new(BodyLength::Chunked, Extensions::Refused);
+        let piece = take(&mut body, &mut BytesMut::from(&b"3\r\nabc\r\nnonsense"[..]));
+        assert_eq!((&piece.data[..], piece.broken), (&b"abc"[..], Some(ChunkError::Size)));
     }
 }

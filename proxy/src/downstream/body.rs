@@ -30,8 +30,11 @@ impl RequestBody {
         let mut reader = BodyReader::new(head.body, Extensions::Refused);
         let kept = match head.body {
             BodyLength::Empty => Piece { ended: true, ..Piece::default() },
-            _ => take(&mut reader, buffer)?,
+            _ => take(&mut reader, buffer),
         };
+        if let Some(error) = kept.broken {
+            return Err(error);
+        }
         let chunked = head.body == BodyLength::Chunked;
         Ok(Self { reader, chunked, kept, repeatable: true, keeps: head.is_idempotent() })
     }

@@ -105,6 +105,10 @@ impl<'c, S: Stream> Call<'c, S> {
         {
             self.id = id;
         }
+        // What is there of the body is taken first: if that is all of it, a refusal need not end the connection.
+        let mut body = RequestBody::new(&self.head, &mut self.connection.buffer)
+            .map_err(|error| refused(Reason::BodyInvalid, error.text()))?;
+        self.body_is_read = body.is_read();
         let worker = self.connection.worker.clone();
         if passes(&self.head, &worker.shared.node) > PASSES_MAX {
             return Err(refused(Reason::Loop, "`Via` names this node more than 5 times"));
@@ -121,9 +125,6 @@ impl<'c, S: Stream> Call<'c, S> {
         self.record.entry = Some(entry.clone());
         let door = self.connection.door.clone();
         let upgrade = wanted(&self.head, &door.upgrades)?;
-        let mut body = RequestBody::new(&self.head, &mut self.connection.buffer)
-            .map_err(|error| refused(Reason::BodyInvalid, error.text()))?;
-        self.body_is_read = body.is_read();
         self.over_instances(entry, client, &mut body, upgrade).await
     }
 
@@ -414,7 +415,10 @@ impl<'c, S: Stream> Call<'c, S> {
         if reason == Reason::ClientLeft {
             return (After::Drop, Finish { status: 499, reason });
         }
-        let stays = self.head.keep_alive && self.body_is_read && !self.connection.worker.is_draining();
+        // After any other refusal nobody is sure what the client means, or where its next request starts.
+        let is_plain = matches!(reason.status(), Some(308 | 404 | 502..=504));
+        let stays =
+            is_plain && self.body_is_read && self.head.keep_alive && !self.connection.worker.is_draining();
         let refusal = Refusal {
             reason,
             detail,

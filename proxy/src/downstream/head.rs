@@ -92,7 +92,9 @@ impl<S: Stream> Connection<S> {
                 // Closed by the client between requests, or in the middle of one that nobody will answer.
                 Some(Ok(0) | Err(_)) => return Err(Stop::Gone),
                 None => {
-                    return Err(refused(Reason::ClientTimeout, "the header did not arrive within 10 s").into());
+                    return Err(
+                        refused(Reason::ClientTimeout, "the header did not arrive within 10 s").into()
+                    );
                 }
             }
         }

@@ -79,6 +79,11 @@ impl Cluster {
         id
     }
 
+    /// The ids of its containers.
+    pub(crate) fn ids(&self) -> Vec<Arc<str>> {
+        self.units.iter().map(|unit| unit.id.clone()).collect()
+    }
+
     /// Its stop signal was seen.
     pub(crate) fn stop(&mut self, id: &str) {
         let stopping = Lifecycle::Stopping { since: Timestamp::now(), timeout: Duration::from_secs(600) };
@@ -286,6 +291,16 @@ impl Wire {
     pub(crate) async fn read_more(&mut self) -> bool {
         let what = format!("more after {:?}", String::from_utf8_lossy(&self.unread));
         !matches!(within(&what, self.stream.read_buf(&mut self.unread)).await, Ok(0) | Err(_))
+    }
+
+    /// What was read and not taken.
+    pub(crate) fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Closes with a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
     }
 
     pub(crate) async fn finish(&mut self) {

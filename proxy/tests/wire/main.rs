@@ -1,4 +1,10 @@
 //! The data plane over real sockets: raw octets from clients, origins that a test plays by hand.
 
+mod bodies;
+mod failures;
 mod kit;
+mod logged;
 mod messages;
+mod refusals;
+mod stopping;
+mod upgrades;

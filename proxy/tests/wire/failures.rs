@@ -1,0 +1,256 @@
+//! Instances that fail: what goes to another one, what is held, and what must never be sent twice.
+
+use std::time::{Duration, Instant};
+
+use crate::kit::*;
+
+/// A plane with one backend of these addresses, which the same version serves in turn.
+fn plane(addresses: &[std::net::SocketAddr]) -> Plane {
+    Plane::with(Options::default(), |cluster| {
+        for address in addresses {
+            cluster.add(*address, "shop.test", &[("fairway.balance", "round-robin")]);
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_refused_connection_costs_no_request() {
+    let (dead, live) = (refusing().await, Origin::new().await);
+    let plane = plane(&[dead, live.address]);
+    live.serve("live");
+    for method in ["GET", "POST"] {
+        let mut client = plane.connect().await;
+        for _ in 0..6 {
+            client.send(format!("{method} / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n")).await;
+            assert!(client.read_until("\r\n\r\nlive").await.starts_with("HTTP/1.1 200 "));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_may_be_repeated_goes_on_when_an_instance_closes_without_an_answer() {
+    let (first, second) = (Origin::new().await, Origin::new().await);
+    let plane = plane(&[first.address, second.address]);
+    for body in ["", "abc"] {
+        let mut client = plane.connect().await;
+        let length = body.len();
+        client
+            .send(format!("PUT / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {length}\r\n\r\n{body}"))
+            .await;
+        let (mut failing, other) = tokio::select! {
+            failing = first.accept() => (failing, &second),
+            failing = second.accept() => (failing, &first),
+        };
+        failing.head().await;
+        drop(failing);
+        let mut healthy = other.accept().await;
+        healthy.head().await;
+        assert_eq!(healthy.read_exactly(length).await, body.as_bytes(), "the body is sent again");
+        healthy.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+        assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[tokio::test]
+async fn an_unsafe_request_is_never_sent_twice() {
+    let (first, second) = (Origin::new().await, Origin::new().await);
+    let plane = plane(&[first.address, second.address]);
+    let mut client = plane.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n").await;
+    let mut failing = tokio::select! {
+        failing = first.accept() => failing,
+        failing = second.accept() => failing,
+    };
+    failing.head().await;
+    drop(failing);
+    let answer = client.head().await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+}
+
+#[tokio::test]
+async fn nothing_is_repeated_once_an_answer_has_begun() {
+    let (first, second) = (Origin::new().await, Origin::new().await);
+    let plane = plane(&[first.address, second.address]);
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    let mut failing = tokio::select! {
+        failing = first.accept() => failing,
+        failing = second.accept() => failing,
+    };
+    failing.head().await;
+    failing.send("HTTP/1.1 200 OK\r\nContent-").await;
+    drop(failing);
+    let answer = client.head().await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+}
+
+#[tokio::test]
+async fn answers_that_are_not_http_get_502_and_their_connection_is_not_used_again() {
+    let origin = Origin::new().await;
+    let plane = Plane::shop(&[&origin]);
+    for answer in [
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
+    ] {
+        let mut client = plane.connect().await;
+        client.send(get("/")).await;
+        let mut instance = origin.accept().await;
+        instance.head().await;
+        instance.send(answer).await;
+        let got = client.head().await;
+        assert!(got.starts_with("HTTP/1.1 502 "), "{answer:?}: {got}");
+        assert_eq!(field(&got, "Connection"), None, "the client's connection is fine");
+        assert!(instance.ends().await, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_instance_closed_while_it_was_idle_is_not_used() {
+    let origin = Origin::new().await;
+    let plane = Plane::shop(&[&origin]);
+    let mut client = plane.connect().await;
+    client.send(get("/1")).await;
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    instance.send(ok("1")).await;
+    client.read_until("\r\n\r\n1").await;
+    drop(instance);
+    // Not even a request that must not be repeated is lost.
+    client.send("POST /2 HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n").await;
+    let mut instance = origin.accept().await;
+    assert!(instance.head().await.starts_with("POST /2 "));
+    instance.send(ok("2")).await;
+    client.read_until("\r\n\r\n2").await;
+}
+
+#[tokio::test]
+async fn a_connection_that_the_instance_closes_as_the_request_arrives_costs_no_request() {
+    let origin = Origin::new().await;
+    let plane = Plane::shop(&[&origin]);
+    let mut client = plane.connect().await;
+    client.send(get("/1")).await;
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    instance.send(ok("1")).await;
+    client.read_until("\r\n\r\n1").await;
+    client.send(get("/2")).await;
+    assert!(instance.head().await.starts_with("GET /2 "), "it was sent on the old connection");
+    drop(instance);
+    let mut again = origin.accept().await;
+    assert!(again.head().await.starts_with("GET /2 "), "once more on a new one, of the only instance");
+    again.send(ok("2")).await;
+    client.read_until("\r\n\r\n2").await;
+}
+
+#[tokio::test]
+async fn a_request_waits_for_an_instance_that_becomes_ready() {
+    let mut plane = Plane::with(Options::default(), |cluster| {
+        cluster.add(([127, 0, 0, 1], 1).into(), "shop.test", &[("fairway.version", "v1")]);
+    });
+    let old = plane.cluster.ids()[0].clone();
+    plane.change(|cluster| cluster.stop(&old));
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    // The stopping one refuses; then there is a new one.
+    let origin = Origin::new().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let address = origin.address;
+    plane.change(|cluster| drop(cluster.add(address, "shop.test", &[])));
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    instance.send(ok("new")).await;
+    client.read_until("\r\n\r\nnew").await;
+}
+
+#[tokio::test]
+async fn a_request_that_finds_no_instance_in_time_gets_503_and_when_to_try_again() {
+    let mut plane = Plane::with(Options::default(), |cluster| {
+        cluster.add(([127, 0, 0, 1], 1).into(), "shop.test", &[]);
+    });
+    let old = plane.cluster.ids()[0].clone();
+    plane.change(|cluster| cluster.stop(&old));
+    let start = Instant::now();
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(field(&head, "Retry-After").is_some());
+    assert!((5..8).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn the_only_instance_that_refuses_without_a_word_of_stopping_gives_502() {
+    let plane = plane(&[refusing().await]);
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+}
+
+#[tokio::test]
+async fn an_instance_that_takes_too_long_gives_504() {
+    for limit in ["fairway.timeout.first_byte", "fairway.timeout.total"] {
+        let origin = Origin::new().await;
+        let plane = Plane::with(Options::default(), |cluster| {
+            cluster.add(origin.address, "shop.test", &[(limit, "200ms")]);
+        });
+        let mut client = plane.connect().await;
+        client.send(get("/")).await;
+        let mut instance = origin.accept().await;
+        instance.head().await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 504 "), "{limit}: {head}");
+        assert!(instance.ends().await);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_is_cut_after_the_idle_time() {
+    let origin = Origin::new().await;
+    let plane = Plane::with(Options::default(), |cluster| {
+        cluster.add(origin.address, "shop.test", &[("fairway.timeout.idle", "200ms")]);
+    });
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    instance.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab").await;
+    assert!(client.read_to_end().await.ends_with("\r\n\r\nab"));
+    assert!(instance.ends().await);
+}
+
+#[tokio::test]
+async fn a_connection_kept_for_an_instance_never_serves_its_successor_at_the_same_address() {
+    let origin = Origin::new().await;
+    let mut plane = Plane::shop(&[&origin]);
+    let mut client = plane.connect().await;
+    client.send(get("/1")).await;
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    instance.send(ok("1")).await;
+    client.read_until("\r\n\r\n1").await;
+    let old = plane.cluster.ids()[0].clone();
+    plane.change(|cluster| {
+        cluster.remove(&old);
+        cluster.add(origin.address, "shop.test", &[]);
+    });
+    client.send(get("/2")).await;
+    let mut successor = origin.accept().await;
+    assert!(successor.head().await.starts_with("GET /2 "));
+    assert!(instance.ends().await, "the old one is closed");
+}
+
+#[tokio::test]
+async fn a_client_that_resets_its_connection_frees_the_instance() {
+    let origin = Origin::new().await;
+    let plane = Plane::shop(&[&origin]);
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    client.reset();
+    assert!(instance.ends().await, "nobody waits for this answer");
+}
