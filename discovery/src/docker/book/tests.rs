@@ -4,8 +4,13 @@ mod simulation;
 
 use fairway_catalog::facts::{DockerHealth, Lifecycle};
 
+use super::answers::{SPOT_CHECKS, UNREADABLE_RETRY};
 use super::*;
+use crate::docker::address;
+use crate::docker::container::Restart;
 use crate::docker::container::tests::container;
+use crate::docker::event::{Change, Event, What};
+use crate::docker::signal::Signal;
 
 const SECOND: i64 = 1_000_000_000;
 
