@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
+use super::index::Source;
 use super::key::{self, Wire};
-use super::node::{Addresses, Node, Pool, ServiceSet};
+use super::node::{self, Addresses, Node, Pool};
 use super::origin::Origin;
 use super::proxy_address::{ProxyAddress, proxy_address};
+use super::service::{self, Service};
 use super::{Client, Zone};
 
 /// Time to live of the records at a zone's apex, in seconds.
@@ -40,12 +42,19 @@ pub struct Answer {
 
 /// What is at a name.
 enum Found<'a> {
-    Node(&'a Node),
-    /// `_http._tcp.<name>`; `None` when the name has services but not this one.
-    Service(&'a Node, &'a ServiceSet),
+    Node(Place<'a>),
+    /// `_http._tcp.<name>`.
+    Service(Place<'a>, Service),
     /// It exists because others are below it.
     Between,
     Nothing,
+}
+
+/// What stands at a name, and what it is made of.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    node: &'a Node,
+    source: &'a Source,
 }
 
 impl Zone {
@@ -71,9 +80,9 @@ impl Zone {
         }
         match found {
             _ if kind == RecordType::ANY && !matches!(found, Found::Nothing) => writer.any(&mut answer),
-            Found::Node(node) => writer.node(node, kind, rng, &mut answer),
-            Found::Service(node, set) if kind == RecordType::SRV => {
-                writer.service(node, set, rng, &mut answer)
+            Found::Node(place) => writer.node(place, kind, rng, &mut answer),
+            Found::Service(place, service) if kind == RecordType::SRV => {
+                writer.service(place, service, rng, &mut answer)
             }
             Found::Service(..) | Found::Between => {}
             Found::Nothing if relative.is_empty() => {}
@@ -112,14 +121,14 @@ impl Zone {
                     self.index.project_of(client).and_then(|own| projects.iter().find(|(p, _)| p == own))
                 }
             };
-            if let Some(node) = own.map(|(_, node)| *node).or(entry.public).and_then(|id| self.node(id)) {
-                return Found::Node(node);
+            if let Some(place) = own.map(|(_, node)| *node).or(entry.public).and_then(|id| self.place(id)) {
+                return Found::Node(place);
             }
         }
         let wildcard = key::ancestors(relative).skip(1).find_map(|above| self.index.wildcards.get(above));
-        match (wildcard.and_then(|id| self.node(*id)), entry) {
+        match (wildcard.and_then(|id| self.place(*id)), entry) {
             // `_http._tcp.x` below a wildcard is a service of `x`, not a host.
-            (Some(node), _) if relative.get(1).is_none_or(|first| *first != b'_') => Found::Node(node),
+            (Some(place), _) if relative.get(1).is_none_or(|first| *first != b'_') => Found::Node(place),
             (_, Some(entry)) if entry.has_below => Found::Between,
             _ => Found::Nothing,
         }
@@ -133,19 +142,21 @@ impl Zone {
             Some((second, base)) if second == b"_tcp" => (Some(first), base),
             _ => return Found::Nothing,
         };
-        let Found::Node(node) = self.find_plain(base, client) else { return Found::Nothing };
+        let Found::Node(place) = self.find_plain(base, client) else { return Found::Nothing };
+        let parts = node::parts(place.source, &self.catalog);
         match service {
-            None if node.services.is_empty() => Found::Nothing,
-            None => Found::Between,
-            Some(label) => {
-                let set = node.services.iter().find(|set| *set.label == *label);
-                set.map_or(Found::Nothing, |set| Found::Service(node, set))
-            }
+            None if service::any_exists(&parts) => Found::Between,
+            None => Found::Nothing,
+            Some(label) => match Service::of_label(label).filter(|service| service.exists(&parts)) {
+                Some(service) => Found::Service(place, service),
+                None => Found::Nothing,
+            },
         }
     }
 
-    fn node(&self, id: u32) -> Option<&Node> {
-        self.nodes.get(id as usize).map(|node| &**node)
+    fn place(&self, id: u32) -> Option<Place<'_>> {
+        let node = self.nodes.get(id as usize)?;
+        Some(Place { node, source: self.index.sources.get(id as usize)? })
     }
 
     fn soa(&self, origin: &Origin, ttl: u32) -> Record {
@@ -235,13 +246,13 @@ impl Writer<'_> {
         answer.answers.push(self.record(APEX_TTL, minimal_any()));
     }
 
-    fn node(&self, node: &Node, kind: RecordType, rng: &mut Rng, answer: &mut Answer) {
+    fn node(&self, place: Place<'_>, kind: RecordType, rng: &mut Rng, answer: &mut Answer) {
         match kind {
-            RecordType::A | RecordType::AAAA => self.addresses(node, kind, rng, answer),
+            RecordType::A | RecordType::AAAA => self.addresses(place.node, kind, rng, answer),
             RecordType::TXT => {
-                let texts: Vec<&TXT> = node.txt.iter().collect();
-                let texts = self.some_of(texts, rng).into_iter();
-                answer.answers.extend(texts.map(|txt| self.record(node.ttl, RData::TXT(txt.clone()))));
+                let parts = node::parts(place.source, &self.zone.catalog);
+                let texts = self.some_of(parts, rng).into_iter().map(|part| service::text(&part));
+                answer.answers.extend(texts.map(|txt| self.record(place.node.ttl, RData::TXT(txt))));
             }
             _ => {}
         }
@@ -273,16 +284,17 @@ impl Writer<'_> {
         answer.answers.extend(data.into_iter().map(|data| self.record(node.ttl, data)));
     }
 
-    fn service(&self, node: &Node, set: &ServiceSet, rng: &mut Rng, answer: &mut Answer) {
-        for target in self.some_of(set.targets.iter().collect(), rng) {
-            let Some(name) = absolute(&target.name, self.origin) else { continue };
-            let srv = SRV::new(0, target.weight, target.port, name.clone());
-            answer.answers.push(self.record(node.ttl, RData::SRV(srv)));
-            let glue = records(&name, node.ttl, target.address.into());
+    fn service(&self, place: Place<'_>, service: Service, rng: &mut Rng, answer: &mut Answer) {
+        let ttl = place.node.ttl;
+        let parts = node::parts(place.source, &self.zone.catalog);
+        for target in self.some_of(service::targets(service, parts, &self.zone.index), rng) {
+            let Some(name) = absolute(target.name, self.origin) else { continue };
+            let glue = records(&name, ttl, target.address.into());
             // Two ports of one container have one address.
-            answer
-                .additionals
-                .extend(glue.filter(|record| !answer.additionals.contains(record)).collect::<Vec<_>>());
+            let glue: Vec<Record> = glue.filter(|record| !answer.additionals.contains(record)).collect();
+            answer.additionals.extend(glue);
+            let srv = SRV::new(0, target.weight, target.port, name);
+            answer.answers.push(self.record(ttl, RData::SRV(srv)));
         }
     }
 

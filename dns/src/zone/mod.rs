@@ -9,6 +9,7 @@ mod lookup;
 mod node;
 mod origin;
 mod proxy_address;
+mod service;
 mod share;
 #[cfg(test)]
 mod tests;
@@ -76,8 +77,7 @@ impl Zone {
             Some(zone) => (zone.index.clone(), remake(zone, catalog)),
             None => {
                 let index = Index::build(catalog, &config.zones);
-                let nodes =
-                    index.sources.iter().map(|source| node::make(source, catalog, &index).into()).collect();
+                let nodes = index.sources.iter().map(|source| Node::make(source, catalog).into()).collect();
                 (Arc::new(index), nodes)
             }
         };
@@ -120,7 +120,7 @@ fn remake(before: &Zone, catalog: &Arc<Catalog>) -> Vec<Arc<Node>> {
     for id in touched {
         let place = id as usize;
         if let (Some(node), Some(source)) = (nodes.get_mut(place), before.index.sources.get(place)) {
-            *node = node::make(source, catalog, &before.index).into();
+            *node = Node::make(source, catalog).into();
         }
     }
     nodes

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use fairway_catalog::{Backend, Condition, Instance, Route, State};
+use fairway_catalog::{Backend, Condition, Instance, State};
 
 /// What one backend puts into a name.
 pub(super) struct Part<'a> {
@@ -16,22 +16,6 @@ pub(super) struct Part<'a> {
     pub(super) weight: Option<u16>,
     /// A 0 that a split says in writing: no new client, ever.
     pub(super) promised_zero: bool,
-}
-
-impl<'a> Part<'a> {
-    /// All instances of a backend, with its weight in this route.
-    pub(super) fn of_backend(backend: &'a Backend, route: Option<&Route>) -> Self {
-        let has_split = route.is_some_and(|route| route.members.iter().any(|member| member.weight.is_some()));
-        let member =
-            route.and_then(|route| route.members.iter().find(|member| member.backend.id == backend.id));
-        Self {
-            backend,
-            instances: backend.instances.iter().collect(),
-            // A backend beside the split gets what a split gives to whom it does not name.
-            weight: has_split.then(|| member.and_then(|m| m.weight).map_or(0, |weight| weight.get())),
-            promised_zero: member.is_some_and(|member| member.promised_zero),
-        }
-    }
 }
 
 /// Keeps the instances that serve new clients. Only when there are none, those that still finish their work: a stopping
