@@ -174,7 +174,8 @@ impl Index {
     fn add_containers(&mut self, units: &[(&Arc<Unit>, &BackendId)], catalog: &Catalog) {
         let mut containers: Vec<_> =
             units.iter().filter(|(unit, _)| unit.kind == UnitKind::Container).collect();
-        containers.sort_by_key(|(unit, _)| (!is_exact(&unit.name), unit.created, unit.id.clone()));
+        containers
+            .sort_by_cached_key(|(unit, _)| (!key::is_label(&unit.name), unit.created, unit.id.clone()));
         let mut owners: HashMap<String, &Arc<Unit>> = HashMap::new();
         for (unit, backend) in containers {
             let Some(label) = key::label(&unit.name) else { continue };
@@ -211,7 +212,7 @@ impl Index {
     fn add_versions(&mut self, groups: &Groups<'_>, catalog: &Catalog) {
         for group in &groups.0 {
             let mut backends = group.backends.clone();
-            backends.sort_by_key(|backend| (!is_exact(backend.id.version.as_str()), backend.id.clone()));
+            backends.sort_by_key(|backend| (!key::is_label(backend.id.version.as_str()), backend.id.clone()));
             let mut owners: HashMap<String, &BackendId> = HashMap::new();
             for backend in backends {
                 let Some(label) = key::label(backend.id.version.as_str()) else { continue };
@@ -428,8 +429,8 @@ impl<'a> Groups<'a> {
             let project_label = project.as_deref().and_then(key::label);
             groups.push(Group { project, service: service.clone(), project_label, label, backends });
         }
-        groups.sort_by_key(|group| {
-            !(is_exact(&group.service) && group.project.as_deref().is_none_or(is_exact))
+        groups.sort_by_cached_key(|group| {
+            !(key::is_label(&group.service) && group.project.as_deref().is_none_or(key::is_label))
         });
         let mut owners: HashMap<(Option<String>, String), String> = HashMap::new();
         groups.retain(|group| match owners.entry((group.project_label.clone(), group.label.clone())) {
@@ -450,19 +451,16 @@ impl<'a> Groups<'a> {
     }
 }
 
-fn is_exact(text: &str) -> bool {
-    key::label(text).is_some_and(|label| label == text)
-}
-
 /// Every container and static instance once, with its backend.
 fn units(catalog: &Catalog) -> Vec<(&Arc<Unit>, &BackendId)> {
-    let mut units: BTreeMap<&str, (&Arc<Unit>, &BackendId)> = BTreeMap::new();
-    for backend in catalog.backends.values() {
-        for instance in &backend.instances {
-            units.entry(&instance.unit.id).or_insert((&instance.unit, &backend.id));
-        }
-    }
-    units.into_values().collect()
+    let instances = catalog
+        .backends
+        .values()
+        .flat_map(|backend| backend.instances.iter().map(|i| (&i.unit, &backend.id)));
+    let mut units: Vec<(&Arc<Unit>, &BackendId)> = instances.collect();
+    units.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    units.dedup_by(|(a, _), (b, _)| a.id == b.id);
+    units
 }
 
 fn collision(subject: &str, name: &str, owner: &str) -> Problem {

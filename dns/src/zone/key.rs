@@ -90,6 +90,12 @@ pub(super) fn label(text: &str) -> Option<String> {
     (!label.is_empty()).then_some(label)
 }
 
+/// Whether a text is a label as it stands: [`label`] changes nothing.
+pub(super) fn is_label(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=LABEL_MAX).contains(&text.len()) && text.bytes().all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +110,7 @@ mod tests {
             (&"x".repeat(80), Some(&*"x".repeat(63))),
         ] {
             assert_eq!(label(text).as_deref(), want, "{text}");
+            assert_eq!(is_label(text), want == Some(text), "{text}");
         }
     }
 
