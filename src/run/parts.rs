@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use fairway_admin::types::Listener;
+use fairway_admin::{AdminState, Control, Listeners};
 use fairway_catalog::config::labels::Severity;
 use fairway_catalog::{Catalog, Inputs, InputsHandle, Problem, publish};
 use fairway_config::Config;
@@ -47,7 +49,7 @@ pub(crate) async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
     let workers = worker_count(config.proxy.threads);
     let table = TableHandle::new(Metrics::new(workers));
     registry.register(Box::new(TableCollector::new(table.clone())?))?;
-    let (proxy, listener_problems) = start_proxy(&config, &table)?;
+    let (proxy, mut listener_problems) = start_proxy(&config, &table)?;
     for address in &proxy.addresses {
         tracing::info!("listening http {address}");
     }
@@ -83,6 +85,33 @@ pub(crate) async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
         tokio::spawn(keep);
     }
 
+    let (draining, drains) = watch::channel(false);
+    let admin = AdminState {
+        catalogs: catalogs.clone(),
+        control: Control::new(
+            inputs.clone(),
+            catalogs.clone(),
+            opened.store.clone(),
+            vec![table.applied(), dns.applied()],
+        ),
+        table: table.clone(),
+        probes,
+        listeners: listeners(proxy.addresses.clone(), &listener_problems, dns.addresses()),
+        store: opened.store,
+        registry,
+        draining: drains,
+    };
+    let admin = match fairway_admin::start(config.admin.clone(), admin).await {
+        Ok(admin) => Some(admin),
+        Err(error) if config.admin.configured => return Err(error.into()),
+        Err(error) => {
+            listener_problems.push(listener_failed("admin", &error));
+            None
+        }
+    };
+    if let Some(admin) = &admin {
+        tracing::info!("listening admin {}", admin.address());
+    }
     inputs.report("listeners", listener_problems);
 
     // Only now: every source has entered the inputs.
@@ -101,6 +130,7 @@ pub(crate) async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
 
     let grace = reload.config().shutdown_grace;
     tracing::info!(grace = ?grace, "stopping: no new connections, requests in flight end");
+    draining.send_replace(true);
     let drained = proxy.drain(grace).await;
     if drained.cut > 0 {
         tracing::warn!(connections = drained.cut, "cut after the grace time");
@@ -108,8 +138,31 @@ pub(crate) async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
     // Nobody follows any more when every source has ended already.
     let _ = stop.send(true);
     dns.shutdown().await;
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The listeners of data plane and DNS, for the status.
+fn listeners(http: Vec<SocketAddr>, failed: &[Problem], dns: watch::Receiver<Vec<SocketAddr>>) -> Listeners {
+    let bound = |kind: &str, address: &SocketAddr| Listener {
+        kind: kind.to_owned(),
+        address: address.to_string(),
+        error: None,
+    };
+    let mut fixed: Vec<Listener> = http.iter().map(|address| bound("http", address)).collect();
+    fixed.extend(failed.iter().map(|problem| Listener {
+        kind: problem.subject.to_string(),
+        address: String::new(),
+        error: Some(problem.text.to_string()),
+    }));
+    Arc::new(move || {
+        let mut all = fixed.clone();
+        all.extend(dns.borrow().iter().map(|address| bound("dns", address)));
+        all
+    })
 }
 
 /// The data plane. A defaulted listener that cannot bind is a problem, a configured one is fatal.
