@@ -278,8 +278,8 @@ async fn answers_that_stall_break_off_or_make_no_sense_lose_the_engine_until_it_
         ("/version", Fault::Status(404), "it answers /version with 404"),
         ("/containers/json", Fault::Status(500), "answered /containers/json with 500: something is wrong"),
         ("/containers/json", Fault::Garbage("[{]"), "answer to /containers/json makes no sense"),
-        ("/containers/json", Fault::Break, ""),
-        ("/networks", Fault::Break, ""),
+        ("/containers/json", Fault::Break, "the connection broke during /containers/json"),
+        ("/networks", Fault::Break, "the connection broke during /networks"),
         ("/events", Fault::Status(403), "answered /events with 403"),
         ("/events", Fault::Garbage("nonsense\n"), "/events"),
     ] {
@@ -295,11 +295,28 @@ async fn answers_that_stall_break_off_or_make_no_sense_lose_the_engine_until_it_
 }
 
 #[tokio::test]
-async fn an_answer_without_info_will_do() {
+async fn a_filter_that_hides_info_and_networks_costs_no_container() {
     let engine = with_containers(1).await;
     engine.fail("/info", Fault::Status(403));
+    engine.fail("/networks", Fault::Status(403));
     let watched = Watched::socket(&engine.socket());
-    assert_eq!(watched.found().await.units.len(), 1);
+    let facts = watched.found().await;
+    assert_eq!((facts.units.len(), facts.problems.len()), (1, 1));
+    assert!(facts.units.values().all(|unit| unit.ip.is_some()));
+}
+
+#[tokio::test]
+async fn words_that_are_not_known_yet_cost_nothing() {
+    let engine = FakeEngine::start().await;
+    let mut new = recorded_container(0);
+    new["State"]["Status"] = json!("hibernating");
+    new["State"]["Health"]["Status"] = json!("resting");
+    new["HostConfig"]["RestartPolicy"]["Name"] = json!("on-sunday");
+    new["Mounts"] = json!([{ "Type": "hologram", "Mode": 7 }]);
+    engine.put(new);
+    let watched = Watched::socket(&engine.socket());
+    watched.found().await;
+    assert_eq!(watched.running(&name(0)).await.docker_health, None);
 }
 
 #[tokio::test]

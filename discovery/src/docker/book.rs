@@ -28,7 +28,8 @@ use fairway_config::labels::{Severity, shown};
 use jiff::Timestamp;
 
 use self::entry::{Awaited, Entry};
-use super::container::{Container, Namespace, Phase};
+use super::container::{self, Container, Namespace, Phase};
+use super::raw;
 use super::unit::Place;
 
 /// Most signals that are remembered of a container before its first inspect.
@@ -87,6 +88,8 @@ pub(super) struct Book {
     networks: BTreeMap<Arc<str>, Arc<Network>>,
     networks_asked: Option<u64>,
     networks_touched: u64,
+    /// Why the engine does not tell its networks.
+    networks_hidden: Option<Arc<str>>,
     /// The container we run in, if it is one of this engine.
     own: Option<Arc<str>>,
     /// The networks of that container.
@@ -109,6 +112,26 @@ pub(super) struct Changes {
     pub(super) changed: bool,
     /// When the events happened, by the engine's clock, whose effect is now told.
     pub(super) settled: Vec<Timestamp>,
+}
+
+impl Listed {
+    /// Reads an item of a list; `None` without an id, and for what neither runs nor is about to.
+    pub(super) fn read(summary: raw::Summary) -> Option<Self> {
+        let names = summary.names.unwrap_or_default();
+        // A link adds `/other/alias`; the container's own name has one slash.
+        let own_name = names.iter().find(|name| name.matches('/').count() <= 1).or(names.first());
+        let endpoints = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        let mut ips: Vec<IpAddr> = container::attachments(endpoints).iter().filter_map(|at| at.ip).collect();
+        ips.sort_unstable();
+        let phase = Phase::of_word(summary.state.as_deref().unwrap_or_default());
+        Some(Self {
+            id: summary.id.filter(|id| container::is_reference(id) && phase != Phase::Down)?.into(),
+            name: container::plain_name(own_name.map(String::as_str).unwrap_or_default()),
+            phase,
+            ips,
+            interesting: container::is_interesting(&summary.labels.unwrap_or_default()),
+        })
+    }
 }
 
 impl Book {
@@ -177,7 +200,13 @@ impl Book {
             let remedy = "it is tried again; look at the engine's log";
             Problem::new("container-unreadable", Severity::Warning, short, text, remedy)
         });
-        unreadable.chain(of_labels).take(PROBLEMS_MAX).collect()
+        let hidden = self.networks_hidden.iter().map(|why| {
+            let text = format!("the engine does not tell its networks: {why}");
+            let remedy =
+                "allow GET /networks in the filter in front of it; addresses are chosen without until then";
+            Problem::new("networks-hidden", Severity::Warning, "networks", text, remedy)
+        });
+        hidden.chain(unreadable).chain(of_labels).take(PROBLEMS_MAX).collect()
     }
 
     /// The gateways of all bridge networks.

@@ -7,10 +7,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::models::{
-    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointSettings,
-    Health, HealthStatusEnum, HostConfig, RestartPolicyNameEnum,
-};
 use fairway_catalog::facts::DockerHealth;
 use fairway_config::labels::{LabelProblem, ServiceSpec};
 use jiff::Timestamp;
@@ -18,6 +14,7 @@ use jiff::Timestamp;
 use super::address::Attachment;
 use super::identity::Origin;
 use super::network::address;
+use super::raw;
 use super::signal::Signal;
 
 /// How long Docker waits between StopSignal and KILL when nobody says otherwise.
@@ -96,7 +93,7 @@ pub(super) enum Namespace {
 
 impl Container {
     /// Reads an inspect answer; `None` without an id.
-    pub(super) fn read(answer: ContainerInspectResponse) -> Option<Self> {
+    pub(super) fn read(answer: raw::Inspect) -> Option<Self> {
         let id: Arc<str> = answer.id.filter(|id| is_reference(id))?.into();
         let config = answer.config.unwrap_or_default();
         let host = answer.host_config.unwrap_or_default();
@@ -111,7 +108,7 @@ impl Container {
             phase: Phase::of(&state),
             created: time(answer.created.as_deref()),
             started: time(state.started_at.as_deref()),
-            health: state.health.as_ref().and_then(docker_health),
+            health: state.health.and_then(|health| health_of_word(&health.status?)),
             stop_signal: config.stop_signal.as_deref().and_then(Signal::parse).unwrap_or(Signal::TERM),
             stop_timeout: stop_timeout(config.stop_timeout),
             restart: Restart::of(&host),
@@ -144,34 +141,40 @@ impl Container {
 }
 
 impl Phase {
-    fn of(state: &ContainerState) -> Self {
-        use ContainerStateStatusEnum as Status;
-        match state.status {
-            Some(Status::RUNNING | Status::STOPPING) => Self::Running,
-            Some(Status::PAUSED) => Self::Paused,
-            Some(Status::RESTARTING) => Self::Restarting,
-            Some(Status::CREATED | Status::REMOVING | Status::EXITED | Status::DEAD) => Self::Down,
-            Some(Status::EMPTY) | None if state.running != Some(true) => Self::Down,
-            Some(Status::EMPTY) | None => Self::Running,
+    fn of(state: &raw::State) -> Self {
+        match state.status.as_deref() {
+            None | Some("") if state.running == Some(true) => Self::Running,
+            None | Some("") => Self::Down,
+            Some(word) => Self::of_word(word),
+        }
+    }
+
+    /// A word of `State.Status`. One that is not known yet is taken for some kind of running, as `stopping` is.
+    pub(super) fn of_word(word: &str) -> Self {
+        match word {
+            "paused" => Self::Paused,
+            "restarting" => Self::Restarting,
+            "created" | "configured" | "initialized" | "exited" | "stopped" | "removing" | "dead" => {
+                Self::Down
+            }
+            _ => Self::Running,
         }
     }
 }
 
 impl Restart {
-    fn of(host: &HostConfig) -> Self {
+    fn of(host: &raw::HostConfig) -> Self {
         let Some(policy) = &host.restart_policy else { return Self::Never };
-        match policy.name {
-            Some(RestartPolicyNameEnum::ALWAYS | RestartPolicyNameEnum::UNLESS_STOPPED) => Self::Always,
-            Some(RestartPolicyNameEnum::ON_FAILURE) => {
-                Self::OnFailure(policy.maximum_retry_count.unwrap_or_default())
-            }
-            Some(RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY) | None => Self::Never,
+        match policy.name.as_deref() {
+            Some("always" | "unless-stopped") => Self::Always,
+            Some("on-failure") => Self::OnFailure(policy.maximum_retry_count.unwrap_or_default()),
+            _ => Self::Never,
         }
     }
 }
 
 impl Namespace {
-    fn of(host: &HostConfig) -> Self {
+    fn of(host: &raw::HostConfig) -> Self {
         match host.network_mode.as_deref().unwrap_or_default() {
             "host" => Self::Host,
             "none" => Self::None,
@@ -220,15 +223,6 @@ pub(super) fn health_of_word(word: &str) -> Option<DockerHealth> {
     }
 }
 
-fn docker_health(health: &Health) -> Option<DockerHealth> {
-    match health.status? {
-        HealthStatusEnum::STARTING => Some(DockerHealth::Starting),
-        HealthStatusEnum::HEALTHY => Some(DockerHealth::Healthy),
-        HealthStatusEnum::UNHEALTHY => Some(DockerHealth::Unhealthy),
-        HealthStatusEnum::NONE | HealthStatusEnum::EMPTY => None,
-    }
-}
-
 fn time(text: Option<&str>) -> Timestamp {
     text.and_then(|text| text.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
@@ -238,20 +232,20 @@ fn stop_timeout(seconds: Option<i64>) -> Duration {
     u64::try_from(seconds).map_or(STOP_TIMEOUT_MAX, Duration::from_secs).min(STOP_TIMEOUT_MAX)
 }
 
-fn exposed_ports(config: &ContainerConfig, published: impl Iterator<Item = String>) -> Vec<u16> {
+fn exposed_ports(config: &raw::Config, published: impl Iterator<Item = String>) -> Vec<u16> {
     let tcp = |port: &str| match port.split_once('/') {
         None => port.parse::<u16>().ok(),
         Some((port, protocol)) if protocol.eq_ignore_ascii_case("tcp") => port.parse().ok(),
         Some(_) => None,
     };
-    let exposed = config.exposed_ports.iter().flatten().filter_map(|port| tcp(port));
+    let exposed = config.exposed_ports.iter().flat_map(HashMap::keys).filter_map(|port| tcp(port));
     let ports: BTreeSet<u16> =
         exposed.chain(published.filter_map(|port| tcp(&port))).filter(|port| *port != 0).collect();
     ports.into_iter().collect()
 }
 
 /// Compose keeps `external_links` as `/name:/this/alias` on the default bridge and as `name:alias` in other networks.
-fn links(host: &HostConfig, endpoints: &HashMap<String, EndpointSettings>) -> Vec<Arc<str>> {
+fn links(host: &raw::HostConfig, endpoints: &HashMap<String, raw::Endpoint>) -> Vec<Arc<str>> {
     let of_host = host.links.iter().flatten();
     let of_networks = endpoints.values().flat_map(|endpoint| endpoint.links.iter().flatten());
     let target = |link: &String| {
@@ -262,8 +256,8 @@ fn links(host: &HostConfig, endpoints: &HashMap<String, EndpointSettings>) -> Ve
     targets.into_iter().collect()
 }
 
-pub(super) fn attachments(endpoints: HashMap<String, EndpointSettings>) -> Vec<Attachment> {
-    let read = |(name, endpoint): (String, EndpointSettings)| {
+pub(super) fn attachments(endpoints: HashMap<String, raw::Endpoint>) -> Vec<Attachment> {
+    let read = |(name, endpoint): (String, raw::Endpoint)| {
         let v4 = endpoint.ip_address.as_deref().and_then(address);
         let v6 = || endpoint.global_ipv6_address.as_deref().and_then(address);
         Attachment {

@@ -88,6 +88,14 @@ pub enum EngineError {
         /// What is wrong with it.
         why: String,
     },
+    /// The connection broke before the answer was whole.
+    #[error("the connection broke during {call}: {why}")]
+    Broken {
+        /// What was asked.
+        call: &'static str,
+        /// How that showed.
+        why: String,
+    },
     /// The files for TLS cannot be used.
     #[error("TLS cannot be set up: {why}")]
     Tls {
@@ -119,7 +127,7 @@ impl EngineError {
             Error::LoadNativeCertsErrors { .. } | Error::NoNativeCertsError { .. } => {
                 Self::Tls { why: shown(&error.to_string()) }
             }
-            _ => of_transport(host, error),
+            _ => of_transport(host, call, error),
         }
     }
 
@@ -137,7 +145,7 @@ pub(super) fn place(host: &DockerHost) -> String {
     }
 }
 
-fn of_transport(host: &DockerHost, error: &bollard::errors::Error) -> EngineError {
+fn of_transport(host: &DockerHost, call: &'static str, error: &bollard::errors::Error) -> EngineError {
     let place = place(host);
     if let Some(io) = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()) {
         return match (io.kind(), &host.endpoint) {
@@ -147,7 +155,11 @@ fn of_transport(host: &DockerHost, error: &bollard::errors::Error) -> EngineErro
         };
     }
     // Without an error of the system it was the answer that could not be read.
-    EngineError::NotDocker { place, why: shown(&last_cause(error)) }
+    let why = shown(&last_cause(error));
+    match call {
+        "/version" => EngineError::NotDocker { place, why },
+        _ => EngineError::Broken { call, why },
+    }
 }
 
 /// Why a Unix socket cannot be used: looks at the path, then at the system's error.

@@ -4,7 +4,7 @@
 //! what was known and connect again, by path. Start reading at `session` (one connection) and `book` (what is known, a
 //! pure state machine).
 //!
-//! `client` makes the calls and `failure` words what goes wrong; `pump` moves events off the stream, `event` and
+//! `client` makes the calls, `raw` holds the answers and `failure` words what goes wrong; `pump` moves events off the stream, `event` and
 //! `container` read Docker's words; `identity` with `image`, `address` with `network` and `local`, and `unit` say what
 //! follows from them; `publish` writes it into the inputs.
 
@@ -20,6 +20,7 @@ mod local;
 mod network;
 mod publish;
 mod pump;
+mod raw;
 mod session;
 mod signal;
 mod unit;

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use fairway_catalog::facts::Network;
 use ipnet::IpNet;
 
+use super::raw;
+
 /// A network of an engine. `local` holds the addresses of this machine, empty when the engine is another machine's: two
 /// machines may well use the same bridge addresses.
 ///
 /// `None` without an id. What cannot be read as a subnet or gateway is left out.
-pub(super) fn read(network: bollard::models::Network, local: &BTreeSet<IpAddr>) -> Option<Network> {
+pub(super) fn read(network: raw::Network, local: &BTreeSet<IpAddr>) -> Option<Network> {
     let id: Arc<str> = network.id.filter(|id| !id.is_empty())?.into();
     let driver: Arc<str> = network.driver.unwrap_or_default().into();
     let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-    let text = |config: &bollard::models::IpamConfig| (config.subnet.clone(), config.gateway.clone());
+    let text = |config: &raw::IpamConfig| (config.subnet.clone(), config.gateway.clone());
     let (subnets, gateways): (Vec<_>, Vec<_>) = configs.iter().map(text).unzip();
     let subnets: Vec<IpNet> = subnets
         .into_iter()
@@ -87,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_bridge_of_another_machine_is_not_local_though_it_has_the_same_address() {
-        let bridge: bollard::models::Network = serde_json::from_value(serde_json::json!({
+        let bridge: raw::Network = serde_json::from_value(serde_json::json!({
             "Name": "bridge", "Id": "n1", "Driver": "bridge",
             "IPAM": { "Config": [{ "Subnet": "172.17.0.0/16", "Gateway": "172.17.0.1" }] },
         }))

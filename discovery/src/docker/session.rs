@@ -182,7 +182,13 @@ impl<'a> Session<'a> {
                 self.book.inspected(&id, answer.map_err(Ended::Lost)?);
             }
             Answer::Networks(networks) => {
-                self.book.networks_listed(networks.map_err(Ended::Lost)?);
+                match networks {
+                    // A filter in front of the engine may hide them; addresses can do without.
+                    Err(error @ EngineError::Status { status: 400..=499, .. }) => {
+                        self.book.networks_hidden(&error.to_string());
+                    }
+                    networks => self.book.networks_listed(networks.map_err(Ended::Lost)?),
+                }
                 self.find_node_address();
             }
             Answer::Listed { asked, thorough, list } => {
@@ -293,7 +299,7 @@ impl<'a> Session<'a> {
     fn stream_ended(&self, error: Option<bollard::errors::Error>) -> EngineError {
         let Some(error) = error else { return EngineError::StreamEnded(String::new()) };
         match self.client.explain("/events", &error) {
-            EngineError::NotDocker { why, .. } | EngineError::Unreachable { why, .. } => {
+            EngineError::Broken { why, .. } | EngineError::Unreachable { why, .. } => {
                 EngineError::StreamEnded(format!(": {why}"))
             }
             other => other,

@@ -120,6 +120,7 @@ impl Book {
         if self.networks_touched > asked {
             return self.ask_networks();
         }
+        self.changes.changed |= self.networks_hidden.take().is_some();
         let keep = |network: Network| {
             let id = network.id.clone();
             let old = self.networks.get(&id).filter(|old| ***old == network);
@@ -131,6 +132,13 @@ impl Book {
             self.changes.changed = true;
             self.refresh_all();
         }
+    }
+
+    /// The engine does not tell its networks; says how.
+    pub(in crate::docker) fn networks_hidden(&mut self, why: &str) {
+        self.networks_asked = None;
+        self.changes.changed |= self.networks_hidden.as_deref() != Some(why);
+        self.networks_hidden = Some(why.into());
     }
 
     /// Takes in a container as inspected; what events said of this life stays.

@@ -501,3 +501,16 @@ fn what_is_remembered_of_events_is_forgotten_with_the_next_list() {
     book.0.listed(asked, &[], false);
     assert!(book.0.touched.is_empty());
 }
+
+#[test]
+fn hidden_networks_are_told_and_cost_no_address() {
+    let mut book = Fixture::knowing(&[container("a")]);
+    book.0.event(&Event { at: None, what: What::NetworkMade }, now());
+    book.0.networks_hidden("403");
+    assert!(book.0.is_settled() && book.0.take_changes().changed);
+    assert_eq!(book.0.problems()[0].kind, "networks-hidden");
+    assert!(book.0.units()["a"].ip.is_some());
+    book.0.event(&Event { at: None, what: What::NetworkMade }, now());
+    book.0.networks_listed(vec![front()]);
+    assert!(book.0.problems().is_empty());
+}
