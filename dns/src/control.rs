@@ -115,6 +115,7 @@ impl Control {
                 self.choose_upstreams();
             }
             () = self.shared.missing.changed() => {}
+            () = self.shared.forwarder.changed() => {}
         }
         true
     }
@@ -162,6 +163,9 @@ impl Control {
         problems
             .extend(self.listeners.failed.iter().map(|(address, error)| listener_failed(*address, error)));
         problems.extend(self.upstreams.iter().flat_map(|upstreams| upstreams.problems.iter().cloned()));
+        if let (true, Some(upstreams)) = (self.shared.forwarder.is_unanswered(), &self.upstreams) {
+            problems.push(upstreams.unanswered());
+        }
         let missing = self.shared.missing.of_late();
         problems.extend(missing.iter().map(|(arrived_on, client)| no_proxy_address(*arrived_on, *client)));
         self.told.inputs.report("dns", problems);

@@ -6,6 +6,7 @@ pub(crate) mod upstreams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -18,7 +19,7 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio::time::timeout;
 
 use crate::answer::Forwarded;
@@ -29,6 +30,8 @@ const TOTAL: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// Questions under way at once; more get SERVFAIL.
 const IN_FLIGHT_MAX: usize = 1024;
+/// So many questions in a row without any answer are told.
+const SILENT_AFTER: u32 = 5;
 /// Answers remembered.
 const CACHE_MAX: u64 = 10_000;
 
@@ -43,6 +46,9 @@ pub(crate) struct Forwarder {
     resolver: ArcSwapOption<TokioResolver>,
     pending: DashMap<Question, Pending>,
     permits: Semaphore,
+    /// Questions in a row that no upstream answered.
+    unanswered: AtomicU32,
+    changed: Notify,
 }
 
 impl Forwarder {
@@ -52,6 +58,8 @@ impl Forwarder {
             resolver: ArcSwapOption::empty(),
             pending: DashMap::new(),
             permits: Semaphore::new(IN_FLIGHT_MAX),
+            unanswered: AtomicU32::new(0),
+            changed: Notify::new(),
         }
     }
 
@@ -59,6 +67,28 @@ impl Forwarder {
     pub(crate) fn set_upstreams(&self, servers: &[SocketAddr]) {
         let resolver = if servers.is_empty() { None } else { resolver(servers) };
         self.resolver.store(resolver.map(Arc::new));
+        self.unanswered.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether no upstream has answered of late.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) >= SILENT_AFTER
+    }
+
+    /// Waits until [`Forwarder::is_unanswered`] may have changed.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn note(&self, answered: bool) {
+        let told = if answered {
+            self.unanswered.swap(0, Ordering::Relaxed) >= SILENT_AFTER
+        } else {
+            self.unanswered.fetch_add(1, Ordering::Relaxed) + 1 == SILENT_AFTER
+        };
+        if told {
+            self.changed.notify_one();
+        }
     }
 
     /// What the upstreams say. Whoever asks the same meanwhile waits for the same answer, so that an answer cannot be
@@ -81,34 +111,32 @@ impl Forwarder {
         // A complete name: no search list is applied.
         name.set_fqdn(true);
         let outcome = timeout(TOTAL, resolver.lookup(name, query.query_type)).await;
-        let forwarded = match outcome {
-            Ok(Ok(lookup)) => {
-                let message = lookup.message();
-                Forwarded {
-                    code: message.metadata.response_code,
-                    answers: message.answers.clone(),
-                    authorities: Vec::new(),
-                }
-            }
+        let answered = match outcome {
+            Ok(Ok(lookup)) => Some(Forwarded {
+                code: lookup.message().metadata.response_code,
+                answers: lookup.answers().to_vec(),
+                authorities: Vec::new(),
+            }),
             Ok(Err(error)) => negative(error),
-            Err(_) => Forwarded::failed(ResponseCode::ServFail),
+            Err(_) => None,
         };
-        forwarded.into()
+        self.note(answered.is_some());
+        answered.unwrap_or_else(|| Forwarded::failed(ResponseCode::ServFail)).into()
     }
 }
 
-/// An error as an answer: "no such thing" keeps its code and SOA, everything else is SERVFAIL or what the upstream said.
-fn negative(error: NetError) -> Forwarded {
+/// An error that an upstream answered: "no such thing" keeps its code and SOA. `None` when there was no answer.
+fn negative(error: NetError) -> Option<Forwarded> {
     match error {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => Forwarded {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => Some(Forwarded {
             code: none.response_code,
             answers: Vec::new(),
             authorities: none.soa.map(|soa| Record::into_record_of_rdata(*soa)).into_iter().collect(),
-        },
-        NetError::Dns(DnsError::ResponseCode(code)) => Forwarded::failed(code),
+        }),
+        NetError::Dns(DnsError::ResponseCode(code)) => Some(Forwarded::failed(code)),
         error => {
             tracing::debug!(%error, "an upstream resolver gave no answer");
-            Forwarded::failed(ResponseCode::ServFail)
+            None
         }
     }
 }

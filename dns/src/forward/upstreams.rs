@@ -15,6 +15,17 @@ pub(crate) struct Upstreams {
     pub(crate) problems: Vec<Problem>,
 }
 
+impl Upstreams {
+    /// No upstream has answered of late.
+    pub(crate) fn unanswered(&self) -> Problem {
+        let servers: Vec<String> = self.servers.iter().map(ToString::to_string).collect();
+        let text = format!("no answer comes from {}: other names get SERVFAIL", servers.join(", "));
+        let remedy = "see whether these resolvers can be reached from here, or set `dns.upstreams` to others";
+        Problem::new("dns-upstream-silent", Severity::Error, "dns", text, remedy)
+            .at("dns.upstreams", servers.join(","))
+    }
+}
+
 /// Pure. `resolv_conf`: the file's text, used when nothing is configured. `own`: where we answer; `local`: this
 /// machine's addresses, for an `own` that is bound to all.
 pub(crate) fn choose(

@@ -642,6 +642,35 @@ async fn without_an_upstream_other_names_fail_and_there_is_a_problem() {
 }
 
 #[tokio::test]
+async fn upstreams_that_do_not_answer_are_told_until_one_does() {
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("bound");
+    let mut config = loopback();
+    config.upstreams = vec![free];
+    let rig = rig(config);
+    let server = rig.address();
+    let ask = |n: u8| async move { over_udp(server, &format!("n{n}.example."), RecordType::A).await };
+    let asking: Vec<_> = (0..5).map(|n| tokio::spawn(ask(n))).collect();
+    for asked in asking {
+        assert_eq!(asked.await.expect("answered").metadata.response_code, ResponseCode::ServFail);
+    }
+    let problems = rig.problems(&["dns-upstream-silent"]).await;
+    assert!(problems[0].text.contains(&free.to_string()), "{:?}", problems[0]);
+
+    // A resolver comes to live there.
+    let udp = UdpSocket::bind(free).await.expect("a socket");
+    let answering = tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        while let Ok((length, peer)) = udp.recv_from(&mut buffer).await {
+            let request = Message::from_vec(&buffer[..length]).expect("a message");
+            udp.send_to(&known(&request, true).to_vec().expect("a message"), peer).await.expect("sent");
+        }
+    });
+    assert_eq!(data(&rig.ask("a.example.", RecordType::A).await), ["192.0.2.1"]);
+    rig.problems(&[]).await;
+    answering.abort();
+}
+
+#[tokio::test]
 async fn two_that_forward_to_each_other_end_in_a_failure_and_live_on() {
     let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("bound");
     let mut config = loopback();
