@@ -37,8 +37,9 @@ pub(super) async fn readyz(State(app): AppState, query: Parameters) -> (StatusCo
     (status, Json(Ready { ready, conditions }))
 }
 
+/// The catalog is ahead of the data plane for a moment, in which a client would still be told to wait.
 pub(super) fn is_ready(app: &App, catalog: &Catalog) -> bool {
-    catalog.settled && !app.is_draining()
+    catalog.settled && app.state.table.load().settled && !app.is_draining()
 }
 
 fn conditions(app: &Arc<App>, catalog: &Catalog) -> Vec<ReadyCondition> {
