@@ -265,7 +265,7 @@ impl Listeners {
                 tasks.spawn(udp::serve(udp, shared.clone()));
                 tasks.spawn(tcp::serve(tcp, shared.clone()));
                 self.serving.insert(address, tasks);
-                tracing::info!(%address, "dns answers");
+                tracing::debug!(%address, "dns answers");
             }
             Err(error) => tracing::error!(%address, %error, "a DNS socket cannot be used"),
         }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -94,7 +94,7 @@ async fn converse(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> i
 }
 
 /// The next request; `None` when the peer ended the connection between two, or was silent.
-async fn read(reader: &mut OwnedReadHalf) -> io::Result<Option<Vec<u8>>> {
+async fn read(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 2];
     match timeout(IDLE, reader.read(&mut length[..1])).await {
         Err(_) => return Ok(None),
@@ -156,5 +156,40 @@ impl Drop for Place {
                 counts.remove(&self.peer);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_sends_an_octet_now_and_then_is_cut_off() {
+        let (mut client, mut server) = duplex(64);
+        let dripping = tokio::spawn(async move {
+            for octet in [0, 100, 1, 1, 1, 1, 1, 1, 1, 1] {
+                if client.write_all(&[octet]).await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let start = Instant::now();
+        let error = read(&mut server).await.expect_err("stalled");
+        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, STALLED));
+        dripping.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_between_requests_ends_the_connection_in_peace() {
+        let (mut client, mut server) = duplex(64);
+        client.write_all(&[0, 2, 7, 8]).await.expect("written");
+        assert_eq!(read(&mut server).await.expect("read"), Some(vec![7, 8]));
+        let start = Instant::now();
+        assert_eq!(read(&mut server).await.expect("no error"), None);
+        assert_eq!(start.elapsed(), IDLE);
     }
 }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use fairway_catalog::config::labels::Severity;
 use fairway_catalog::config::names::{BackendId, HostPattern, RouteId};
 use fairway_catalog::facts::UnitKind;
-use fairway_catalog::{Backend, Catalog, Problem, Unit};
+use fairway_catalog::{Catalog, Problem, Unit};
 
+use super::groups::{Group, Groups, Project, units};
 use super::key::{self, Key};
 
 /// The name of this server, below each zone; two labels, so that no service of that name is hidden by it.
@@ -47,9 +48,6 @@ pub(super) struct Entry {
     /// Whether others are below it: then it exists for everybody (RFC 8020).
     pub(super) has_below: bool,
 }
-
-/// A project; "no project" is one, too.
-pub(super) type Project = Option<Arc<str>>;
 
 /// The names and where they lead.
 #[derive(Debug, Default)]
@@ -143,13 +141,13 @@ impl Index {
     fn add_group_nodes(&mut self, groups: &Groups<'_>) -> Vec<NodeId> {
         let source =
             |group: &Group<'_>| Source::Backends(group.backends.iter().map(|b| b.id.clone()).collect());
-        groups.0.iter().map(source).map(|source| self.add(source)).collect()
+        groups.all().iter().map(source).map(|source| self.add(source)).collect()
     }
 
     /// `<service>`: for everybody when one project has it, else for the clients of each project.
     fn add_services(&mut self, groups: &Groups<'_>, nodes: &[NodeId], catalog: &Catalog) {
         let mut by_name: BTreeMap<&str, Vec<(&Group<'_>, NodeId)>> = BTreeMap::new();
-        for (group, node) in groups.0.iter().zip(nodes) {
+        for (group, node) in groups.all().iter().zip(nodes) {
             by_name.entry(&group.label).or_default().push((group, *node));
         }
         for (name, groups) in by_name {
@@ -201,7 +199,7 @@ impl Index {
 
     /// `<service>.<project>`.
     fn add_services_of_projects(&mut self, groups: &Groups<'_>, nodes: &[NodeId], catalog: &Catalog) {
-        for (group, node) in groups.0.iter().zip(nodes) {
+        for (group, node) in groups.all().iter().zip(nodes) {
             if let Some(name) = group.project_label.as_ref().and_then(|_| key::key(&group.dotted())) {
                 self.claim(name, *node, &group.subject(), catalog);
             }
@@ -210,7 +208,7 @@ impl Index {
 
     /// `<version>.<service>.<project>`; for a service without a project `<version>.<service>`.
     fn add_versions(&mut self, groups: &Groups<'_>, catalog: &Catalog) {
-        for group in &groups.0 {
+        for group in groups.all() {
             let mut backends = group.backends.clone();
             backends.sort_by_key(|backend| (!key::is_label(backend.id.version.as_str()), backend.id.clone()));
             let mut owners: HashMap<String, &BackendId> = HashMap::new();
@@ -322,18 +320,14 @@ impl Index {
 
     /// An address is its container; a static one is its service.
     fn add_reverse(&mut self, units: &[(&Arc<Unit>, &BackendId)], groups: &Groups<'_>) {
+        let of_backend =
+            groups.all().iter().flat_map(|group| group.backends.iter().map(move |b| (&b.id, group)));
+        let of_backend: HashMap<&BackendId, &Group<'_>> = of_backend.collect();
         for (unit, backend) in units {
             let Some(ip) = unit.ip else { continue };
-            let service = || {
-                groups
-                    .0
-                    .iter()
-                    .find(|g| g.backends.iter().any(|b| b.id == **backend))
-                    .and_then(|g| key::key(&g.dotted()))
-            };
             let name = match unit.kind {
                 UnitKind::Container => self.targets.get(&unit.id).cloned(),
-                UnitKind::Static => service(),
+                UnitKind::Static => of_backend.get(backend).and_then(|group| key::key(&group.dotted())),
             };
             let names = self.reverse.entry(ip.to_canonical()).or_default();
             if let Some(name) = name.filter(|name| !names.contains(name)) {
@@ -388,82 +382,8 @@ fn relative(host: &str, zones: &[Arc<str>]) -> Option<Key> {
     if front.is_empty() { Some(Key::default()) } else { key::key(front) }
 }
 
-/// All backends of one service of one project.
-struct Group<'a> {
-    project: Project,
-    service: Arc<str>,
-    project_label: Option<String>,
-    label: String,
-    backends: Vec<&'a Arc<Backend>>,
-}
-
-impl Group<'_> {
-    /// `<service>.<project>`, or `<service>` without a project.
-    fn dotted(&self) -> String {
-        match &self.project_label {
-            Some(project) => format!("{}.{project}", self.label),
-            None => self.label.clone(),
-        }
-    }
-
-    fn subject(&self) -> String {
-        match &self.project {
-            Some(project) => format!("{project}/{}", self.service),
-            None => self.service.to_string(),
-        }
-    }
-}
-
-/// The services that have their names; of two whose names are alike, the one that is written so, else the first.
-struct Groups<'a>(Vec<Group<'a>>);
-
-impl<'a> Groups<'a> {
-    fn of(catalog: &'a Catalog, problems: &mut Vec<Problem>) -> Self {
-        let mut by_name: BTreeMap<(Project, &Arc<str>), Vec<&'a Arc<Backend>>> = BTreeMap::new();
-        for backend in catalog.backends.values() {
-            by_name.entry((backend.id.project.clone(), &backend.id.service)).or_default().push(backend);
-        }
-        let mut groups: Vec<Group<'a>> = Vec::with_capacity(by_name.len());
-        for ((project, service), backends) in by_name {
-            let Some(label) = key::label(service) else { continue };
-            let project_label = project.as_deref().and_then(key::label);
-            groups.push(Group { project, service: service.clone(), project_label, label, backends });
-        }
-        groups.sort_by_cached_key(|group| {
-            !(key::is_label(&group.service) && group.project.as_deref().is_none_or(key::is_label))
-        });
-        let mut owners: HashMap<(Option<String>, String), String> = HashMap::new();
-        groups.retain(|group| match owners.entry((group.project_label.clone(), group.label.clone())) {
-            Slot::Vacant(free) => {
-                free.insert(group.subject());
-                true
-            }
-            Slot::Occupied(owner) => {
-                problems.push(collision(
-                    &group.subject(),
-                    &group.dotted(),
-                    &format!("the service {}", owner.get()),
-                ));
-                false
-            }
-        });
-        Self(groups)
-    }
-}
-
-/// Every container and static instance once, with its backend.
-fn units(catalog: &Catalog) -> Vec<(&Arc<Unit>, &BackendId)> {
-    let instances = catalog
-        .backends
-        .values()
-        .flat_map(|backend| backend.instances.iter().map(|i| (&i.unit, &backend.id)));
-    let mut units: Vec<(&Arc<Unit>, &BackendId)> = instances.collect();
-    units.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    units.dedup_by(|(a, _), (b, _)| a.id == b.id);
-    units
-}
-
-fn collision(subject: &str, name: &str, owner: &str) -> Problem {
+/// A name that somebody else has.
+pub(super) fn collision(subject: &str, name: &str, owner: &str) -> Problem {
     let text = format!("{subject} would be `{name}` in the DNS, but {owner} has that name");
     let remedy = "give one of them another name, or ask for it by a longer one, `<service>.<project>`";
     Problem::new("dns-name-collision", Severity::Warning, subject, text, remedy).at("", name)

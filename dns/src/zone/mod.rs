@@ -3,6 +3,7 @@
 //! Pure: no sockets, no clock. A query reads one zone, once. `index` knows which names there are, `node` what stands at
 //! each, `lookup` writes the answer; a flip of an instance makes the nodes anew that it is part of, and no other.
 
+mod groups;
 mod index;
 mod key;
 mod lookup;
