@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -29,7 +29,7 @@ pub struct Refusal {
     /// Header fields that go with it: `Allow`, `Retry-After`.
     #[serde(skip)]
     #[schema(ignore)]
-    pub fields: HeaderMap,
+    pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
@@ -44,7 +44,7 @@ impl Refusal {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        let (members, fields) = (serde_json::Map::new(), HeaderMap::new());
+        let (members, fields) = (serde_json::Map::new(), Vec::new());
         Self { kind, title, status, detail: detail.into(), members, fields }
     }
 
@@ -56,7 +56,7 @@ impl Refusal {
 
     /// The same with a header field.
     pub fn field(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.fields.insert(name, value);
+        self.fields.push((name, value));
         self
     }
 
@@ -81,8 +81,8 @@ impl IntoResponse for Refusal {
         let body = serde_json::to_vec(&self).expect("it has string keys and fails on nothing");
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.fields;
         let headers = response.headers_mut();
+        headers.extend(self.fields);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response

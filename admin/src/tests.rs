@@ -1,1 +1,10 @@
+//! The API over a real listener, a real store and the real builds of catalog and routing table; the units are made by
+//! hand.
 
+mod access;
+mod feed;
+mod orders;
+mod read;
+mod restart;
+mod wire;
+mod world;
