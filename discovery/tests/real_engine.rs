@@ -9,8 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use fairway_catalog::facts::{DockerHealth, Lifecycle};
+use fairway_config::file::{DockerEndpoint, DockerHost, DockerTls};
+use fairway_discovery::docker::DIFF_EVERY;
 use fairway_discovery::exec::ExecError;
-use fairway_testkit::{ContainerOptions, Engine, Health, Image};
+use fairway_testkit::{ContainerOptions, Engine, EngineOptions, Health, Image};
 use watched::Watched;
 
 /// An image of nothing but busybox, which waits for its end and obeys signals.
@@ -196,6 +198,139 @@ async fn containers_that_borrow_a_network_are_found_at_its_address() {
     let bare = watched.unit("bare", "seen", |_| true).await;
     assert!(bare.address_reason.starts_with("host network"), "{}", bare.address_reason);
     assert!(bare.ip.is_some_and(|ip| !ip.is_loopback()), "{bare:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_container_of_the_engine_its_own_networks_come_first() {
+    if !can_run() {
+        return;
+    }
+    let engine = with_image(Engine::start().await).await;
+    let program = example("watch");
+    let files: &[(&str, &Path)] = &[("watch", &program)];
+    let entrypoint = &["/watch", "unix:///engine/docker.sock"];
+    engine.image(Image { name: "watch:v1", files, entrypoint, ..Image::default() }).await;
+    for name in ["a", "b", "c"] {
+        engine.network(name).await;
+    }
+    let folder = engine.socket().parent().expect("a socket is in a folder").display().to_string();
+    let mounts = serde_json::json!({ "HostConfig": { "Binds": [format!("{folder}:/engine")] } });
+    let proxy = ContainerOptions {
+        name: "proxy",
+        image: "watch:v1",
+        networks: &["c"],
+        more: Some(&mounts),
+        ..ContainerOptions::default()
+    };
+    let proxy = engine.run(proxy).await;
+    engine.run(ContainerOptions { networks: &["a", "b", "c"], ..web("web") }).await;
+    engine.run(ContainerOptions { networks: &["b", "a"], ..web("far") }).await;
+    engine.run(ContainerOptions { networks: &["host"], ..web("bare") }).await;
+    let told = async |what: &str| {
+        let seen = async || proxy.logs().await.lines().any(|line| line.contains(what)).then_some(());
+        fairway_testkit::until(what, Duration::from_secs(10), seen).await;
+    };
+    told("network c: shared with the proxy (also in a, b)").await;
+    told("network a: first by name, none is known to be reachable (also in b)").await;
+    let gateway = engine.api().get("/networks/c").await["IPAM"]["Config"][0]["Gateway"].clone();
+    told(&format!("{} host network: the address of its node", gateway.as_str().expect("a gateway"))).await;
+    proxy.connect("b").await;
+    told("network b: shared with the proxy (also in a)").await;
+}
+
+/// A program of this package's `examples/`, built if it is not up to date: a run of some tests alone builds none.
+fn example(name: &str) -> std::path::PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = std::process::Command::new(cargo);
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--example", name]);
+    let built = build.status();
+    assert!(built.as_ref().is_ok_and(|status| status.success()), "cannot build {name}: {built:?}");
+    let test = std::env::current_exe().expect("a test knows its program");
+    let programs = test.parent().and_then(Path::parent).expect("tests are in the folder `deps`");
+    programs.join("examples").join(name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_hangs_is_lost_and_found_again() {
+    if !can_run() {
+        return;
+    }
+    let engine = with_image(Engine::start().await).await;
+    let web = engine.run(web("web")).await;
+    let watched = Watched::often(engine.socket(), Duration::from_millis(200));
+    watched.found().await;
+    watched.running("web").await;
+    engine.freeze().await;
+    let lost = watched.lost("no answer to").await;
+    assert_eq!(lost.units.len(), 1);
+    engine.thaw();
+    watched.found().await;
+    web.stop().await;
+    watched.gone("web").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_behind_tls_is_watched_and_a_stranger_is_not() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(()) = certificates(folder.path()) else { return };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let address = format!("127.0.0.1:{}", port.expect("loopback has ports").port());
+    let file = |name: &str| folder.path().join(name);
+    let flags = vec![
+        "--tlsverify".to_owned(),
+        format!("--tlscacert={}", file("ca.pem").display()),
+        format!("--tlscert={}", file("server.pem").display()),
+        format!("--tlskey={}", file("server-key.pem").display()),
+        format!("--host=tcp://{address}"),
+    ];
+    let engine =
+        with_image(Engine::start_with(EngineOptions { flags, ..EngineOptions::default() }).await).await;
+    engine.run(web("web")).await;
+    let host = |tls| DockerHost {
+        url: format!("tcp://{address}").into(),
+        endpoint: DockerEndpoint::Tcp(address.as_str().into()),
+        tls,
+        zone: None,
+    };
+    let tls = DockerTls { ca: file("ca.pem"), cert: file("client.pem"), key: file("client-key.pem") };
+    let watched = Watched::host(host(Some(tls.clone())), DIFF_EVERY);
+    watched.running("web").await;
+    for (tls, why) in [
+        (None, "it answers /version with 400"),
+        (Some(DockerTls { ca: file("missing.pem"), ..tls.clone() }), "missing.pem cannot be read as PEM"),
+        (Some(DockerTls { cert: file("other.pem"), key: file("other-key.pem"), ..tls }), ""),
+    ] {
+        let watched = Watched::host(host(tls), DIFF_EVERY);
+        let lost = watched.lost(why).await;
+        eprintln!("{:?}", lost.lost);
+        assert!(!lost.listed);
+    }
+}
+
+/// An authority, a server at 127.0.0.1, a client, and a client that another authority knows. `None` without openssl.
+fn certificates(folder: &Path) -> Option<()> {
+    let openssl = |arguments: &str| {
+        let words = arguments.split(' ');
+        let done = std::process::Command::new("openssl").args(words).current_dir(folder).output();
+        done.is_ok_and(|done| done.status.success()).then_some(())
+    };
+    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    for ca in ["ca", "other-ca"] {
+        openssl(&format!("req -x509 {new_key} -subj /CN={ca} -keyout {ca}-key.pem -out {ca}.pem"))?;
+    }
+    for (name, ca, usage) in
+        [("server", "ca", "serverAuth"), ("client", "ca", "clientAuth"), ("other", "other-ca", "clientAuth")]
+    {
+        let extensions = format!("subjectAltName=IP:127.0.0.1\nextendedKeyUsage={usage}\n");
+        std::fs::write(folder.join("ext"), extensions).expect("the folder can be written");
+        openssl(&format!("req {new_key} -subj /CN={name} -keyout {name}-key.pem -out {name}.csr"))?;
+        let signed = format!("-CA {ca}.pem -CAkey {ca}-key.pem -CAcreateserial -days 2 -extfile ext");
+        openssl(&format!("x509 -req -in {name}.csr {signed} -out {name}.pem"))?;
+    }
+    Some(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

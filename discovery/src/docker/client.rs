@@ -221,7 +221,12 @@ fn with_path(docker: &Docker, path: impl Fn(&str) -> String + Send + Sync + 'sta
 /// What answers /version with something else is no engine.
 fn not_docker(host: &DockerHost, error: EngineError) -> EngineError {
     let why = match error {
-        EngineError::Status { status, .. } => format!("it answers /version with {status}"),
+        EngineError::Status { status, message, .. } if message.is_empty() => {
+            format!("it answers /version with {status}")
+        }
+        EngineError::Status { status, message, .. } => {
+            format!("it answers /version with {status}: {message}")
+        }
         EngineError::Garbage { why, .. } => why,
         error => return error,
     };

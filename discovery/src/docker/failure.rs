@@ -206,3 +206,48 @@ fn causes(error: &bollard::errors::Error) -> impl Iterator<Item = &(dyn StdError
     let first: &(dyn StdError + 'static) = error;
     std::iter::successors(Some(first), |error| (**error).source())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn at(path: &Path) -> DockerHost {
+        let url = format!("unix://{}", path.display()).into();
+        DockerHost { url, endpoint: DockerEndpoint::Unix(path.into()), tls: None, zone: None }
+    }
+
+    #[test]
+    fn what_stands_at_the_path_is_told_before_what_the_system_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("docker.sock");
+        let told = |error: Option<io::ErrorKind>| {
+            let text = of_path(&at(&path), error.map(io::Error::from).as_ref()).to_string();
+            text.replace(&path.display().to_string(), "PATH")
+        };
+        let denied = Some(io::ErrorKind::PermissionDenied);
+        assert_eq!(told(None), "there is no socket at PATH; is the engine running?");
+        std::fs::write(&path, "").expect("a file");
+        assert_eq!(told(denied), "PATH is not a socket but a file");
+        std::fs::remove_file(&path).expect("the file");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let remedy = "run as root or as a member of the socket's group";
+        assert_eq!(told(denied), format!("permission denied at PATH; {remedy}"));
+        assert_eq!(
+            told(Some(io::ErrorKind::ConnectionRefused)),
+            "nothing listens at PATH; is the engine running?"
+        );
+        assert!(told(Some(io::ErrorKind::ConnectionReset)).starts_with("no connection to PATH: "));
+        drop(listener);
+    }
+
+    #[test]
+    fn words_of_the_engine_are_escaped_and_cut() {
+        let message = format!("no\u{1b}[31m{}", "x".repeat(1000));
+        let error = bollard::errors::Error::DockerResponseServerError { status_code: 500, message };
+        let told = EngineError::of(&at(Path::new("/x")), "/info", &error).to_string();
+        assert!(told.starts_with("the engine answered /info with 500: no\\u{1b}[31mxxx"), "{told}");
+        assert!(told.len() < 250, "{}", told.len());
+    }
+}
