@@ -1,8 +1,11 @@
 //! The buffers of one worker, lent while octets are on their way: an idle connection holds none.
 
 use std::cell::RefCell;
+use std::io;
 
 use bytes::BytesMut;
+
+use crate::stream::{Duplex, Stream};
 
 /// Octets of a relay buffer. Larger ones were measured to be slower.
 pub(crate) const BUFFER_BYTES: usize = 32 * 1024;
@@ -48,6 +51,23 @@ impl Buffers {
             kept.push(head);
         }
     }
+}
+
+/// Reads behind what `buffer` holds. While it holds nothing and nothing comes, it has no memory: thousands of requests may
+/// wait for slow instances.
+pub(crate) async fn read_lent<S: Stream>(
+    io: &Duplex<S>,
+    buffer: &mut BytesMut,
+    buffers: &Buffers,
+) -> io::Result<usize> {
+    if buffer.is_empty() {
+        buffers.give_back(std::mem::take(buffer));
+        io.readable().await?;
+        *buffer = buffers.lend();
+    } else {
+        make_room(buffer);
+    }
+    io.read(buffer).await
 }
 
 /// Makes room for a read behind what the buffer holds, without growing it as long as it holds nothing.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 
-use crate::buffers::make_room;
+use crate::buffers::{Buffers, read_lent};
 use crate::deadline::{Wait, wait, wait_no_longer};
 use crate::h1::chunked::{ChunkError, ChunkHead};
 use crate::h1::{BodyReader, Step, Trailers};
@@ -106,13 +106,17 @@ impl<W: Stream> Sink<'_, W> {
         let last: [&[u8]; 3] =
             if self.chunked && piece.ended { [b"0\r\n", trailers, b"\r\n"] } else { [b"", b"", b""] };
         let mut parts = [head, before, data, after, last[0], last[1], last[2]].map(IoSlice::new);
+        let mut left: usize = parts.iter().map(|part| part.len()).sum();
         wait(self.waits, self.patience, self.late);
         self.to
             .write_all(&mut parts, |written| {
                 if let Some(sent) = self.sent {
                     sent.set(sent.get() + written as u64);
                 }
-                wait(self.waits, self.patience, self.late);
+                left = left.saturating_sub(written);
+                if left > 0 {
+                    wait(self.waits, self.patience, self.late);
+                }
             })
             .await?;
         wait_no_longer(self.waits);
@@ -128,6 +132,8 @@ pub(crate) struct Source<'a, R> {
     pub from: &'a Duplex<R>,
     /// What was read from it and not yet taken.
     pub buffer: &'a mut BytesMut,
+    /// Where its memory comes from.
+    pub buffers: &'a Buffers,
     /// Where the body is.
     pub body: &'a mut BodyReader,
     /// Longest silence.
@@ -143,7 +149,7 @@ pub(crate) async fn relay<R: Stream, W: Stream>(
     mut head: &[u8],
     mut taken: impl FnMut(&Piece),
 ) -> Result<(), RelayError> {
-    let Source { from, buffer, body, patience, late } = source;
+    let Source { from, buffer, buffers, body, patience, late } = source;
     loop {
         let piece = take(body, buffer);
         taken(&piece);
@@ -158,9 +164,8 @@ pub(crate) async fn relay<R: Stream, W: Stream>(
             return Ok(());
         }
         drop(piece);
-        make_room(buffer);
         wait(sink.waits, patience, late);
-        let read = from.read(buffer).await.map_err(|_| RelayError::Read)?;
+        let read = read_lent(from, buffer, buffers).await.map_err(|_| RelayError::Read)?;
         wait_no_longer(sink.waits);
         if read == 0 && !body.ends_with_the_connection() {
             return Err(RelayError::Cut);

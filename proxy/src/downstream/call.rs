@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::body::RequestBody;
@@ -110,6 +111,9 @@ impl<'c, S: Stream> Call<'c, S> {
             .map_err(|error| refused(Reason::BodyInvalid, error.text()))?;
         self.body_is_read = body.is_read();
         let worker = self.connection.worker.clone();
+        if self.connection.buffer.is_empty() {
+            worker.buffers.give_back(std::mem::take(&mut self.connection.buffer));
+        }
         if passes(&self.head, &worker.shared.node) > PASSES_MAX {
             return Err(refused(Reason::Loop, "`Via` names this node more than 5 times"));
         }
@@ -326,7 +330,7 @@ impl<'c, S: Stream> Call<'c, S> {
     ) -> End {
         let worker = self.connection.worker.clone();
         let settings = &pick.version.settings;
-        let mut up_buffer = worker.buffers.lend();
+        let mut up_buffer = BytesMut::new();
         let Connection { io, buffer, timer, .. } = &mut *self.connection;
         let exchange = Exchange {
             down: io,

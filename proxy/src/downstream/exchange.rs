@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::IDLE;
 use super::body::RequestBody;
-use crate::buffers::{Buffers, make_room};
+use crate::buffers::{Buffers, read_lent};
 use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
 use crate::endpoint::UpstreamSettings;
 use crate::forward::{ResponsePlan, write_interim, write_response};
@@ -102,6 +102,7 @@ impl<D: Stream, U: Stream> Exchange<'_, D, U> {
             body,
             head_up: self.head_up,
             settings,
+            buffers: self.buffers,
             seen,
             waits: &waits.up,
         };
@@ -182,6 +183,7 @@ struct Upload<'a, D, U> {
     body: &'a mut RequestBody,
     head_up: &'a [u8],
     settings: &'a UpstreamSettings,
+    buffers: &'a Buffers,
     seen: &'a Seen,
     waits: &'a Cell<Wait>,
 }
@@ -204,7 +206,8 @@ impl<D: Stream, U: Stream> Upload<'_, D, U> {
             return Ok(());
         }
         let (from, buffer, patience) = (self.down, self.buffer, IDLE);
-        let source = Source { from, buffer, body: reader, patience, late: Reason::ClientTimeout };
+        let late = Reason::ClientTimeout;
+        let source = Source { from, buffer, buffers: self.buffers, body: reader, patience, late };
         relay(source, &sink, b"", |piece| RequestBody::note(kept, repeatable, keeps, piece)).await
     }
 }
@@ -260,8 +263,7 @@ impl<D: Stream, U: Stream> Download<'_, D, U> {
                     return ResponseHead::read(raw, self.head.method() == "HEAD").map_err(invalid);
                 }
             }
-            make_room(self.buffer);
-            match self.up.read(self.buffer).await {
+            match read_lent(self.up, self.buffer, self.buffers).await {
                 Ok(1..) => self.seen.any_octet.set(true),
                 Ok(0) | Err(_) if self.seen.any_octet.get() => {
                     return Err(End::NoAnswer(
@@ -338,8 +340,8 @@ impl<D: Stream, U: Stream> Download<'_, D, U> {
         let mut body = BodyReader::new(from_length, Extensions::Dropped);
         let sink = sink(self.down, to_length == BodyLength::Chunked, self.waits, self.seen);
         let (from, patience) = (self.up, self.settings.idle_timeout);
-        let source =
-            Source { from, buffer: self.buffer, body: &mut body, patience, late: Reason::UpstreamCut };
+        let (buffer, late) = (&mut *self.buffer, Reason::UpstreamCut);
+        let source = Source { from, buffer, buffers: self.buffers, body: &mut body, patience, late };
         match relay(source, &sink, out, |_| {}).await {
             // Octets behind the answer belong to no request: whatever they are, they must reach nobody.
             Ok(()) => End::Answered {

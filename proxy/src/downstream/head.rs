@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::{Connection, HEADER, IDLE, refused};
@@ -82,7 +82,9 @@ impl<S: Stream> Connection<S> {
                 }
             }
             if started && let Scan::Complete(end) = look(&mut scanner, &self.buffer)? {
-                let raw = self.buffer.split_to(end).freeze();
+                // A copy of the head alone: the buffer is free for others while the request waits for its answer.
+                let raw = Bytes::copy_from_slice(&self.buffer[..end]);
+                self.buffer.advance(end);
                 return Ok(Some(RequestHead::read(raw)?));
             }
             make_room(&mut self.buffer);
