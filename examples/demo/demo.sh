@@ -36,7 +36,7 @@ cleanup() {
     fi
     if [ "$status" -ne 0 ] && [ -s "$RUN/fairway.log" ]; then
         echo "the last lines of Fairway's log:" >&2
-        tail -n 20 "$RUN/fairway.log" >&2
+        grep -v ' client=' "$RUN/fairway.log" | tail -n 20 >&2 || true
     fi
     # Docker's mounts are gone with it; what is left are files.
     rm -rf --one-file-system "$RUN" 2>/dev/null || true
@@ -123,7 +123,7 @@ ready() {
 eventually 30 ready || die "Fairway is not ready: $(tail -n 5 "$RUN/fairway.log")"
 instances_ready() { [ "$("$BIN/fairway" instances -o json 2>/dev/null | grep -o '"condition": *"ready"' | wc -l)" -ge 6 ]; }
 if eventually 30 instances_ready; then good "six instances ready"; else bad "not every instance became ready"; fi
-grep -v '"GET\|access' "$RUN/fairway.log" | head -n 12 | sed 's/^/   | /'
+grep -v ' client=' "$RUN/fairway.log" | cut -c1-150 | head -n 12 | sed 's/^/   | /'
 "$BIN/fairway" routes
 
 web() { curl -fsS --max-time 10 -H 'Host: shop.localhost' "http://$HTTP$1"; }
@@ -133,8 +133,9 @@ versions() {
     : >"$config"
     for ((i = 0; i < n; i++)); do printf 'url = "http://%s/"\noutput = "-"\n' "$HTTP" >>"$config"; done
     curl -fsS -H 'Host: shop.localhost' -K "$config" >"$RUN/answers" || true
-    V1=$(grep -o '"version": *"v1"' "$RUN/answers" | wc -l)
-    V2=$(grep -o '"version": *"v2"' "$RUN/answers" | wc -l)
+    # grep finding nothing is a count of zero, not a failure.
+    V1=$(grep -o '"version": *"v1"' "$RUN/answers" | wc -l) || true
+    V2=$(grep -o '"version": *"v2"' "$RUN/answers" | wc -l) || true
 }
 
 say "5. a request by Host header"
