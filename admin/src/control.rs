@@ -141,6 +141,11 @@ impl Control {
         .await
     }
 
+    /// Shows how a write into the store ended: a failure is a problem until a later write of this part succeeds.
+    pub(crate) fn report(&self, part: &'static str, written: &Result<(), StoreError>) {
+        self.0.report(part, written);
+    }
+
     /// Runs an order as a task of its own: what is stored must get into the inputs, though its client hangs up.
     async fn carry_out<T, F>(
         &self,
@@ -293,15 +298,19 @@ impl Shared {
         Ok(live.await)
     }
 
-    /// Writes into the store; a failure is shown as a problem until a later write succeeds.
+    fn report(&self, part: &'static str, written: &Result<(), StoreError>) {
+        let problems: Vec<Problem> = written.as_ref().err().map(StoreError::to_problem).into_iter().collect();
+        self.inputs.report(part, problems);
+    }
+
+    /// Writes into the store.
     async fn store(
         &self,
         write: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), OrderError> {
         let Some(store) = self.store.clone() else { return Err(OrderError::NoStore) };
         let written = spawn_blocking(move || write(&store)).await.map_err(|_| OrderError::Failed)?;
-        let problems: Vec<Problem> = written.as_ref().err().map(StoreError::to_problem).into_iter().collect();
-        self.inputs.report(PART, problems);
+        self.report(PART, &written);
         Ok(written?)
     }
 

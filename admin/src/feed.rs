@@ -116,8 +116,13 @@ impl Feed {
         self.0.seen.send_replace(revision);
     }
 
-    /// Writes what comes to disk, until `stop` is true; then what is left, once.
-    pub(crate) async fn keep(self, store: Arc<Store>, mut stop: watch::Receiver<bool>) {
+    /// Writes what comes to disk, until `stop` is true; then what is left, once. `report` is told how each write ended.
+    pub(crate) async fn keep(
+        self,
+        store: Arc<Store>,
+        mut stop: watch::Receiver<bool>,
+        report: impl Fn(&Result<(), StoreError>),
+    ) {
         let mut seen = self.0.seen.subscribe();
         let mut written = Written { events: self.newest_stored(), revision: *seen.borrow_and_update() };
         loop {
@@ -125,7 +130,9 @@ impl Feed {
                 () = stopped(&mut stop) => true,
                 _ = seen.changed() => false,
             };
-            let pause = match self.write(&store, &mut written).await {
+            let result = self.write(&store, &mut written).await;
+            report(&result);
+            let pause = match result {
                 Ok(()) => WRITE_PAUSE,
                 Err(error) => {
                     tracing::warn!(%error, "events cannot be stored; they are kept in memory");

@@ -78,7 +78,9 @@ pub async fn start(config: Admin, state: AdminState) -> Result<Running, BindErro
     let mut tasks = JoinSet::new();
     tasks.spawn(follow(feed.clone(), state.catalogs.clone(), ended.clone()));
     if let Some(store) = state.store.clone() {
-        tasks.spawn(feed.clone().keep(store, ended.clone()));
+        let control = state.control.clone();
+        let keep = feed.clone().keep(store, ended.clone(), move |written| control.report("events", written));
+        tasks.spawn(keep);
     }
     let app = App { state, feed, listening: listening.clone(), stop: ended.clone() };
     let router = api::router(Arc::new(app), Arc::new(Guard { hosts, token }));

@@ -1,5 +1,6 @@
 //! The event feed: a list, a list that waits for the next event, or a stream.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,7 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use fairway_catalog::event::Event;
 use fairway_config::duration;
-use futures_util::Stream;
-use futures_util::stream;
+use futures_util::stream::{self, Stream, StreamExt};
 use http::header::{ACCEPT, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
@@ -108,30 +108,32 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 /// Where a stream is.
 struct Position {
     app: Arc<App>,
+    /// The revision up to which everything was told, or is about to be.
     after: Option<u64>,
-    ready: std::vec::IntoIter<sse::Event>,
+    /// To be told. Encoded one by one, so that a slow reader holds no more than what the feed holds anyway.
+    next: VecDeque<Arc<Event>>,
 }
 
 fn stream_from(
     app: Arc<App>,
     after: Option<u64>,
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>> + Send> {
-    let begin =
-        Position { app, after, ready: vec![sse::Event::default().retry(Duration::from_secs(1))].into_iter() };
-    let stream = stream::unfold(begin, |mut position| async move {
-        loop {
-            if let Some(event) = position.ready.next() {
-                return Some((Ok(event), position));
-            }
-            position.ready = position.next_events().await?.into_iter();
+    let reconnect = sse::Event::default().retry(Duration::from_secs(1));
+    let begin = Position { app, after, next: VecDeque::new() };
+    let told = stream::unfold(begin, |mut position| async move {
+        if position.next.is_empty() {
+            position.wait().await?;
         }
+        let event = position.next.pop_front()?;
+        let is_last = position.next.front().is_none_or(|next| next.revision != event.revision);
+        Some((Ok(encode(&event, is_last)), position))
     });
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    Sse::new(stream::iter([Ok(reconnect)]).chain(told)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 
 impl Position {
     /// Waits for events; `None` ends the stream: at a stop, or when the reader was too slow for what is kept.
-    async fn next_events(&mut self) -> Option<Vec<sse::Event>> {
+    async fn wait(&mut self) -> Option<()> {
         let (mut events, seen) = self.app.feed.after(self.after, u64::MAX).ok()?;
         if events.is_empty() {
             let mut stop = self.app.stop.clone();
@@ -143,19 +145,15 @@ impl Position {
             (events, _) = self.app.feed.after(self.after, u64::MAX).ok()?;
         }
         self.after = events.last().map(|event| event.revision).or(self.after);
-        Some(encode(&events))
+        self.next = events.into();
+        Some(())
     }
 }
 
 /// Only the last event of a revision has an id: a reader that is cut off between two of one revision begins with the
 /// first again, rather than miss the second.
-fn encode(events: &[Arc<Event>]) -> Vec<sse::Event> {
-    let next_revisions = events.iter().skip(1).map(|event| Some(event.revision)).chain([None]);
-    let encode = |(event, next): (&Arc<Event>, Option<u64>)| {
-        let data =
-            serde_json::to_string(&view::event(event)).expect("it has string keys and fails on nothing");
-        let message = sse::Event::default().data(data);
-        if next == Some(event.revision) { message } else { message.id(event.revision.to_string()) }
-    };
-    events.iter().zip(next_revisions).map(encode).collect()
+fn encode(event: &Event, is_last: bool) -> sse::Event {
+    let data = serde_json::to_string(&view::event(event)).expect("it has string keys and fails on nothing");
+    let message = sse::Event::default().data(data);
+    if is_last { message.id(event.revision.to_string()) } else { message }
 }

@@ -96,3 +96,20 @@ fn field(text: &str) -> Result<(String, Vec<u8>), Refusal> {
         _ => Err(bad_query(format!("header: `{text}` is not `name:value`"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_url_is_read_or_refused(url in "\\PC{0,40}|(https?|ws)://[a-zA-Z.:@/?#%0-9\\[\\]]{0,30}", header in "\\PC{0,10}") {
+            let query = Parameters::from_pairs(&[("url", &url), ("header", &header)]);
+            if let Ok(asked) = read(&query) {
+                prop_assert!(!asked.host.is_empty() && asked.path.starts_with('/'), "{:?}", asked);
+            }
+        }
+    }
+}

@@ -116,6 +116,7 @@ pub(super) fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, OrderError
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -181,6 +182,28 @@ mod tests {
         for text in ["", "2", "0s", "-1s", "soon", "1000000h", "18446744073709551615ms"] {
             let error = expiry(text, now).expect_err(text);
             assert!(error.to_string().starts_with("expires_in: "), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_split_that_is_let_through_is_a_split(text in r#"\{("(v1|v2|web@v2|shop/api@v2|x)":(-?[0-9]{1,5}(\.[05])?(e[0-9]{1,3})?|null|"5"),?){0,3}\}"#) {
+            let text = text.replace(",}", "}");
+            if let Ok(weights) = serde_json::from_str::<Weights>(&text)
+                && let Ok(split) = super::check(&weights, known().iter())
+            {
+                prop_assert_eq!(split.len(), weights.0.len());
+                prop_assert!(split.keys().all(|id| known().contains(id)));
+                prop_assert!(split.values().any(|weight| *weight > Weight::ZERO));
+            }
+        }
+
+        #[test]
+        fn any_expiry_is_read_or_refused(text in "\\PC{0,12}|[0-9hms]{0,24}") {
+            let now = Timestamp::from_second(1_000).expect("in range");
+            if let Ok(end) = expiry(&text, now) {
+                prop_assert!(end > now);
+            }
         }
     }
 }

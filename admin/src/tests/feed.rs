@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fairway_catalog::Catalog;
 use fairway_store::EVENTS_KEPT;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -194,7 +195,9 @@ async fn events_that_could_not_be_stored_are_stored_later() {
     let (path, aside) = (store.path().to_owned(), folder.path().join("aside"));
     std::fs::rename(&path, &aside).expect("rename");
     world.set_units(shop()[..1].to_vec()).await;
-    settled(&world).await;
+    let mut catalogs = world.catalogs.clone();
+    let told = |catalog: &Arc<Catalog>| catalog.problems.iter().any(|problem| problem.kind == "store-gone");
+    drop(within(catalogs.wait_for(told)).await.expect("the catalog goes on"));
     std::fs::rename(&aside, &path).expect("rename");
     // The stop writes what is left.
     world.stop().await;
