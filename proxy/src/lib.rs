@@ -13,6 +13,7 @@ pub mod hold;
 pub mod listener;
 pub mod metrics;
 pub mod pick;
+mod proxy_header;
 pub mod reason;
 mod refusal;
 mod relay;

@@ -56,9 +56,6 @@ pub enum StartError {
     /// A thread or a runtime cannot be made.
     #[error("a worker thread cannot be started")]
     Thread(#[source] std::io::Error),
-    /// `proxy_protocol = true`
-    #[error("listener {0}: the PROXY protocol is not spoken yet; remove `proxy_protocol = true`")]
-    ProxyProtocol(SocketAddr),
 }
 
 /// What all workers read and a reload may change.
@@ -97,9 +94,6 @@ struct WorkerThread {
 /// Binds all listeners, then starts the workers. Nothing is left behind when it fails.
 pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, StartError> {
     let ProxyConfig { listeners, threads, trusted_proxies, node, https_port, access_log } = config;
-    if let Some(listener) = listeners.iter().find(|listener| listener.proxy_protocol) {
-        return Err(StartError::ProxyProtocol(listener.addr));
-    }
     let count = worker_count(threads);
     let mut addresses = Vec::with_capacity(listeners.len());
     let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();

@@ -130,7 +130,7 @@ impl<S: Stream> Duplex<S> {
 }
 
 /// The two ends of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ends {
     /// The other side's address.
     pub peer: SocketAddr,

@@ -16,13 +16,14 @@ use fastrand::Rng;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::access_log::AccessLog;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
-use crate::downstream::{Connection, Door};
+use crate::downstream::{Connection, Door, HEADER};
 use crate::metrics::WorkerMetrics;
+use crate::proxy_header::{self, Said};
 use crate::running::{Phase, Shared};
 use crate::stream::Ends;
 use crate::table::{TableHandle, TableReader};
@@ -30,6 +31,9 @@ use crate::upstream::pool::Pool;
 
 /// How often pools are swept and log lines handed over.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How often an accept error is told at most.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Pause after the system had no more descriptors or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -174,6 +178,7 @@ async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door
         }
     };
     let _entered = worker.enter(std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await);
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
             std::task::Poll::Pending if worker.is_draining() => std::task::Poll::Ready(None),
@@ -183,7 +188,10 @@ async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door
             Some(Ok((stream, peer))) => welcome(&worker, &door, stream, peer),
             Some(Err(error)) if is_passing(&error) => {}
             Some(Err(error)) => {
-                tracing::warn!(listener = %door.name, %error, "no connection can be accepted for the moment");
+                if told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+                    told = Some(Instant::now());
+                    tracing::warn!(listener = %door.name, %error, "no connection can be accepted for the moment");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
             None => return,
@@ -202,7 +210,29 @@ fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, peer: Socket
     let Ok(local) = stream.local_addr() else { return };
     // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
     let _ = stream.set_nodelay(true);
-    let connection = Connection::new(stream, Ends { peer, local }, door.clone(), worker.clone());
+    let (ends, door, worker) = (Ends { peer, local }, door.clone(), worker.clone());
     // A panic ends this task, and with it this connection alone.
-    spawn_local(connection.serve());
+    if door.proxy_protocol {
+        spawn_local(behind_balancer(worker, door, stream, ends));
+    } else {
+        spawn_local(Connection::new(stream, ends, false, door, worker).serve());
+    }
+}
+
+/// Serves a connection that starts with a PROXY header. From a peer that is not trusted, or without the header, it is
+/// closed: anybody could say anything there.
+async fn behind_balancer(worker: Rc<Worker>, door: Rc<Door>, mut stream: TcpStream, ends: Ends) {
+    let peer = ends.peer.ip().to_canonical();
+    if !worker.shared.trusted.load().iter().any(|net| net.contains(&peer)) {
+        return;
+    }
+    let said = match timeout(HEADER, proxy_header::read(&mut stream)).await {
+        Ok(Ok(said)) => said,
+        Ok(Err(_)) | Err(_) => return,
+    };
+    let (ends, tls) = match said {
+        Said::Own => (ends, false),
+        Said::Client { ends, tls } => (ends, tls),
+    };
+    Connection::new(stream, ends, tls, door, worker).serve().await;
 }

@@ -158,6 +158,7 @@ impl<'c, S: Stream> Call<'c, S> {
             };
             self.record.attempts += 1;
             self.record.pick = Some(pick);
+            let chosen = Instant::now();
             let (refused, again) = match self.attempt(client, body, upgrade).await {
                 Attempt::Finished(after, finish) => return Ok((after, finish)),
                 Attempt::Failed { refused, again } => (refused, again),
@@ -165,7 +166,7 @@ impl<'c, S: Stream> Call<'c, S> {
             let Some(pick) = self.record.pick.take() else { return Err(refused) };
             tried.add(&pick);
             let now = std::time::Instant::now();
-            pick.endpoint.state.observe_failure(self.began.elapsed(), now);
+            pick.endpoint.state.observe_failure(chosen.elapsed(), now);
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
             let free = !self.still_serves(&entry, &pick);
             let settings = &pick.version.settings;
@@ -444,11 +445,11 @@ impl<'c, S: Stream> Call<'c, S> {
 
     /// Whose request it is, and where it leads in the present table.
     fn find(&self) -> Found {
-        let Connection { ends, door, worker, .. } = &*self.connection;
+        let Connection { ends, tls, worker, .. } = &*self.connection;
         let mut reader = worker.table.borrow_mut();
         let table = reader.table();
         let trusted = worker.shared.trusted.load();
-        let client = Client::of(&self.head, ends.peer.ip(), door.tls, &trusted, &table.internal);
+        let client = Client::of(&self.head, ends.peer.ip(), *tls, &trusted, &table.internal);
         let view = self.head.view(client.address, client.internal, client.secure);
         let route = match table.find(&view) {
             Find::Route(entry) => Ok(entry.clone()),

@@ -51,14 +51,18 @@ pub(crate) struct Door {
     pub(crate) name: Arc<str>,
     /// Upgrade tokens that are passed on.
     pub(crate) upgrades: Vec<Arc<str>>,
-    /// Whether connections are TLS.
-    pub(crate) tls: bool,
+    /// Whether each connection starts with a PROXY header.
+    pub(crate) proxy_protocol: bool,
 }
 
 impl Door {
     /// For this listener.
     pub(crate) fn new(listener: &HttpListener) -> Self {
-        Self { name: listener.addr.to_string().into(), upgrades: listener.upgrades.clone(), tls: false }
+        Self {
+            name: listener.addr.to_string().into(),
+            upgrades: listener.upgrades.clone(),
+            proxy_protocol: listener.proxy_protocol,
+        }
     }
 }
 
@@ -66,6 +70,8 @@ impl Door {
 pub(crate) struct Connection<S> {
     io: Duplex<S>,
     ends: Ends,
+    /// The client uses TLS.
+    tls: bool,
     door: Rc<Door>,
     worker: Rc<Worker>,
     timer: Timer,
@@ -85,8 +91,16 @@ enum After {
 }
 
 impl<S: Stream> Connection<S> {
-    pub(crate) fn new(stream: S, ends: Ends, door: Rc<Door>, worker: Rc<Worker>) -> Self {
-        Self { io: Duplex::new(stream), ends, door, worker, timer: Timer::new(), buffer: BytesMut::new() }
+    pub(crate) fn new(stream: S, ends: Ends, tls: bool, door: Rc<Door>, worker: Rc<Worker>) -> Self {
+        Self {
+            io: Duplex::new(stream),
+            ends,
+            tls,
+            door,
+            worker,
+            timer: Timer::new(),
+            buffer: BytesMut::new(),
+        }
     }
 
     /// Serves it to its end.

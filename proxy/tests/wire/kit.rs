@@ -118,11 +118,18 @@ pub(crate) struct Options {
     pub upgrades: Vec<Arc<str>>,
     pub access_log: Option<AccessLogConfig>,
     pub threads: usize,
+    pub proxy_protocol: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { trusted: Vec::new(), upgrades: vec!["websocket".into()], access_log: None, threads: 1 }
+        Self {
+            trusted: Vec::new(),
+            upgrades: vec!["websocket".into()],
+            access_log: None,
+            threads: 1,
+            proxy_protocol: false,
+        }
     }
 }
 
@@ -144,7 +151,7 @@ impl Plane {
         cluster.apply(&handle);
         let listener = HttpListener {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
-            proxy_protocol: false,
+            proxy_protocol: options.proxy_protocol,
             upgrades: options.upgrades,
         };
         let config = ProxyConfig {

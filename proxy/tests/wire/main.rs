@@ -1,5 +1,6 @@
 //! The data plane over real sockets: raw octets from clients, origins that a test plays by hand.
 
+mod balancers;
 mod bodies;
 mod failures;
 mod kit;
