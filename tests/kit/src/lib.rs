@@ -10,8 +10,8 @@
 pub mod client;
 pub mod dns;
 pub mod engine;
-pub mod fake_engine;
 pub mod fairway;
+pub mod fake_engine;
 pub mod load;
 pub mod netns;
 pub mod origin;
