@@ -401,7 +401,8 @@ async fn commands_run_inside_containers() {
         return;
     }
     let engine = with_image(Engine::start().await).await;
-    let web = engine.run(web("web")).await;
+    let options = web;
+    let web = engine.run(options("web")).await;
     let watched = Watched::socket(engine.socket());
     watched.found().await;
     let (engines, source) = (watched.engines.clone(), watched.source.clone());
@@ -416,6 +417,14 @@ async fn commands_run_inside_containers() {
     assert_eq!(exec("exit 0", 300).await, Err(ExecError::Timeout), "the one before still runs");
     let free = async || exec("exit 0", 10_000).await.is_ok().then_some(());
     fairway_testkit::until("the end of the one that hung", Duration::from_secs(10), free).await;
+    let files: &[(&str, &Path)] = &[("busybox", Path::new("/bin/busybox"))];
+    let entrypoint = &["/busybox", "sleep", "100"];
+    engine.image(Image { name: "shellless:v1", files, entrypoint, ..Image::default() }).await;
+    let bare = engine.run(ContainerOptions { name: "bare", image: "shellless:v1", ..options("bare") }).await;
+    let no_shell =
+        engines.exec(&source, &bare.id, "exit 0", Duration::from_secs(10)).await.expect("it is tried");
+    assert!([126, 127].contains(&no_shell.exit_code), "{no_shell:?}");
+    assert!(no_shell.output.contains("executable file not found"), "{no_shell:?}");
     web.pause().await;
     assert_eq!(exec("exit 0", 5_000).await, Err(ExecError::Gone));
     web.remove().await;

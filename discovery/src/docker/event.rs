@@ -221,4 +221,24 @@ mod tests {
             assert_eq!(Event::read(message), None);
         }
     }
+
+    #[test]
+    fn what_a_real_engine_told_of_one_life_is_understood() {
+        let recorded = include_str!("../../tests/fixtures/events.json");
+        let messages: Vec<EventMessage> = serde_json::from_str(recorded).expect("events of the API");
+        let changes: Vec<String> = messages
+            .into_iter()
+            .filter_map(|message| match Event::read(message)?.what {
+                What::Container(_, change) => Some(format!("{change:?}")),
+                other => Some(format!("{other:?}")),
+            })
+            .map(|text| text.split([' ', '(']).next().unwrap_or_default().to_owned())
+            .collect();
+        let start = ["Connected", "Connected", "Started"];
+        let life =
+            ["Health", "Paused", "Unpaused", "Renamed", "Signalled", "Died", "Disconnected", "Disconnected"];
+        let end = ["Disconnected", "Disconnected", "Signalled", "Died", "Disconnected", "Destroyed"];
+        let want = [&start[..], &life, &["Stopped"], &start, &end].concat();
+        assert_eq!(changes, want);
+    }
 }

@@ -514,3 +514,37 @@ fn hidden_networks_are_told_and_cost_no_address() {
     book.0.networks_listed(vec![front()]);
     assert!(book.0.problems().is_empty());
 }
+
+#[test]
+fn what_a_real_engine_listed_is_what_it_answered_of_the_same_container() {
+    let list: Vec<crate::docker::raw::Summary> =
+        serde_json::from_str(include_str!("../../../tests/fixtures/list.json")).expect("a list of the API");
+    let inspect =
+        serde_json::from_str(include_str!("../../../tests/fixtures/inspect.json")).expect("an answer");
+    let container = Container::read(inspect).expect("a container");
+    let read: Vec<Listed> = list.into_iter().filter_map(Listed::read).collect();
+    assert_eq!(read, [listed(&container)]);
+}
+
+#[test]
+fn a_line_of_a_list_has_the_containers_own_name_and_only_if_it_runs() {
+    let read = |state: &str, names: &[&str]| {
+        let summary = serde_json::json!({ "Id": "abc", "Names": names, "State": state, "Labels": null });
+        Listed::read(serde_json::from_value(summary).expect("a line of the API"))
+    };
+    let named = |names: &[&str]| read("running", names).map(|listed| listed.name.to_string());
+    assert_eq!(named(&["/web/cache", "/redis"]).as_deref(), Some("redis"), "links are other names");
+    assert_eq!(named(&[]).as_deref(), Some(""));
+    for (state, want) in [
+        ("running", Some(Phase::Running)),
+        ("paused", Some(Phase::Paused)),
+        ("restarting", Some(Phase::Restarting)),
+        ("stopping", Some(Phase::Running)),
+        ("exited", None),
+        ("created", None),
+        ("removing", None),
+        ("dead", None),
+    ] {
+        assert_eq!(read(state, &["/web"]).map(|listed| listed.phase), want, "{state}");
+    }
+}

@@ -1,5 +1,6 @@
 //! What is read out of an inspect answer.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -170,4 +171,31 @@ fn what_a_real_engine_answered_is_read() {
     let addresses: Vec<_> = container.attachments.iter().map(|at| (&*at.name, at.ip)).collect();
     let ip = |text: &str| text.parse().ok();
     assert_eq!(addresses, [("shop_data", ip("198.19.1.34")), ("shop_default", ip("198.19.1.2"))]);
+}
+
+proptest! {
+    #[test]
+    fn no_words_of_an_engine_or_a_container_panic(
+        words in prop::collection::vec("\\PC{0,20}|[:/@.a-f0-9-]{0,80}|sha256:[a-f0-9]{0,64}|container:\\PC*", 12),
+        number in any::<i64>(),
+    ) {
+        let word = |i: usize| &words[i];
+        let container = read(json!({
+            "Id": "abc", "Name": word(0), "Created": word(1), "Image": word(2), "RestartCount": number,
+            "State": { "Status": word(3), "StartedAt": word(4), "Health": { "Status": word(5) } },
+            "HostConfig": { "NetworkMode": word(6), "Links": [word(7)], "RestartPolicy": { "Name": word(3), "MaximumRetryCount": number } },
+            "Config": {
+                "Image": word(8), "StopSignal": word(9), "StopTimeout": number, "ExposedPorts": { word(10): {} },
+                "Labels": { "aliyun.routing.port_80": word(11), "com.docker.compose.service": word(0), "com.docker.compose.project": word(1) },
+            },
+            "NetworkSettings": { "Networks": { word(6): { "NetworkID": word(7), "IPAddress": word(8) } } },
+        }))
+        .expect("a container");
+        let backend = super::super::identity::backend(
+            &container.spec, &container.origin, &container.name, &container.image, &container.image_id,
+        );
+        let printed = backend.to_string();
+        prop_assert_eq!(printed.parse().ok(), Some(backend), "{} prints what parses", printed);
+        prop_assert!(container.name.chars().all(|c| !c.is_control()));
+    }
 }
