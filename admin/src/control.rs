@@ -29,8 +29,8 @@ pub(crate) use names::{find_backend, find_instances, find_route};
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
 /// Splits that return one after the other, at most.
 const EXPIRIES_MAX: usize = 16;
-/// Our name in [`InputsHandle::report`].
-const PART: &str = "orders";
+/// The name in [`InputsHandle::report`] of all writes into the store: the last one tells how it is.
+const PART: &str = "store-writes";
 
 /// Who gives an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,9 +141,9 @@ impl Control {
         .await
     }
 
-    /// Shows how a write into the store ended: a failure is a problem until a later write of this part succeeds.
-    pub(crate) fn report(&self, part: &'static str, written: &Result<(), StoreError>) {
-        self.0.report(part, written);
+    /// Shows how a write into the store ended: a failure is a problem until a later write succeeds.
+    pub(crate) fn report(&self, written: &Result<(), StoreError>) {
+        self.0.report(written);
     }
 
     /// Runs an order as a task of its own: what is stored must get into the inputs, though its client hangs up.
@@ -298,9 +298,9 @@ impl Shared {
         Ok(live.await)
     }
 
-    fn report(&self, part: &'static str, written: &Result<(), StoreError>) {
+    fn report(&self, written: &Result<(), StoreError>) {
         let problems: Vec<Problem> = written.as_ref().err().map(StoreError::to_problem).into_iter().collect();
-        self.inputs.report(part, problems);
+        self.inputs.report(PART, problems);
     }
 
     /// Writes into the store.
@@ -310,7 +310,7 @@ impl Shared {
     ) -> Result<(), OrderError> {
         let Some(store) = self.store.clone() else { return Err(OrderError::NoStore) };
         let written = spawn_blocking(move || write(&store)).await.map_err(|_| OrderError::Failed)?;
-        self.report(PART, &written);
+        self.report(&written);
         Ok(written?)
     }
 

@@ -79,7 +79,7 @@ pub async fn start(config: Admin, state: AdminState) -> Result<Running, BindErro
     tasks.spawn(follow(feed.clone(), state.catalogs.clone(), ended.clone()));
     if let Some(store) = state.store.clone() {
         let control = state.control.clone();
-        let keep = feed.clone().keep(store, ended.clone(), move |written| control.report("events", written));
+        let keep = feed.clone().keep(store, ended.clone(), move |written| control.report(written));
         tasks.spawn(keep);
     }
     let app = App { state, feed, listening: listening.clone(), stop: ended.clone() };
