@@ -28,6 +28,9 @@ async fn web(engine: &Engine, name: &str, image: &str, labels: &[(&str, &str)]) 
     engine.run(ContainerOptions { name, image, labels: &all, env: &[&version], ..Default::default() }).await
 }
 
+/// Keys and values.
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
 const SHOP: (&str, &str) = ("aliyun.routing.port_80", "shop;shop.local;http://shop.company.com/context");
 
 fn problems_of<'a>(problems: &'a [Value], subject: &str) -> Vec<&'a str> {
@@ -249,7 +252,7 @@ async fn probes_take_a_failing_container_out_of_route_and_dns_and_bring_it_back(
     };
     engine.image(checked).await;
     let fairway = fairway(&engine).await;
-    let cases: [(&str, &str, &[(&str, &str)]); 4] = [
+    let cases: [(&str, &str, Labels<'_>); 4] = [
         (
             "http",
             "web:v1",
