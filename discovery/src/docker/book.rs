@@ -145,6 +145,7 @@ impl Book {
         self.asked.clear();
         self.awaited.clear();
         self.unsettled.clear();
+        self.unreadable.clear(); // whoever was to look again has gone with the last connection
         self.touched.clear();
         self.pending_since.clear();
         self.networks_asked = None;

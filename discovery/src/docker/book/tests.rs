@@ -374,6 +374,20 @@ fn a_failed_inspect_keeps_what_is_known_and_is_told_until_it_works() {
 }
 
 #[test]
+fn what_could_not_be_read_is_asked_for_again_by_the_next_connection() {
+    let mut book = Fixture::knowing(&[]);
+    book.event("a", 101, Change::Started { interesting: true });
+    book.answer("a", Inspected::Failed("500".to_owned()));
+    let asked = book.0.now();
+    assert!(!book.0.listed(asked, &[listed(&container("a"))], false), "it is known, and looked at later");
+    assert_eq!(book.0.take_changes().asks, [Ask::Networks]);
+    book.0.connected(Place::default(), None);
+    book.0.listed(book.0.now(), &[listed(&container("a"))], true);
+    let quietly = Ask::Inspect { id: "a".into(), urgent: false };
+    assert!(book.0.take_changes().asks.contains(&quietly));
+}
+
+#[test]
 fn a_list_is_settled_once_each_of_its_containers_is_known() {
     let mut book = Book::new(Place::default());
     book.connected(Place::default(), None);
