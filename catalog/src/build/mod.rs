@@ -176,6 +176,9 @@ fn build_instances(
         if let Some(end) = seen.changes_at {
             overdue_at = Some(overdue_at.map_or(end, |earlier| earlier.min(end)));
         }
+        // Nobody knows when a static instance started: it is in its condition since we first saw it so.
+        let seen_since = old.filter(|old| old.condition == seen.condition).map_or(now, |old| old.since);
+        let since = if seen.since == Timestamp::UNIX_EPOCH { seen_since } else { seen.since };
         let instance = Instance {
             id: planned.id.clone(),
             backend: backend.clone(),
@@ -184,7 +187,7 @@ fn build_instances(
             unit: planned.unit.clone(),
             state: state_of(&inputs.decisions, &planned.id, backend),
             condition: seen.condition,
-            since: seen.since,
+            since,
             reason: seen.reason,
             overdue: seen.overdue,
         };

@@ -393,6 +393,20 @@ fn a_stopping_instance_serves_as_the_last_one_and_is_active_again_when_it_ignore
 }
 
 #[test]
+fn what_never_told_its_start_is_in_its_condition_since_it_was_first_seen_so() {
+    let mut ageless = unit(1, "web@v1", &["shop"]);
+    ageless.started = Timestamp::UNIX_EPOCH;
+    let mut state = inputs(vec![ageless.clone()]);
+    let first = build(&state);
+    assert_eq!(instance(&first, "c1").since, at(100));
+    let second = Catalog::build(&state, &first, at(101));
+    assert_eq!(instance(&second, "c1").since, at(100));
+    ageless.lifecycle = Lifecycle::Paused;
+    set_units(&mut state, vec![ageless]);
+    assert_eq!(instance(&Catalog::build(&state, &second, at(102)), "c1").since, at(102));
+}
+
+#[test]
 fn the_stronger_state_of_instance_and_backend_holds() {
     let mut state = inputs(vec![unit(1, "web@v1", &["shop"]), unit(2, "web@v1", &["shop"])]);
     let set = |state| StateRecord { state, author: "ann".into(), at: at(1), reason: "".into() };
