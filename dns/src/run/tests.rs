@@ -672,13 +672,17 @@ async fn upstreams_that_do_not_answer_are_told_until_one_does() {
 
 #[tokio::test]
 async fn two_that_forward_to_each_other_end_in_a_failure_and_live_on() {
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("bound");
+    // Each must know the other's address, and only one can be told it at its start.
+    let first = rig(loopback());
+    let own = first.address();
+    first.config.send_modify(|config| Arc::make_mut(config).upstreams = vec![own]);
+    first.problems(&["dns-upstream-loop", "dns-no-upstream"]).await;
     let mut config = loopback();
-    config.upstreams = vec![free];
-    let first = rig(config);
-    let mut config = dns(DnsListen::Configured(vec![free]));
-    config.upstreams = vec![first.address()];
+    config.upstreams = vec![own];
     let second = rig(config);
+    let other = second.address();
+    first.config.send_modify(|config| Arc::make_mut(config).upstreams = vec![other]);
+    first.problems(&[]).await;
     let reply = first.ask("a.example.", RecordType::A).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     for rig in [&first, &second] {
