@@ -12,11 +12,42 @@ use dashmap::DashMap;
 use fairway_catalog::{Instance, InstanceKey};
 use fairway_config::labels::{Balance, Protocol, Transport};
 
+use crate::pick::failures::Failures;
 use crate::pick::peak_ewma::PeakEwma;
 use crate::pick::stable_hash::BuildStable;
 
 /// Most requests in flight at one instance.
 pub const IN_FLIGHT_MAX: u32 = 1024;
+
+/// What an instance counts as that failed a moment ago, or has not answered yet.
+const SLOW: Duration = Duration::from_secs(1);
+/// Differences below this, in microseconds, say more about the machine's other work than about the instance.
+const NOISE_MICROS: f32 = 10_000.0;
+
+/// How much an instance has to do, and how well it does it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Burden {
+    micros: f32,
+    in_flight: u32,
+    weight: f32,
+}
+
+impl Burden {
+    /// Latencies within this factor of one another count as the same: equal instances get equal shares, whichever was a
+    /// little faster lately.
+    const SAME: f32 = 2.0;
+
+    /// Whether one more request does better here than there: fewer in flight for its weight where both are about as fast,
+    /// else the lower latency times requests in flight.
+    pub(crate) fn is_less_than(self, other: Self) -> bool {
+        let (fast, slow) = (self.micros.min(other.micros), self.micros.max(other.micros));
+        if slow <= fast * Self::SAME {
+            return self.in_flight as f32 * other.weight < other.in_flight as f32 * self.weight;
+        }
+        let cost = |burden: Self| burden.micros * (burden.in_flight as f32 + 1.0) / burden.weight;
+        cost(self) < cost(other)
+    }
+}
 
 /// One address that requests of a route can be sent to. The same instance in another route is another endpoint with
 /// the same [`EndpointState`].
@@ -52,6 +83,11 @@ impl Endpoint {
             instance: instance.clone(),
             key,
         }))
+    }
+
+    /// What the balancer compares at this moment.
+    pub(crate) fn burden(&self, now: Instant) -> Burden {
+        self.state.burden(self.weight, now)
     }
 }
 
@@ -96,6 +132,7 @@ pub struct EndpointState {
     pub uid: u64,
     in_flight: AtomicU32,
     latency: PeakEwma,
+    failures: Failures,
     retired: AtomicBool,
 }
 
@@ -106,6 +143,7 @@ impl EndpointState {
             uid: NEXT.fetch_add(1, Ordering::Relaxed),
             in_flight: AtomicU32::new(0),
             latency: PeakEwma::default(),
+            failures: Failures::default(),
             retired: AtomicBool::new(false),
         }
     }
@@ -133,11 +171,15 @@ impl EndpointState {
     /// Takes in how long an answer took, from the choice of the instance to the first byte of the response head.
     pub fn observe(&self, latency: Duration, now: Instant) {
         self.latency.observe(latency, now);
+        self.failures.succeeded();
     }
 
     /// Takes in a failure of the instance: no connection, no answer, or one that says "not me" (502, 503, 504).
     pub fn observe_failure(&self, took: Duration, now: Instant) {
-        self.latency.observe_failure(took, now);
+        self.failures.failed(now);
+        if took >= SLOW {
+            self.latency.observe(took, now);
+        }
     }
 
     /// The peak-sensitive average of its latency; `None` before the first answer.
@@ -145,15 +187,18 @@ impl EndpointState {
         self.latency.micros(now).map(|micros| Duration::from_secs_f32(micros / 1e6))
     }
 
-    /// What one more request would cost here: average latency times the requests in flight with it. Before the first
-    /// answer nothing is known: the first request is welcome, the next ones go elsewhere until it is answered.
-    pub(crate) fn cost(&self, now: Instant) -> f32 {
-        const UNKNOWN_MICROS: f32 = 1e6;
-        let in_flight = self.in_flight() as f32;
-        match self.latency.micros(now) {
-            Some(micros) => micros * (in_flight + 1.0),
-            None => UNKNOWN_MICROS * in_flight,
-        }
+    /// What the balancer compares at this moment, of an instance of this weight.
+    pub(crate) fn burden(&self, weight: u16, now: Instant) -> Burden {
+        let in_flight = self.in_flight();
+        let slow = SLOW.as_secs_f32() * 1e6;
+        let micros = match self.latency.micros(now) {
+            _ if self.failures.is_avoided(now) => slow,
+            Some(micros) => micros.max(NOISE_MICROS),
+            // Nothing is known: the first request is welcome, the next ones go elsewhere until it is answered.
+            None if in_flight == 0 => NOISE_MICROS,
+            None => slow,
+        };
+        Burden { micros, in_flight, weight: f32::from(weight) }
     }
 
     /// Whether no table has this instance any more: its pooled connections are to be closed.
@@ -229,8 +274,22 @@ mod tests {
     fn an_instance_without_an_answer_gets_one_request_at_a_time_while_others_are_known() {
         let (fresh, known, now) = (Arc::new(EndpointState::new()), EndpointState::new(), Instant::now());
         known.observe(Duration::from_millis(5), now);
-        assert!(fresh.cost(now) < known.cost(now));
+        assert!(!known.burden(1, now).is_less_than(fresh.burden(1, now)));
         let _first = fresh.begin();
-        assert!(fresh.cost(now) > known.cost(now));
+        assert!(known.burden(1, now).is_less_than(fresh.burden(1, now)));
+    }
+
+    #[test]
+    fn about_as_fast_is_as_good_and_then_fewer_in_flight_are_better() {
+        let (one, other, now) = (Arc::new(EndpointState::new()), EndpointState::new(), Instant::now());
+        one.observe(Duration::from_millis(30), now);
+        other.observe(Duration::from_millis(50), now);
+        let less = |a: &EndpointState, b: &EndpointState| a.burden(1, now).is_less_than(b.burden(1, now));
+        assert!(!less(&one, &other) && !less(&other, &one));
+        let busy = one.begin();
+        assert!(less(&other, &one));
+        drop(busy);
+        other.observe(Duration::from_millis(90), now);
+        assert!(less(&one, &other));
     }
 }

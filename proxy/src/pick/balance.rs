@@ -16,6 +16,7 @@ use crate::request::RequestView;
 use crate::table::Version;
 
 /// One choice within a version.
+#[derive(Clone, Copy)]
 pub(crate) struct Question<'a, 'q, 'r> {
     pub(crate) version: &'q Version,
     /// The instances that may be chosen from.
@@ -44,39 +45,38 @@ impl<'a> Question<'a, '_, '_> {
         }
     }
 
-    /// Whom a request that came now would go to, without chance and without taking a turn: for `p2c-ewma` the cheapest of
-    /// all, for `random` one of the heaviest.
+    /// Whom a request that came now would go to, without chance and without taking a turn: for `p2c-ewma` the least
+    /// burdened of all, for `random` one of the heaviest.
     pub(crate) fn foresee(&self) -> Option<&'a Arc<Endpoint>> {
-        let cheapest = || self.best(0, |endpoint| endpoint.state.cost(self.now));
         match self.version.balance() {
-            Balance::P2cEwma => cheapest(),
+            Balance::P2cEwma => self.least_burdened(),
             Balance::LeastRequest => self.best(0, requests),
             Balance::RoundRobin => self.at_turn(self.version.turn.0.load(Ordering::Relaxed)),
             Balance::Random => self.best(0, |_| 1.0),
             Balance::Hash(key) => match client::hash(key, self.request) {
                 Some(client) => self.of_client(client),
-                None => cheapest(),
+                None => self.least_burdened(),
             },
         }
     }
 
-    /// The cheaper of two random ones (Mitzenmacher's power of two choices): nearly as good as the best of all, and
-    /// workers that decide at the same moment do not all run to the same instance.
+    /// The less burdened of two random ones (Mitzenmacher's power of two choices): nearly as good as the best of all, and
+    /// workers that decide at the same moment do not all run to the same instance. Both are drawn by weight, and the
+    /// first of equals is taken, so that equal instances get exactly their weights' shares.
     fn better_of_two(&self, rng: &mut Rng) -> Option<&'a Arc<Endpoint>> {
-        let cost = |endpoint: &Endpoint| endpoint.state.cost(self.now);
-        let count = self.among.len();
-        if count == 0 {
-            return None;
-        }
-        let first = rng.usize(0..count);
-        let second = (first + rng.usize(1..count.max(2))) % count;
-        let two = [first, second].map(|at| &self.among[at]);
-        let usable = |endpoint: &&&'a Arc<Endpoint>| (self.usable)(endpoint);
-        match two.iter().filter(usable).count() {
-            2 => Some(cheaper(two[0], two[1], cost)),
-            1 => two.into_iter().find(|endpoint| usable(&endpoint)),
-            _ => self.best(self.anywhere(rng), cost),
-        }
+        let first = self.any(rng)?;
+        let Some(second) = self.any_beside(first, rng) else { return Some(first) };
+        let burden = |endpoint: &Endpoint| endpoint.burden(self.now);
+        Some(if burden(second).is_less_than(burden(first)) { second } else { first })
+    }
+
+    /// The least burdened of all, without chance.
+    fn least_burdened(&self) -> Option<&'a Arc<Endpoint>> {
+        let usable = self.among.iter().filter(|endpoint| (self.usable)(endpoint));
+        let burden = |endpoint: &Endpoint| endpoint.burden(self.now);
+        usable.reduce(
+            |best, endpoint| if burden(endpoint).is_less_than(burden(best)) { endpoint } else { best },
+        )
     }
 
     fn anywhere(&self, rng: &mut Rng) -> usize {
@@ -90,9 +90,16 @@ impl<'a> Question<'a, '_, '_> {
         usable.reduce(|best, endpoint| cheaper(best, endpoint, &cost))
     }
 
+    /// A random one, by weight.
     fn any(&self, rng: &mut Rng) -> Option<&'a Arc<Endpoint>> {
         let total = self.weight_of_usable();
         (total > 0).then(|| rng.u64(0..total)).and_then(|at| self.at(at))
+    }
+
+    /// A random one, by weight, other than this one.
+    fn any_beside(&self, one: &Arc<Endpoint>, rng: &mut Rng) -> Option<&'a Arc<Endpoint>> {
+        let usable = |endpoint: &Endpoint| !std::ptr::eq(endpoint, &**one) && (self.usable)(endpoint);
+        Question { usable: &usable, ..*self }.any(rng)
     }
 
     /// By turns, weighted and spread: a counter walks through the places 0..total in steps near the golden section that

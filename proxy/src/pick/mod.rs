@@ -12,6 +12,7 @@
 pub(crate) mod balance;
 pub(crate) mod budget;
 pub(crate) mod client;
+pub(crate) mod failures;
 pub(crate) mod lots;
 pub(crate) mod peak_ewma;
 pub(crate) mod stable_hash;

@@ -1,6 +1,7 @@
 //! How slow an instance has been lately: a moving average that jumps to each peak and decays from it, as in Finagle.
 //!
-//! One word, written without locks by every worker. Not here: what the balancer makes of it (see `balance`).
+//! One word, written without locks by every worker. Not here: failures (see `failures`), what the balancer makes of it
+//! (see `balance`).
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +9,6 @@ use std::time::{Duration, Instant};
 
 /// After this long a past observation weighs 1/e of a new one.
 const DECAY: Duration = Duration::from_secs(10);
-/// What a failure counts as, unless it took longer: an instance that refuses at once must not look like the fastest.
-const FAILURE: Duration = Duration::from_secs(1);
 
 /// The average, in microseconds as `f32` in the lower half, and the time of the last observation in milliseconds in
 /// the upper half; 0 before the first. Readers and writers see one or the other observation, never half of each.
@@ -31,11 +30,6 @@ impl PeakEwma {
         };
         // A word lost to another worker's is one observation of many: the loop ends at the first exchange that holds.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-    }
-
-    /// Takes in a failure: connecting failed, no answer, or one that says "not me" (502, 503, 504).
-    pub(crate) fn observe_failure(&self, took: Duration, now: Instant) {
-        self.observe(took.max(FAILURE), now);
     }
 
     /// The average now in microseconds, less the longer nothing was observed; `None` before the first observation.
@@ -64,7 +58,7 @@ fn decayed_by(at: u32, now: u32) -> f32 {
 }
 
 /// Milliseconds since the first call, wrapping.
-fn millis(now: Instant) -> u32 {
+pub(super) fn millis(now: Instant) -> u32 {
     static START: OnceLock<Instant> = OnceLock::new();
     let start = START.get_or_init(|| now);
     #[expect(clippy::cast_possible_truncation, reason = "wraps, see `decayed_by`")]
@@ -102,12 +96,5 @@ mod tests {
         ewma.observe(100 * MS, start);
         let faded = millis_of(&ewma, start + DECAY);
         assert!((36.0..37.5).contains(&faded), "{faded} is not 100 / e");
-    }
-
-    #[test]
-    fn an_instance_that_fails_at_once_looks_slow() {
-        let (ewma, now) = (PeakEwma::default(), Instant::now());
-        ewma.observe_failure(MS, now);
-        assert!(millis_of(&ewma, now) >= 999.0);
     }
 }

@@ -477,6 +477,17 @@ fn p2c_avoids_the_slow_and_the_failing_instance() {
 }
 
 #[test]
+fn p2c_gives_instances_that_are_about_as_fast_their_weights_shares() {
+    let entry = balanced(Balance::P2cEwma, &[1, 1, 2]);
+    let now = Instant::now();
+    for (endpoint, micros) in entry.endpoints().zip([300, 900, 5000]) {
+        endpoint.state.observe(Duration::from_micros(micros), now);
+    }
+    let counts = instances_drawn(&entry, 4000);
+    assert!((900..=1100).contains(&counts[0]) && (900..=1100).contains(&counts[1]), "{counts:?}");
+}
+
+#[test]
 fn p2c_spreads_requests_that_run_at_the_same_time() {
     let entry = balanced(Balance::P2cEwma, &[1; 10]);
     let now = Instant::now();
