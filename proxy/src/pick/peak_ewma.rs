@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// After this long a past observation weighs 1/e of a new one.
-const DECAY: Duration = Duration::from_secs(10);
+/// After this long a past observation weighs 1/e of a new one. Finagle takes 10 s; a first request to a cold instance would
+/// keep all others from it for that long.
+const DECAY: Duration = Duration::from_secs(2);
 
 /// The average, in microseconds as `f32` in the lower half, and the time of the last observation in milliseconds in
 /// the upper half; 0 before the first. Readers and writers see one or the other observation, never half of each.
