@@ -334,7 +334,10 @@ impl Shared {
 
 /// `If-Match` (RFC 9110 section 13.1.1): a list of entity tags, or `*`.
 fn check_etag(route: &Route, if_match: Option<&str>) -> Result<(), OrderError> {
-    let matches = |tags: &str| tags.split(',').map(str::trim).any(|tag| tag == "*" || tag == &*route.etag);
+    // Scripts lose the quotes of a tag easily, and without them it cannot be taken for another.
+    let bare = route.etag.trim_matches('"');
+    let ours = |tag: &str| tag == "*" || tag == bare || tag == &*route.etag;
+    let matches = |tags: &str| tags.split(',').map(str::trim).any(ours);
     match if_match {
         Some(tags) if !matches(tags) => {
             Err(OrderError::Changed { route: route.id.clone(), etag: route.etag.clone() })

@@ -372,11 +372,35 @@ async fn what_is_no_json_says_where_and_what_is_too_large_or_of_another_type_is_
         .refused(400, "bad-json");
     let huge = format!("{{\"reason\":\"{}\"}}", "x".repeat(70_000));
     world.send("PUT", SPLIT, &json_type, &huge).await.refused(413, "body-too-large");
-    let fields = [("content-type", "application/x-www-form-urlencoded")];
-    world.send("PUT", SPLIT, &fields, "{}").await.refused(415, "not-json");
-    world.send("PUT", SPLIT, &[], "{}").await.refused(415, "not-json");
+    for other in ["text/plain", "multipart/form-data; boundary=x", "application/xml"] {
+        world.send("PUT", SPLIT, &[("content-type", other)], "{}").await.refused(415, "not-json");
+    }
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    world.send("PUT", SPLIT, &form, "weights=1").await.refused(400, "bad-json");
+}
+
+#[tokio::test]
+async fn a_script_need_not_say_that_its_body_is_json() {
+    let (world, _folder) = World::new().await;
+    let order = r#"{"weights":{"v1":1,"v2":1}}"#;
+    // What `curl -d` says of itself, nothing at all, and a type that builds on JSON.
+    let form = [("content-type", "application/x-www-form-urlencoded")];
     let suffix = [("content-type", "Application/merge-patch+JSON; charset=utf-8")];
-    assert_eq!(world.send("PUT", SPLIT, &suffix, r#"{"weights":{"v1":1,"v2":1}}"#).await.status, 200);
+    for fields in [&form[..], &[], &suffix] {
+        let answer = world.send("PUT", SPLIT, fields, order).await;
+        assert_eq!(answer.status, 200, "{fields:?}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn an_etag_without_its_quotes_is_the_same_etag() {
+    let (world, _folder) = World::new().await;
+    let order = json!({"weights": {"v1": 1, "v2": 1}});
+    let route = world.put(SPLIT, &order).await.json();
+    let etag = route["etag"].as_str().expect("an etag").trim_matches('"').to_owned();
+    let answer = world.put_with(SPLIT, &order, &[("if-match", &etag)]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    world.put_with(SPLIT, &order, &[("if-match", "\"other\"")]).await.refused(412, "split-changed");
 }
 
 fn items(list: &Value) -> usize {
