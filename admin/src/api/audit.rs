@@ -22,11 +22,12 @@ const LIMIT_MAX: usize = 10_000;
 /// Who ordered what, the newest first.
 #[utoipa::path(
     get,
+    operation_id = "list_audit",
     path = "/api/v1/audit",
     tag = "feed",
     params(("limit" = Option<u32>, Query, description = "Most entries: 1 to 10000, default 1000")),
     responses(
-        (status = 200, body = List<AuditEntry>),
+        (status = 200, body = List<AuditEntry>, description = "The newest orders"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be read"),
     )
 )]

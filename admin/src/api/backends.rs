@@ -13,7 +13,7 @@ use crate::types::{Backend, List, StateOrder};
 use crate::view;
 
 /// Every backend.
-#[utoipa::path(get, path = "/api/v1/backends", tag = "cluster", responses((status = 200, body = List<Backend>)))]
+#[utoipa::path(get, operation_id = "list_backends", path = "/api/v1/backends", tag = "cluster", responses((status = 200, body = List<Backend>, description = "Every backend")))]
 pub(super) async fn list(State(app): AppState) -> Json<List<Backend>> {
     let catalog = app.catalog();
     let states = app.state.table.states();
@@ -23,12 +23,13 @@ pub(super) async fn list(State(app): AppState) -> Json<List<Backend>> {
 /// One backend, by its name or by a part of it that only it has.
 #[utoipa::path(
     get,
+    operation_id = "get_backend",
     path = "/api/v1/backends/{id}",
     tag = "cluster",
     params(("id" = String, Path, description = "`v2`, `web@v2` or `shop/web@v2`, percent-encoded")),
     responses(
-        (status = 200, body = Backend),
-        (status = 404, body = Refusal, content_type = "application/problem+json"),
+        (status = 200, body = Backend, description = "The backend"),
+        (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "It may be several"),
     )
 )]
@@ -40,16 +41,17 @@ pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Json<B
 /// Sets the state of a backend: of all its instances, those to come too. `active` takes it back.
 #[utoipa::path(
     put,
+    operation_id = "put_backend_state",
     path = "/api/v1/backends/{id}/state",
     tag = "orders",
     params(("id" = String, Path, description = "`v2`, `web@v2` or `shop/web@v2`, percent-encoded")),
     request_body = StateOrder,
     responses(
-        (status = 200, body = Backend),
+        (status = 200, body = Backend, description = "The backend"),
         (status = 202, body = Backend, description = "Stored; not yet live everywhere after 2 s"),
-        (status = 404, body = Refusal, content_type = "application/problem+json"),
+        (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "It may be several"),
-        (status = 422, body = Refusal, content_type = "application/problem+json"),
+        (status = 422, body = Refusal, content_type = "application/problem+json", description = "It cannot hold"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be stored"),
     )
 )]

@@ -40,8 +40,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
         ("Last-Event-ID" = Option<u64>, Header, description = "In place of `after`"),
     ),
     responses(
-        (status = 200, content((List<EventItem> = "application/json"), (String = "text/event-stream"))),
-        (status = 400, body = Refusal, content_type = "application/problem+json"),
+        (status = 200, description = "The events, the oldest first; a stream when `text/event-stream` is asked for", content((List<EventItem> = "application/json"), (String = "text/event-stream"))),
+        (status = 400, body = Refusal, content_type = "application/problem+json", description = "The query cannot be read"),
         (status = 410, body = Refusal, content_type = "application/problem+json", description = "Read the lists anew"),
     )
 )]

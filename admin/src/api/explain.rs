@@ -37,7 +37,7 @@ struct Asked {
     ),
     responses(
         (status = 200, body = Object, description = "`request`, `verdict`, `reason`, `status`, `candidates`, `route`, `revision`"),
-        (status = 400, body = Refusal, content_type = "application/problem+json"),
+        (status = 400, body = Refusal, content_type = "application/problem+json", description = "The query cannot be read"),
     )
 )]
 pub(super) async fn explain(State(app): AppState, query: Parameters) -> Result<Json<Explanation>, Refusal> {

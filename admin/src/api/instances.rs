@@ -16,7 +16,7 @@ use crate::types::{Instance, InstanceFound, List, StateOrder};
 use crate::view;
 
 /// Every instance.
-#[utoipa::path(get, path = "/api/v1/instances", tag = "cluster", responses((status = 200, body = List<Instance>)))]
+#[utoipa::path(get, operation_id = "list_instances", path = "/api/v1/instances", tag = "cluster", responses((status = 200, body = List<Instance>, description = "Every instance")))]
 pub(super) async fn list(State(app): AppState) -> Json<List<Instance>> {
     let catalog = app.catalog();
     let states = app.state.table.states();
@@ -26,12 +26,13 @@ pub(super) async fn list(State(app): AppState) -> Json<List<Instance>> {
 /// One instance by its id, or the instances of a container by its name or id.
 #[utoipa::path(
     get,
+    operation_id = "get_instance",
     path = "/api/v1/instances/{id}",
     tag = "cluster",
     params(("id" = String, Path, description = "`0123456789ab:80`, a container's name or id, percent-encoded")),
     responses(
-        (status = 200, body = InstanceFound),
-        (status = 404, body = Refusal, content_type = "application/problem+json"),
+        (status = 200, body = InstanceFound, description = "The instance; `items` when a container has several"),
+        (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "Several containers"),
     )
 )]
@@ -44,16 +45,17 @@ pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Json<I
 /// takes it back.
 #[utoipa::path(
     put,
+    operation_id = "put_instance_state",
     path = "/api/v1/instances/{id}/state",
     tag = "orders",
     params(("id" = String, Path, description = "`0123456789ab:80`, a container's name or id, percent-encoded")),
     request_body = StateOrder,
     responses(
-        (status = 200, body = InstanceFound),
+        (status = 200, body = InstanceFound, description = "The instance; `items` when a container has several"),
         (status = 202, body = InstanceFound, description = "Stored; not yet live everywhere after 2 s"),
-        (status = 404, body = Refusal, content_type = "application/problem+json"),
+        (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "Several containers"),
-        (status = 422, body = Refusal, content_type = "application/problem+json"),
+        (status = 422, body = Refusal, content_type = "application/problem+json", description = "It cannot hold"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be stored"),
     )
 )]

@@ -17,7 +17,7 @@ use crate::state::{App, AppState};
 use crate::view;
 
 /// Metrics in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "process", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", tag = "process", responses((status = 200, body = String, content_type = "text/plain", description = "Prometheus' text format, version 0.0.4")))]
 pub(super) async fn metrics(
     State(app): AppState,
 ) -> Result<([(HeaderName, &'static str); 1], Vec<u8>), Refusal> {

@@ -14,7 +14,7 @@ use crate::types::{Ready, ReadyCondition};
 use crate::view;
 
 /// 200 as long as the process answers.
-#[utoipa::path(get, path = "/livez", tag = "process", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/livez", tag = "process", responses((status = 200, body = String, description = "The process answers")))]
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
@@ -26,7 +26,10 @@ pub(super) async fn livez() -> &'static str {
     path = "/readyz",
     tag = "process",
     params(("verbose" = Option<bool>, Query, description = "Lists each condition")),
-    responses((status = 200, body = Ready), (status = 503, body = Ready))
+    responses(
+        (status = 200, body = Ready, description = "Every source was listed once, or 10 s have passed"),
+        (status = 503, body = Ready, description = "Not yet, or the process is asked to stop"),
+    )
 )]
 pub(super) async fn readyz(State(app): AppState, query: Parameters) -> (StatusCode, Json<Ready>) {
     let catalog = app.catalog();

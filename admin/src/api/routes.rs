@@ -15,7 +15,7 @@ use crate::types::{List, Route, SplitOrder};
 use crate::view;
 
 /// Every route.
-#[utoipa::path(get, path = "/api/v1/routes", tag = "cluster", responses((status = 200, body = List<Route>)))]
+#[utoipa::path(get, operation_id = "list_routes", path = "/api/v1/routes", tag = "cluster", responses((status = 200, body = List<Route>, description = "Every route")))]
 pub(super) async fn list(State(app): AppState) -> Json<List<Route>> {
     let catalog = app.catalog();
     Json(view::list(catalog.routes.values().map(|route| view::route(route)), &catalog))
@@ -24,12 +24,13 @@ pub(super) async fn list(State(app): AppState) -> Json<List<Route>> {
 /// One route. A name without a path means `/`.
 #[utoipa::path(
     get,
+    operation_id = "get_route",
     path = "/api/v1/routes/{route}",
     tag = "cluster",
     params(("route" = String, Path, description = "Percent-encoded: `shop.company.com%2Fapi`")),
     responses(
-        (status = 200, body = Route, headers(("ETag" = String, description = "For If-Match"))),
-        (status = 404, body = Refusal, content_type = "application/problem+json"),
+        (status = 200, body = Route, description = "The route", headers(("ETag" = String, description = "For If-Match"))),
+        (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
     )
 )]
 pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Response, Refusal> {
@@ -48,13 +49,13 @@ pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Respon
     ),
     request_body = SplitOrder,
     responses(
-        (status = 200, body = Route, headers(("ETag" = String, description = "Of the new split"))),
+        (status = 200, body = Route, description = "The route", headers(("ETag" = String, description = "Of the new split"))),
         (status = 202, body = Route, description = "Stored; not yet live everywhere after 2 s"),
-        (status = 400, body = Refusal, content_type = "application/problem+json"),
-        (status = 404, body = Refusal, content_type = "application/problem+json"),
+        (status = 400, body = Refusal, content_type = "application/problem+json", description = "The body is no JSON"),
+        (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "A name may be several"),
-        (status = 412, body = Refusal, content_type = "application/problem+json"),
-        (status = 422, body = Refusal, content_type = "application/problem+json"),
+        (status = 412, body = Refusal, content_type = "application/problem+json", description = "The split was changed"),
+        (status = 422, body = Refusal, content_type = "application/problem+json", description = "It cannot hold"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be stored"),
     )
 )]
@@ -79,11 +80,11 @@ pub(super) async fn put_split(
         ("If-Match" = Option<String>, Header, description = "The route's etag; another one is answered with 412"),
     ),
     responses(
-        (status = 200, body = Route, headers(("ETag" = String, description = "Of what holds now"))),
+        (status = 200, body = Route, description = "The route", headers(("ETag" = String, description = "Of what holds now"))),
         (status = 202, body = Route, description = "Stored; not yet live everywhere after 2 s"),
         (status = 204, description = "The split of a route that is gone was removed"),
-        (status = 404, body = Refusal, content_type = "application/problem+json"),
-        (status = 412, body = Refusal, content_type = "application/problem+json"),
+        (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
+        (status = 412, body = Refusal, content_type = "application/problem+json", description = "The split was changed"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be stored"),
     )
 )]

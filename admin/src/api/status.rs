@@ -9,7 +9,7 @@ use crate::types::{Conntrack, Status, StoreStatus};
 use crate::view;
 
 /// How the process, its sources, its listeners and its store are.
-#[utoipa::path(get, path = "/api/v1/status", tag = "process", responses((status = 200, body = Status)))]
+#[utoipa::path(get, path = "/api/v1/status", tag = "process", responses((status = 200, body = Status, description = "The process, its sources and its listeners")))]
 pub(super) async fn status(State(app): AppState) -> Json<Status> {
     let catalog = app.catalog();
     let settings = &catalog.settings;

@@ -271,6 +271,21 @@ async fn the_description_is_openapi_3_1_and_lists_every_path_that_answers() {
 }
 
 #[tokio::test]
+async fn every_operation_of_the_description_has_a_name_of_its_own_and_describes_its_answers() {
+    let (world, _folder) = World::new().await;
+    let description = world.read("/openapi.json").await;
+    let paths = description["paths"].as_object().expect("paths");
+    let mut names = std::collections::BTreeSet::new();
+    for (method, operation) in paths.values().flat_map(|item| item.as_object().expect("operations")) {
+        let name = operation["operationId"].as_str().expect("a name");
+        assert!(names.insert(name), "two operations are called {name}");
+        for (status, answer) in operation["responses"].as_object().expect("answers") {
+            assert!(answer["description"].is_string(), "{method} {name}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_page_links_to_paths_that_answer() {
     let (world, _folder) = World::new().await;
     let page = world.get("/").await;
