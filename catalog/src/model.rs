@@ -333,16 +333,21 @@ impl Catalog {
         }
     }
 
-    /// The instances that a person means: one by its id, or all ports of a container by its name or (at least 12
-    /// digits of its) id.
+    /// The instances that a person means: one by its id or by its container's name and the port (`web-1:80`), or all
+    /// ports of a container by its name or (at least 12 digits of its) id.
     pub fn instances_named(&self, reference: &str) -> Vec<Arc<Instance>> {
         if let Some(one) = self.instances.get(&InstanceId::from_printed(reference)) {
             return vec![one.clone()];
         }
-        let named = |instance: &&Arc<Instance>| {
+        let is_container = |instance: &Instance, reference: &str| {
             *instance.unit.name == *reference
                 || (reference.len() >= 12 && instance.unit.id.starts_with(reference))
         };
+        let is_port = |instance: &Instance| match reference.rsplit_once(':') {
+            Some((container, port)) => port.parse() == Ok(instance.port) && is_container(instance, container),
+            None => false,
+        };
+        let named = |instance: &&Arc<Instance>| is_container(instance, reference) || is_port(instance);
         self.instances.values().filter(named).cloned().collect()
     }
 }

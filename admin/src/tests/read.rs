@@ -95,6 +95,9 @@ async fn an_instance_is_found_by_id_and_a_container_by_its_name() {
     assert_eq!(pending["condition"], "pending", "its probe has not succeeded yet");
     let both = world.read("/api/v1/instances/c4").await;
     assert_eq!((&both["id"], &both["also"][0]["id"]), (&json!(id(4, 80)), &json!(id(4, 81))));
+    let one_port = world.read("/api/v1/instances/c4%3A81").await;
+    assert_eq!(one_port["id"], id(4, 81), "by name and port");
+    assert!(one_port.get("also").is_none(), "{one_port}");
     let problem = world.get("/api/v1/instances/c").await.refused(404, "unknown-instance");
     assert!(items_of(&problem["known"]).contains(&json!("c1")), "{problem}");
     assert_eq!(items(&world.read("/api/v1/instances").await).len(), 5);
