@@ -103,6 +103,15 @@ fn is_ignored(name: &str) -> bool {
         || ["log", "monitoring.", "auto_scaling."].iter().any(|family| name.starts_with(family))
 }
 
+/// What `unsupported` tells of by name.
+const UNSUPPORTED: [&str; 5] = [
+    "routing.weight",
+    "routing.ssl_cert",
+    "routing.extra_setting",
+    "routing.timeout_setting",
+    "routing.worker",
+];
+
 fn unsupported(name: &str) -> Option<&'static str> {
     if name.starts_with("vip.") {
         return Some("publish a listener of Fairway instead: `aliyun.lb.port_N: tcp://NAME:FRONT_PORT`");
@@ -146,7 +155,10 @@ pub(super) fn misspelt(key: &str, value: &str) -> Option<Flaw> {
 fn unknown(key: &str) -> Flaw {
     let text = format!("`{}` is no label that Fairway knows", shown(key));
     let remedy = match nearest(key) {
-        Some(meant) => format!("did you mean `{meant}`?"),
+        Some(meant) => match meant.strip_prefix("aliyun.").and_then(unsupported) {
+            Some(instead) => format!("did you mean `{meant}`? For that, {instead}"),
+            None => format!("did you mean `{meant}`?"),
+        },
         None if key.len() > 8 && key.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("fairway.")) => {
             format!(
                 "leave it out; the keys are {}",
@@ -164,7 +176,12 @@ fn nearest(key: &str) -> Option<String> {
     let (family, name) = key.trim().split_once('.')?;
     let digits = &name[name.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
     let port = if digits.is_empty() { "N" } else { digits };
-    let aliyun = ALIYUN.map(|name| name.replace("port_N", &format!("port_{port}")));
+    // What is not supported comes last: of two names equally near, the one that works is meant.
+    let aliyun: Vec<String> = ALIYUN
+        .iter()
+        .chain(&UNSUPPORTED)
+        .map(|name| name.replace("port_N", &format!("port_{port}")))
+        .collect();
     let fairway = FAIRWAY.map(str::to_owned);
     let [(own, own_names), (other, other_names)]: [(&str, &[String]); 2] = match family {
         "aliyun" => [("aliyun", &aliyun), ("fairway", &fairway)],
@@ -240,6 +257,8 @@ mod tests {
             ("aliyun.scales", "`aliyun.scale`"),
             ("fairway.wieght", "`fairway.weight`"),
             ("aliyun.weight", "`fairway.weight`"),
+            ("aliyun.routing.weigth", "`aliyun.routing.weight`? For that, write `fairway.weight`"),
+            ("aliyun.routing.ssl_certs", "`[[certificate]]`"),
             ("fairway.probe.url", "`aliyun.probe.url`"),
             ("fairway.timeout.firstbyte", "`fairway.timeout.first_byte`"),
         ] {
