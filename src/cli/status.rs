@@ -59,7 +59,8 @@ fn how(source: &Source) -> String {
     match (&source.lost, source.listed) {
         (Some(lost), _) => format!("lost since {:.0}: {}", lost.since, lost.error),
         (None, false) => "not listed yet".to_owned(),
-        (None, true) if source.peer.is_empty() => format!("{} instances or containers", source.units),
+        (None, true) if source.id == "file" => format!("{} instances of `[[service]]` entries", source.units),
+        (None, true) if source.peer.is_empty() => format!("{} containers", source.units),
         (None, true) => format!("{} containers, {}", source.units, source.peer),
     }
 }
@@ -93,7 +94,7 @@ mod tests {
              routes 4, backends 6, instances 12 (11 ready), errors 1, warnings 2 (see `fairway problems`)\n\n\
              PART    WHERE                          HOW\n\
              config  none                           in use\n\
-             source  file                           2 instances or containers\n\
+             source  file                           2 instances of `[[service]]` entries\n\
              source  unix:///var/run/docker.sock    lost since 2026-11-21T09:30:00Z: connection refused\n\
              http    0.0.0.0:80                     listening\n\
              dns     127.0.0.1:53                   address in use\n\

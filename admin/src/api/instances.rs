@@ -31,7 +31,7 @@ pub(super) async fn list(State(app): AppState) -> Json<List<Instance>> {
     tag = "cluster",
     params(("id" = String, Path, description = "`0123456789ab:80`, a container's name or id, percent-encoded")),
     responses(
-        (status = 200, body = InstanceFound, description = "The instance; `items` when a container has several"),
+        (status = 200, body = InstanceFound, description = "The instance; `also` has the other ports of a container that was named"),
         (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "Several containers"),
     )
@@ -51,7 +51,7 @@ pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Json<I
     params(("id" = String, Path, description = "`0123456789ab:80`, a container's name or id, percent-encoded")),
     request_body = StateOrder,
     responses(
-        (status = 200, body = InstanceFound, description = "The instance; `items` when a container has several"),
+        (status = 200, body = InstanceFound, description = "The instance; `also` has the other ports of a container that was named"),
         (status = 202, body = InstanceFound, description = "Stored; not yet live everywhere after 2 s"),
         (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "Several containers"),

@@ -16,11 +16,16 @@ impl From<OrderError> for Refusal {
                 .field(RETRY_AFTER, HeaderValue::from_static("5"))
         };
         match error {
-            OrderError::UnknownRoute { near, .. } => {
-                Refusal::not_found("unknown-route", "Unknown route", detail)
-                    .with("known", names(near))
-                    .with("remedy", "GET /api/v1/routes lists them; in a path `/` is written %2F")
-            }
+            OrderError::UnknownRoute { near, .. } => Refusal::not_found(
+                "unknown-route",
+                "Unknown route",
+                detail,
+            )
+            .with("known", names(near))
+            .with(
+                "remedy",
+                "`fairway routes` or GET /api/v1/routes lists them; in a path of the API `/` is written %2F",
+            ),
             OrderError::UnknownBackend { known, .. } => {
                 Refusal::not_found("unknown-backend", "Unknown backend", detail).with("known", names(known))
             }
