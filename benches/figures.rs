@@ -211,7 +211,7 @@ fn row(figure: &str, value: &str) {
 }
 
 fn progress(what: &str, n: usize, count: usize) {
-    if (n + 1) % 20 == 0 {
+    if (n + 1).is_multiple_of(20) {
         eprintln!("{what}: {} of {count}", n + 1);
     }
 }
