@@ -25,9 +25,10 @@ const LIMIT_MAX: usize = 10_000;
     operation_id = "list_audit",
     path = "/api/v1/audit",
     tag = "feed",
-    params(("limit" = Option<u32>, Query, description = "Most entries: 1 to 10000, default 1000")),
+    params(("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Most entries, default 1000")),
     responses(
         (status = 200, body = List<AuditEntry>, description = "The newest orders"),
+        (status = 400, body = Refusal, content_type = "application/problem+json", description = "No such limit"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be read"),
     )
 )]

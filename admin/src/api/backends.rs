@@ -49,8 +49,11 @@ pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Json<B
     responses(
         (status = 200, body = Backend, description = "The backend"),
         (status = 202, body = Backend, description = "Stored; not yet live everywhere after 2 s"),
+        (status = 400, body = Refusal, content_type = "application/problem+json", description = "The body is no JSON"),
         (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "It may be several"),
+        (status = 413, body = Refusal, content_type = "application/problem+json", description = "The body is larger than 64 KiB"),
+        (status = 415, body = Refusal, content_type = "application/problem+json", description = "The body is said to be something else than JSON"),
         (status = 422, body = Refusal, content_type = "application/problem+json", description = "It cannot hold"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be stored"),
     )

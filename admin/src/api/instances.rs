@@ -53,8 +53,11 @@ pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Json<I
     responses(
         (status = 200, body = InstanceFound, description = "The instance; `also` has the other ports of a container that was named"),
         (status = 202, body = InstanceFound, description = "Stored; not yet live everywhere after 2 s"),
+        (status = 400, body = Refusal, content_type = "application/problem+json", description = "The body is no JSON"),
         (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "Several containers"),
+        (status = 413, body = Refusal, content_type = "application/problem+json", description = "The body is larger than 64 KiB"),
+        (status = 415, body = Refusal, content_type = "application/problem+json", description = "The body is said to be something else than JSON"),
         (status = 422, body = Refusal, content_type = "application/problem+json", description = "It cannot hold"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be stored"),
     )

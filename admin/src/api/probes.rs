@@ -25,7 +25,7 @@ pub(super) async fn livez() -> &'static str {
     get,
     path = "/readyz",
     tag = "process",
-    params(("verbose" = Option<bool>, Query, description = "Lists each condition")),
+    params(("verbose" = Option<String>, Query, description = "With any value or none: lists each condition")),
     responses(
         (status = 200, body = Ready, description = "Every source was listed once, or 10 s have passed"),
         (status = 503, body = Ready, description = "Not yet, or the process is asked to stop"),

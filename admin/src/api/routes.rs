@@ -55,6 +55,8 @@ pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Respon
         (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
         (status = 409, body = Refusal, content_type = "application/problem+json", description = "A name may be several"),
         (status = 412, body = Refusal, content_type = "application/problem+json", description = "The split was changed"),
+        (status = 413, body = Refusal, content_type = "application/problem+json", description = "The body is larger than 64 KiB"),
+        (status = 415, body = Refusal, content_type = "application/problem+json", description = "The body is said to be something else than JSON"),
         (status = 422, body = Refusal, content_type = "application/problem+json", description = "It cannot hold"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be stored"),
     )
