@@ -5,6 +5,7 @@
 //! 2. What moves: conditions (`condition`), states and weights (`weights`). A flip touches the routes concerned only.
 
 mod condition;
+mod not_served;
 mod owners;
 mod shape;
 #[cfg(test)]

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairway_config::labels::{BalancerClaim, ProbeCheck, ServiceSpec, Severity, SplitBy, Transport};
+use fairway_config::labels::{ProbeCheck, ServiceSpec, Severity, SplitBy, Transport};
 use fairway_config::names::{BackendId, RouteId, Weight};
 use jiff::Timestamp;
 
+use super::not_served::not_served;
 use super::owners::{self, Ownership, Project};
 use crate::facts::{SourceFacts, SourceId, Unit, UnitKind};
 use crate::ids::{InstanceId, InstanceKey};
@@ -107,7 +108,7 @@ impl Shape {
             for unit in facts.units.values() {
                 let labels = unit.label_problems.iter();
                 self.problems.extend(labels.map(|label| Problem::of_label(unit.name.clone(), label)));
-                self.problems.extend(unit.spec.balancers.iter().map(|lb| unserved_balancer(unit, lb)));
+                self.problems.extend(not_served(unit));
                 for port in ports_of(unit) {
                     self.plan_instance(source, unit, port);
                 }
@@ -382,16 +383,6 @@ fn address_taken(old: &Unit, address: SocketAddr, new: &Unit) -> Problem {
     let remedy = "nothing, if the older one has ended; else give each its own address";
     Problem::new("address-taken", Severity::Warning, old.name.clone(), text, remedy)
         .at("", address.to_string())
-}
-
-fn unserved_balancer(unit: &Unit, lb: &BalancerClaim) -> Problem {
-    let text = format!(
-        "{} asks for a listener of its own on port {}, which this version does not open",
-        unit.name, lb.front_port
-    );
-    let remedy = "reach the service by its name in the DNS and its own port";
-    let key = format!("aliyun.lb.port_{}", lb.port);
-    Problem::new("balancer-not-served", Severity::Warning, unit.name.clone(), text, remedy).at(key, &*lb.name)
 }
 
 fn weights_disagree(backend: &BackendId, weights: &BTreeSet<Weight>) -> Problem {

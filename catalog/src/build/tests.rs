@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use fairway_config::file::{FileSplit, HostClaim};
-use fairway_config::labels::{PortClaim, ProbeCheck, ProbeSpec, ServiceSpec};
+use fairway_config::labels::{Hedge, PortClaim, ProbeCheck, ProbeSpec, Protocol, ServiceSpec};
 use fairway_config::names::{Host, RouteEntry, Scheme, Weight};
 use proptest::prelude::*;
 
@@ -498,4 +498,20 @@ proptest! {
             prop_assert_eq!(&partly.problems, &whole.problems);
         }
     }
+}
+
+#[test]
+fn a_label_that_nothing_acts_on_is_a_problem_and_costs_no_route() {
+    let plain = unit(1, "web@v1", &["shop.a.com"]);
+    let told = |change: fn(&mut ServiceSpec)| {
+        let catalog = build(&inputs(vec![with_spec(plain.clone(), change)]));
+        assert_eq!(shares(&catalog, "shop.a.com/"), [("web@v1".to_owned(), 1.0)]);
+        catalog.problems.iter().map(|problem| (problem.kind, problem.key.to_string())).collect::<Vec<_>>()
+    };
+    let of = |key: &str| vec![("label-not-served", key.to_owned())];
+    assert_eq!(told(|spec| spec.session_sticky = Some(true)), of("aliyun.routing.session_sticky"));
+    assert_eq!(told(|spec| spec.transport.protocol = Some(Protocol::H2c)), of("fairway.protocol"));
+    assert_eq!(told(|spec| spec.transport.hedge = Some(Hedge::P95)), of("fairway.hedge"));
+    assert_eq!(told(|spec| spec.session_sticky = Some(false)), []);
+    assert_eq!(told(|spec| spec.transport.protocol = Some(Protocol::Http1)), []);
 }
