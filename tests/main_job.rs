@@ -151,6 +151,8 @@ async fn a_container_calls_another_by_its_local_name_through_our_dns() {
     run("caller", &[("aliyun.routing.port_80", "caller")]).await;
     fairway.instances_ready("callee", 1).await;
     fairway.instances_ready("caller", 1).await;
+    fairway.answers("caller.localhost", "/", 200).await;
+    fairway.answers("callee.local", "/", 200).await;
     let answer = fairway.get("caller.localhost", "/call?url=http://callee.local/").await.ok("call").text();
     assert!(answer.contains(callee.short_id()), "{answer}");
     // By the name of its container it is reached directly.
@@ -280,7 +282,7 @@ async fn probes_take_a_failing_container_out_of_route_and_dns_and_bring_it_back(
             engine.run(ContainerOptions { name, image, labels, health, ..Default::default() }).await;
         fairway.instances_ready(name, 1).await;
         let host = format!("{name}.localhost");
-        assert_eq!(fairway.get(&host, "/").await.status, 200, "{name}");
+        fairway.answers(&host, "/", 200).await;
         if name == "tcp" {
             continue; // its listener is what the probe sees; it has no failing mode of its own
         }
@@ -320,7 +322,8 @@ async fn labels_that_cannot_be_used_are_told_and_cost_no_good_route() {
             [(key, value.as_str()), ("aliyun.routing.port_http", "x"), ("aliyun.routing.prot_80", "x")];
         engine.run(ContainerOptions { name, image: "web:v1", labels: &labels, ..Default::default() }).await;
         fairway.instances_ready(name, 1).await;
-        assert_eq!(fairway.get(&format!("good-{name}.localhost"), "/").await.status, 200, "{name}");
+        // Without a probe it counts from its start, a moment before it listens.
+        fairway.answers(&format!("good-{name}.localhost"), "/", 200).await;
         let problems = fairway.list("problems").await;
         assert!(problems_of(&problems, name).len() >= 3, "{name}: {problems:?}");
         let entry =
@@ -371,7 +374,7 @@ async fn one_that_exits_at_once_and_one_on_the_host_network_do_no_harm() {
         !address.starts_with("127.") && address.ends_with(":18099"),
         "the node's address, never loopback: {address}"
     );
-    assert_eq!(fairway.get("host.localhost", "/").await.status, 200);
+    fairway.answers("host.localhost", "/", 200).await;
     assert!(fairway.list("instances").await.iter().all(|i| i["name"] != "brief"));
 }
 

@@ -314,10 +314,21 @@ async fn a_configured_listener_that_cannot_bind_is_an_error_with_address_cause_a
     assert!(error.contains("192.0.2.1 is none"), "{error}");
 }
 
+/// A port that this socket holds on `host` and nobody on 127.0.0.1. Not one of those that the system gives to clients:
+/// a connection of another test could take it at any time.
+fn quiet_port(host: &str) -> (std::net::UdpSocket, u16) {
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let free = |port: &u16| {
+        let nobody = std::net::UdpSocket::bind(("127.0.0.1", *port)).is_ok()
+            && std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        nobody.then(|| std::net::UdpSocket::bind((host, *port)).ok()).flatten()
+    };
+    (first..first + 1000).find_map(|port| Some((free(&port)?, port))).expect("one of a thousand ports")
+}
+
 #[tokio::test]
 async fn default_listeners_follow_the_networks_and_one_that_cannot_bind_is_a_problem() {
-    let holder = std::net::UdpSocket::bind("127.0.0.5:0").expect("a socket");
-    let port = holder.local_addr().expect("bound").port();
+    let (holder, port) = quiet_port("127.0.0.5");
     let mut config = dns(DnsListen::Default);
     config.upstreams = vec![address("127.0.0.1:9")];
     let mut rig = try_rig(config, port).expect("it starts");
