@@ -101,7 +101,7 @@ impl DockerSource {
             let was_found = publisher.is_found();
             let ended = self.session(&mut book, &mut publisher).await;
             if publisher.is_found() {
-                wait = BACKOFF.0; // this session went well for a while
+                wait = BACKOFF.0; // this connection went well for a while
             }
             match ended {
                 Ended::Deaf => {
