@@ -19,6 +19,7 @@ mod refusal;
 mod relay;
 pub mod request;
 pub mod running;
+mod sides;
 mod stream;
 pub mod table;
 mod upgrade;

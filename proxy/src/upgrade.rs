@@ -2,18 +2,18 @@
 //!
 //! Raw octets flow only after a 101 that was asked for; `h2c` is never passed on, so that nobody can speak HTTP past us.
 
-use std::io::{self, IoSlice};
+use std::cell::Cell;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use tokio::time::Instant;
 
-use crate::buffers::Buffers;
+use crate::deadline::Wait;
 use crate::h1::syntax::list;
 use crate::h1::{BodyLength, Known, Refused, RequestHead, ResponseHead};
 use crate::reason::Reason;
-use crate::stream::{Duplex, Stream};
-use tokio::time::Instant;
+use crate::sides::{Flow, Piece, Sink, Source};
 
 /// Longest silence of both sides, unless the backend's labels say otherwise: those who keep such a connection open mean to
 /// wait.
@@ -50,44 +50,33 @@ pub(crate) fn is_granted(head: &ResponseHead, wanted: &str) -> bool {
 
 /// One direction of a tunnel.
 struct Way<'a, R, W> {
-    from: &'a Duplex<R>,
-    to: &'a Duplex<W>,
-    last: &'a std::cell::Cell<Instant>,
-    moved: u64,
+    from: &'a mut R,
+    to: &'a W,
+    /// Shared by both directions: whatever moves, moves it on.
+    waits: &'a Cell<Wait>,
+    quiet: Duration,
+    moved: &'a Cell<u64>,
 }
 
-impl<R: Stream, W: Stream> Way<'_, R, W> {
+impl<R: Source, W: Sink> Way<'_, R, W> {
     /// Moves octets until the source ends, then ends the other side, too. No buffer is held while nothing comes.
-    async fn run(&mut self, first: &[u8], buffers: &Buffers) -> io::Result<()> {
-        self.write(first).await?;
+    async fn run(&mut self) -> io::Result<()> {
+        let late = Reason::UpstreamTimeout;
+        let (waits, patience) = (self.waits, self.quiet);
+        let flow = Flow { chunked: false, waits, patience, late, sent: None, body_bytes: self.moved };
         loop {
-            self.from.readable().await?;
-            let mut buffer = Lent { buffer: buffers.lend(), buffers };
-            let read = self.from.read(&mut buffer.buffer).await?;
-            self.last.set(Instant::now());
-            if read == 0 {
-                return self.to.shutdown().await;
+            let piece = self.from.there().await;
+            if !piece.data.is_empty() {
+                self.to.write(b"", &Piece { ended: false, ..piece }, &flow).await?;
+            } else if piece.ended {
+                return self.to.end().await;
+            } else {
+                drop(piece);
+                self.from.rest();
+                self.from.more().await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset))?;
             }
-            self.write(&buffer.buffer).await?;
+            flow.waits();
         }
-    }
-
-    async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.to.write_all(&mut [IoSlice::new(octets)], |_| self.last.set(Instant::now())).await?;
-        self.moved += octets.len() as u64;
-        Ok(())
-    }
-}
-
-/// A buffer that goes back when a tunnel ends in the middle.
-struct Lent<'a> {
-    buffer: BytesMut,
-    buffers: &'a Buffers,
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        self.buffers.give_back(std::mem::take(&mut self.buffer));
     }
 }
 
@@ -111,25 +100,23 @@ pub(crate) enum TunnelEnd {
     Quiet,
 }
 
-/// Moves octets both ways until both sides have ended, one of them fails, or neither says anything for `quiet`. What was
-/// read ahead goes first.
-pub(crate) async fn tunnel<D: Stream, U: Stream>(
-    down: &Duplex<D>,
-    up: &Duplex<U>,
-    from_down: &[u8],
-    from_up: &[u8],
+/// Moves octets both ways until both sides have ended, one of them fails, or neither says anything for `quiet`.
+pub(crate) async fn tunnel(
+    from_down: &mut impl Source,
+    down: &impl Sink,
+    from_up: &mut impl Source,
+    up: &impl Sink,
     quiet: Duration,
-    buffers: &Buffers,
 ) -> Tunnelled {
-    let last = std::cell::Cell::new(Instant::now());
-    let mut upwards = Way { from: down, to: up, last: &last, moved: 0 };
-    let mut downwards = Way { from: up, to: down, last: &last, moved: 0 };
+    let waits = Cell::new(Wait { limit: Some(Instant::now() + quiet), reason: Reason::UpstreamTimeout });
+    let (went_up, went_down) = (Cell::new(0), Cell::new(0));
+    let mut upwards = Way { from: from_down, to: up, waits: &waits, quiet, moved: &went_up };
+    let mut downwards = Way { from: from_up, to: down, waits: &waits, quiet, moved: &went_down };
     let end = {
-        let both =
-            async { tokio::try_join!(upwards.run(from_down, buffers), downwards.run(from_up, buffers)) };
+        let both = async { tokio::try_join!(upwards.run(), downwards.run()) };
         let silence = async {
-            while last.get() + quiet > Instant::now() {
-                tokio::time::sleep_until(last.get() + quiet).await;
+            while let Some(limit) = waits.get().limit.filter(|limit| *limit > Instant::now()) {
+                tokio::time::sleep_until(limit).await;
             }
         };
         tokio::select! {
@@ -137,7 +124,7 @@ pub(crate) async fn tunnel<D: Stream, U: Stream>(
             () = silence => TunnelEnd::Quiet,
         }
     };
-    Tunnelled { down_bytes: downwards.moved, end }
+    Tunnelled { down_bytes: went_down.get(), end }
 }
 
 #[cfg(test)]

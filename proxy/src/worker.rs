@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::access_log::AccessLog;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
-use crate::downstream::{Connection, Door, HEADER};
+use crate::downstream::{Connection, Door, HEADER, Visit};
 use crate::metrics::WorkerMetrics;
 use crate::proxy_header::{self, Said};
 use crate::running::{Phase, Shared};
@@ -215,7 +215,7 @@ fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, peer: Socket
     if door.proxy_protocol {
         spawn_local(behind_balancer(worker, door, stream, ends));
     } else {
-        spawn_local(Connection::new(stream, ends, false, door, worker).serve());
+        spawn_local(Connection::new(stream, Visit { ends, tls: false, door, worker }).serve());
     }
 }
 
@@ -234,5 +234,5 @@ async fn behind_balancer(worker: Rc<Worker>, door: Rc<Door>, mut stream: TcpStre
         Said::Own => (ends, false),
         Said::Client { ends, tls } => (ends, tls),
     };
-    Connection::new(stream, ends, tls, door, worker).serve().await;
+    Connection::new(stream, Visit { ends, tls, door, worker }).serve().await;
 }

@@ -2,65 +2,75 @@
 
 use bytes::BytesMut;
 
-use crate::h1::chunked::{ChunkError, Extensions};
-use crate::h1::{BodyLength, BodyReader, RequestHead};
-use crate::relay::{Piece, take};
+use crate::h1::chunked::ChunkError;
+use crate::h1::{RequestHead, Trailers};
+use crate::sides::Piece;
 
 /// Most octets kept for another attempt.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// The body of a request.
+/// What was taken of the body of a request.
 #[derive(Debug)]
-pub(super) struct RequestBody {
-    /// Where it is.
-    pub(super) reader: BodyReader,
-    /// It came chunked, and goes on so.
+pub(super) struct Kept {
+    /// It came with chunks, or without a length: it goes on so.
     pub(super) chunked: bool,
-    /// What was taken from the client so far: sent first by each attempt. Complete as long as `repeatable`.
-    pub(super) kept: Piece,
-    /// Every octet taken is in `kept`.
+    /// What was there when the head was: sent first by each attempt.
+    pub(super) first: Piece,
+    /// What was taken later: sent next. Complete as long as `repeatable`.
+    later: BytesMut,
+    later_trailers: Option<Trailers>,
+    ended: bool,
+    /// Every octet taken is kept.
     pub(super) repeatable: bool,
-    /// Further octets are kept, too.
+    /// Further octets are kept, too: the request may be sent again.
     keeps: bool,
 }
 
-impl RequestBody {
-    /// Takes what is there of the body already. Further octets are kept only if the request may be sent again.
-    pub(super) fn new(head: &RequestHead, buffer: &mut BytesMut) -> Result<Self, ChunkError> {
-        let mut reader = BodyReader::new(head.body, Extensions::Refused);
-        let kept = match head.body {
-            BodyLength::Empty => Piece { ended: true, ..Piece::default() },
-            _ => take(&mut reader, buffer),
-        };
-        if let Some(error) = kept.broken {
+impl Kept {
+    /// Of the request whose body starts with `first`.
+    pub(super) fn new(head: &RequestHead, first: Piece) -> Result<Self, ChunkError> {
+        if let Some(error) = first.broken {
             return Err(error);
         }
-        let chunked = head.body == BodyLength::Chunked;
-        Ok(Self { reader, chunked, kept, repeatable: true, keeps: head.is_idempotent() })
+        Ok(Self {
+            chunked: head.body.is_chunked(),
+            later: BytesMut::new(),
+            later_trailers: None,
+            ended: first.ended,
+            first,
+            repeatable: true,
+            keeps: head.is_idempotent(),
+        })
     }
 
     /// Notes a further piece that is about to be sent.
-    pub(super) fn note(kept: &mut Piece, repeatable: &mut bool, keeps: bool, piece: &Piece) {
-        if !*repeatable {
+    pub(super) fn note(&mut self, piece: &Piece) {
+        if !self.repeatable {
             return;
         }
-        if !keeps || kept.data.len() + piece.data.len() > KEPT_BYTES {
-            (*repeatable, kept.data) = (false, BytesMut::new());
+        let octets = self.first.data.len() + self.later.len() + piece.data.len();
+        if !self.keeps || octets > KEPT_BYTES {
+            self.repeatable = false;
+            (self.first, self.later) = (Piece::default(), BytesMut::new());
             return;
         }
-        kept.data.extend_from_slice(&piece.data);
-        kept.ended = piece.ended;
-        kept.trailers = piece.trailers.clone();
+        self.later.extend_from_slice(&piece.data);
+        self.ended = piece.ended;
+        self.later_trailers = piece.trailers.clone();
     }
 
-    /// Whether further pieces are kept.
-    pub(super) fn keeps(&self) -> bool {
-        self.keeps
+    /// What was taken after the first piece, if anything.
+    pub(super) fn later(&self) -> Option<Piece> {
+        if self.later.is_empty() && self.ended == self.first.ended {
+            return None;
+        }
+        let (data, trailers) = (self.later.clone().freeze(), self.later_trailers.clone());
+        Some(Piece { data, ended: self.ended, trailers, broken: None })
     }
 
-    /// Whether all of it has been taken from the client.
-    pub(super) fn is_read(&self) -> bool {
-        self.reader.is_done()
+    /// Whether the whole body is kept.
+    pub(super) fn has_end(&self) -> bool {
+        self.ended
     }
 }
 
@@ -70,28 +80,37 @@ mod tests {
 
     use super::*;
 
-    fn body(method: &str, there: &[u8]) -> RequestBody {
+    fn body(method: &str, first: &'static [u8]) -> Kept {
         let head = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
         let head = RequestHead::read(Bytes::from(head.into_bytes())).expect("a request");
-        RequestBody::new(&head, &mut BytesMut::from(there)).expect("a body")
+        let first = Piece { data: Bytes::from_static(first), ..Piece::default() };
+        Kept::new(&head, first).expect("a body")
     }
 
-    fn note(body: &mut RequestBody, octets: usize) {
-        let piece = Piece { data: BytesMut::from(&vec![b'x'; octets][..]), ..Piece::default() };
-        RequestBody::note(&mut body.kept, &mut body.repeatable, body.keeps, &piece);
+    fn piece(octets: usize) -> Piece {
+        Piece { data: vec![b'x'; octets].into(), ..Piece::default() }
     }
 
     #[test]
     fn a_body_is_kept_up_to_64_kib_and_only_if_the_request_may_be_repeated() {
         let mut put = body("PUT", b"abc");
-        note(&mut put, KEPT_BYTES - 3);
-        assert!(put.repeatable && put.kept.data.len() == KEPT_BYTES);
-        note(&mut put, 1);
-        assert!(!put.repeatable && put.kept.data.is_empty());
+        put.note(&piece(KEPT_BYTES - 3));
+        let later = put.later().expect("it was kept");
+        assert!(put.repeatable && put.first.data.len() + later.data.len() == KEPT_BYTES);
+        put.note(&piece(1));
+        assert!(!put.repeatable && put.first.data.is_empty() && put.later().is_none());
 
         let mut post = body("POST", b"abc");
         assert!(post.repeatable, "nothing has been sent yet");
-        note(&mut post, 1);
+        post.note(&piece(1));
         assert!(!post.repeatable);
+    }
+
+    #[test]
+    fn an_end_that_comes_alone_is_kept_too() {
+        let mut put = body("PUT", b"abc");
+        assert!(put.later().is_none() && !put.has_end());
+        put.note(&Piece { ended: true, ..Piece::default() });
+        assert!(put.later().is_some_and(|later| later.ended && later.data.is_empty()) && put.has_end());
     }
 }

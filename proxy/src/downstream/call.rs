@@ -11,10 +11,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::body::RequestBody;
+use super::body::Kept;
 use super::exchange::{End, Exchange, Seen};
-use super::{After, Connection, refused};
+use super::{After, Visit, refused, send};
 use crate::access_log::Line;
+use crate::deadline::Timer;
 use crate::forward::client::Client;
 use crate::forward::request_id::RequestId;
 use crate::forward::{Origin, PASSES_MAX, passes, write_request};
@@ -23,7 +24,8 @@ use crate::hold::{HOLD, hold};
 use crate::pick::{NoInstance, Pick, Tried};
 use crate::reason::Reason;
 use crate::refusal::Refusal;
-use crate::stream::Stream;
+use crate::sides::http1::Incoming;
+use crate::sides::{Answers, Downstream, Sink, Source};
 use crate::table::{Find, RouteEntry};
 use crate::upgrade::{QUIET, TunnelEnd, tunnel, wanted};
 use crate::upstream::pool::FRESH;
@@ -37,13 +39,15 @@ const NEWS: Duration = Duration::from_secs(1);
 const ATTEMPTS_MAX: u32 = 12;
 
 /// One request.
-pub(super) struct Call<'c, S: Stream> {
-    connection: &'c mut Connection<S>,
+pub(crate) struct Call<'c, D, B> {
+    visit: &'c Visit,
+    down: &'c D,
+    /// The rest of its body.
+    source: B,
+    timer: &'c mut Timer,
     head: RequestHead,
     began: Instant,
     id: RequestId,
-    /// The request's body has been read whole: the next octets are the next request's.
-    body_is_read: bool,
     record: Record,
 }
 
@@ -57,6 +61,13 @@ struct Record {
     connect: Option<Duration>,
     first_byte: Option<Duration>,
     body_bytes: u64,
+}
+
+/// A request as an instance gets it.
+struct Prepared<'a> {
+    head_up: &'a [u8],
+    kept: &'a mut Kept,
+    upgrade: Option<&'a Arc<str>>,
 }
 
 /// What became of one attempt.
@@ -79,15 +90,21 @@ struct Finish {
     reason: Reason,
 }
 
-impl<'c, S: Stream> Call<'c, S> {
-    pub(super) fn new(connection: &'c mut Connection<S>, head: RequestHead, began: Instant) -> Self {
+impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
+    pub(crate) fn new(
+        visit: &'c Visit,
+        down: &'c D,
+        source: B,
+        timer: &'c mut Timer,
+        head: RequestHead,
+        began: Instant,
+    ) -> Self {
         // Replaced once the peer is known to be trusted, and says an id.
-        let id = RequestId::random(&mut connection.worker.rng.borrow_mut());
-        let body_is_read = head.body == BodyLength::Empty;
-        Self { connection, head, began, id, body_is_read, record: Record::default() }
+        let id = RequestId::random(&mut visit.worker.rng.borrow_mut());
+        Self { visit, down, source, timer, head, began, id, record: Record::default() }
     }
 
-    pub(super) async fn run(mut self) -> After {
+    pub(crate) async fn run(mut self) -> After {
         let (after, finish) = match self.serve().await {
             Ok(served) => served,
             Err(refused) => self.refuse(refused, None).await,
@@ -107,13 +124,11 @@ impl<'c, S: Stream> Call<'c, S> {
             self.id = id;
         }
         // What is there of the body is taken first: if that is all of it, a refusal need not end the connection.
-        let mut body = RequestBody::new(&self.head, &mut self.connection.buffer)
-            .map_err(|error| refused(Reason::BodyInvalid, error.text()))?;
-        self.body_is_read = body.is_read();
-        let worker = self.connection.worker.clone();
-        if self.connection.buffer.is_empty() {
-            worker.buffers.give_back(std::mem::take(&mut self.connection.buffer));
-        }
+        let first = self.source.there().await;
+        let mut kept =
+            Kept::new(&self.head, first).map_err(|error| refused(Reason::BodyInvalid, error.text()))?;
+        self.source.rest();
+        let worker = &self.visit.worker;
         if passes(&self.head, &worker.shared.node) > PASSES_MAX {
             return Err(refused(Reason::Loop, "`Via` names this node more than 5 times"));
         }
@@ -127,9 +142,8 @@ impl<'c, S: Stream> Call<'c, S> {
             Err((reason, _)) => return Err(refused(reason, "")),
         };
         self.record.entry = Some(entry.clone());
-        let door = self.connection.door.clone();
-        let upgrade = wanted(&self.head, &door.upgrades)?;
-        self.over_instances(entry, client, &mut body, upgrade).await
+        let upgrade = wanted(&self.head, &self.visit.door.upgrades)?;
+        self.over_instances(entry, client, &mut kept, upgrade).await
     }
 
     /// Sends the request to one instance after the other, until one answers or the request may go no further.
@@ -137,10 +151,10 @@ impl<'c, S: Stream> Call<'c, S> {
         &mut self,
         mut entry: Arc<RouteEntry>,
         client: Client,
-        body: &mut RequestBody,
+        kept: &mut Kept,
         upgrade: Option<&Arc<str>>,
     ) -> Result<(After, Finish), Refused> {
-        let worker = self.connection.worker.clone();
+        let worker = &self.visit.worker;
         let mut tried = Tried::default();
         let mut retries = 0;
         let mut last: Option<Refused> = None;
@@ -159,7 +173,7 @@ impl<'c, S: Stream> Call<'c, S> {
             self.record.attempts += 1;
             self.record.pick = Some(pick);
             let chosen = Instant::now();
-            let (refused, again) = match self.attempt(client, body, upgrade).await {
+            let (refused, again) = match self.attempt(client, kept, upgrade).await {
                 Attempt::Finished(after, finish) => return Ok((after, finish)),
                 Attempt::Failed { refused, again } => (refused, again),
             };
@@ -189,7 +203,7 @@ impl<'c, S: Stream> Call<'c, S> {
 
     /// Whether the present table still sends new clients to this instance.
     fn still_serves(&self, entry: &RouteEntry, pick: &Pick) -> bool {
-        let mut reader = self.connection.worker.table.borrow_mut();
+        let mut reader = self.visit.worker.table.borrow_mut();
         let newest = reader.table().by_id(&entry.route.id);
         let mut versions = newest.into_iter().flat_map(|entry| entry.versions());
         versions.any(|version| {
@@ -228,91 +242,102 @@ impl<'c, S: Stream> Call<'c, S> {
         tried: &Tried,
         deadline: Instant,
     ) -> Result<Result<Arc<RouteEntry>, Reason>, Refused> {
-        let (handle, io) = (&self.connection.worker.handle, &self.connection.io);
+        let (handle, down) = (&self.visit.worker.handle, self.down);
         let mut holding = pin!(hold(handle, route, tried, deadline));
         poll_fn(|cx| {
             if let Poll::Ready(held) = holding.as_mut().poll(cx) {
                 return Poll::Ready(Ok(held.map_err(|error| error.reason())));
             }
-            io.poll_reset(cx).map(|()| Err(refused(Reason::ClientLeft, "")))
+            down.poll_gone(cx).map(|()| Err(refused(Reason::ClientLeft, "")))
         })
         .await
     }
 
     fn has_serving(&self, route: &fairway_config::names::RouteId) -> bool {
-        let mut reader = self.connection.worker.table.borrow_mut();
+        let mut reader = self.visit.worker.table.borrow_mut();
         let entry = reader.table().by_id(route);
         entry.is_some_and(|entry| entry.versions().iter().any(|version| !version.serving().is_empty()))
     }
 
     /// Sends the request to the instance that was picked.
-    async fn attempt(
-        &mut self,
-        client: Client,
-        body: &mut RequestBody,
-        upgrade: Option<&Arc<str>>,
-    ) -> Attempt {
+    async fn attempt(&mut self, client: Client, kept: &mut Kept, upgrade: Option<&Arc<str>>) -> Attempt {
         let Some(pick) = self.record.pick.take() else {
             return Attempt::Failed { refused: refused(Reason::Internal, ""), again: false };
         };
-        let worker = self.connection.worker.clone();
-        let chosen = Instant::now();
+        let worker = &self.visit.worker;
         let mut head_up = worker.buffers.lend_head();
-        let ends = self.connection.ends;
-        let node = &worker.shared.node;
+        let (ends, node) = (self.visit.ends, &worker.shared.node);
         write_request(
             &mut head_up,
             &self.head,
             &Origin { client: &client, ends, node, id: &self.id, upgrade },
         );
-        // A connection that the instance closed at the same moment is no failure of the instance: once more on a new one.
-        let mut pooled = worker
-            .pool
-            .take(&pick.endpoint.state, if self.head.is_idempotent() { None } else { Some(FRESH) });
-        let attempt = loop {
-            let reused = pooled.is_some();
-            let up = match pooled.take() {
-                Some(up) => up,
-                None => match self.open(&pick).await {
-                    Ok(up) => up,
-                    Err(refused) => break Attempt::Failed { refused, again: true },
-                },
-            };
-            let seen = Seen::default();
-            let end = self.exchange(&up, &head_up, body, upgrade, &pick, &seen).await;
-            self.body_is_read = body.is_read();
-            let untouched = !seen.any_octet.get() && seen.status.get().is_none();
-            let unsent = seen.sent.get() == 0;
-            let again = untouched && body.repeatable && (unsent || self.head.is_idempotent());
-            self.record.first_byte = seen.first_byte.get().map(|at| at.duration_since(chosen));
-            self.record.body_bytes = seen.body_bytes.get();
-            match end {
-                End::NoAnswer(Reason::UpstreamClosed, _) if reused && again => {}
-                End::NoAnswer(reason, detail) => {
-                    let again = again && reason == Reason::UpstreamClosed;
-                    break Attempt::Failed { refused: refused(reason, detail), again };
-                }
-                end => break self.finished(end, up, &seen, &pick, chosen).await,
-            }
-        };
+        let request = Prepared { head_up: &head_up, kept, upgrade };
+        let attempt = self.over_http1(&pick, request).await;
         worker.buffers.give_back_head(head_up);
         self.record.pick = Some(pick);
         attempt
     }
 
+    /// Sends the request over a connection of its own for the time being: a pooled one, or a new one.
+    async fn over_http1(&mut self, pick: &Pick, mut request: Prepared<'_>) -> Attempt {
+        let worker = &self.visit.worker;
+        let chosen = Instant::now();
+        // A connection that the instance closed at the same moment is no failure of the instance: once more on a new one.
+        let youngest = if self.head.is_idempotent() { None } else { Some(FRESH) };
+        let mut pooled = worker.pool.take(&pick.endpoint.state, youngest);
+        loop {
+            let reused = pooled.is_some();
+            let up = match pooled.take() {
+                Some(up) => up,
+                None => match self.open(pick).await {
+                    Ok(up) => up,
+                    Err(refused) => return Attempt::Failed { refused, again: true },
+                },
+            };
+            let (seen, mut buffer) = (Seen::default(), BytesMut::new());
+            let mut answers =
+                Incoming { io: &up, buffer: &mut buffer, buffers: &worker.buffers, begun: false };
+            let end = self.exchange(&up, &mut answers, &mut request, pick, &seen).await;
+            let untouched = !answers.has_begun() && seen.status.get().is_none();
+            worker.buffers.give_back(buffer);
+            let again = self.may_repeat(untouched, &seen, &request);
+            self.note(&seen, chosen);
+            match end {
+                End::NoAnswer(Reason::UpstreamClosed, _) if reused && again => {}
+                End::Answered { reuse: Some(said), .. } => {
+                    worker.pool.put(&pick.endpoint.state, up, keep_for(&pick.version.settings, said));
+                    return self.finished(end, &seen, again, pick, chosen).await;
+                }
+                end => return self.finished(end, &seen, again, pick, chosen).await,
+            }
+        }
+    }
+
+    /// Whether the request may be sent again after an attempt that came this far.
+    fn may_repeat(&self, untouched: bool, seen: &Seen, request: &Prepared<'_>) -> bool {
+        untouched && request.kept.repeatable && (seen.sent.get() == 0 || self.head.is_idempotent())
+    }
+
+    /// Notes what was seen of an attempt.
+    fn note(&mut self, seen: &Seen, chosen: Instant) {
+        self.record.first_byte = seen.first_byte.get().map(|at| at.duration_since(chosen));
+        self.record.body_bytes = seen.body_bytes.get();
+    }
+
     async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
         let start = Instant::now();
         let mut connecting = pin!(connect(&pick.endpoint));
-        let io = &self.connection.io;
+        let down = self.down;
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(Some(connected)),
-            Poll::Pending => io.poll_reset(cx).map(|()| None),
+            Poll::Pending => down.poll_gone(cx).map(|()| None),
         });
         match connected.await {
             Some(Ok(up)) => {
                 let took = start.elapsed();
                 self.record.connect = Some(took);
-                self.connection.worker.metrics.connected(&pick.version.upstream, took);
+                self.visit.worker.metrics.connected(&pick.version.upstream, took);
                 Ok(up)
             }
             Some(Err(error)) => Err(refused(error.reason(), error.detail())),
@@ -320,50 +345,51 @@ impl<'c, S: Stream> Call<'c, S> {
         }
     }
 
-    async fn exchange(
+    async fn exchange<O: Sink, A: Answers>(
         &mut self,
-        up: &Upstream,
-        head_up: &[u8],
-        body: &mut RequestBody,
-        upgrade: Option<&Arc<str>>,
+        origin: &O,
+        answers: &mut A,
+        request: &mut Prepared<'_>,
         pick: &Pick,
         seen: &Seen,
     ) -> End {
-        let worker = self.connection.worker.clone();
+        let worker = &self.visit.worker;
         let settings = &pick.version.settings;
-        let mut up_buffer = BytesMut::new();
-        let Connection { io, buffer, timer, .. } = &mut *self.connection;
         let exchange = Exchange {
-            down: io,
-            up,
-            down_buffer: buffer,
-            up_buffer: &mut up_buffer,
+            down: self.down,
+            source: &mut self.source,
+            origin,
+            answers,
             head: &self.head,
-            head_up,
-            body,
-            upgrade,
+            head_up: request.head_up,
+            kept: request.kept,
+            upgrade: request.upgrade,
             settings,
             may_stay: &|| !worker.is_draining(),
             total: settings.total_timeout.map(|total| self.began + total),
-            timer,
+            timer: self.timer,
             buffers: &worker.buffers,
             seen,
         };
-        let mut end = exchange.run().await;
-        if matches!(end, End::Upgraded) {
-            end = self.tunnel(up, &up_buffer, pick, seen).await;
+        match exchange.run().await {
+            End::Upgraded => self.tunnel(origin, answers, pick, seen).await,
+            end => end,
         }
-        worker.buffers.give_back(up_buffer);
-        end
     }
 
     /// Raw octets, until one side has had enough.
-    async fn tunnel(&mut self, up: &Upstream, from_up: &[u8], pick: &Pick, seen: &Seen) -> End {
-        let worker = self.connection.worker.clone();
-        let _counted = worker.metrics.connection(&self.connection.door.name, "websocket");
+    async fn tunnel<O: Sink, A: Answers>(
+        &mut self,
+        origin: &O,
+        answers: &mut A,
+        pick: &Pick,
+        seen: &Seen,
+    ) -> End {
+        let _counted = self.visit.worker.metrics.connection(&self.visit.door.name, "websocket");
         let quiet = pick.version.backend.transport.idle_timeout.unwrap_or(QUIET);
-        let from_down = std::mem::take(&mut self.connection.buffer);
-        let tunnelled = tunnel(&self.connection.io, up, &from_down, from_up, quiet, &worker.buffers).await;
+        self.source.become_raw();
+        let mut from_up = answers.body(BodyLength::UntilClose);
+        let tunnelled = tunnel(&mut self.source, self.down, &mut from_up, origin, quiet).await;
         seen.body_bytes.set(tunnelled.down_bytes);
         match tunnelled.end {
             TunnelEnd::Both => End::Upgraded,
@@ -372,16 +398,19 @@ impl<'c, S: Stream> Call<'c, S> {
         }
     }
 
-    /// What follows from an exchange in which something was answered, or that the client ended.
+    /// What follows from the end of an exchange.
     async fn finished(
         &mut self,
         end: End,
-        up: Upstream,
         seen: &Seen,
+        again: bool,
         pick: &Pick,
         chosen: Instant,
     ) -> Attempt {
-        let worker = &self.connection.worker;
+        if let End::NoAnswer(reason, detail) = end {
+            let again = again && reason == Reason::UpstreamClosed;
+            return Attempt::Failed { refused: refused(reason, detail), again };
+        }
         let status = seen.status.get().unwrap_or(0);
         if let Some(first_byte) = seen.first_byte.get() {
             let now = std::time::Instant::now();
@@ -393,10 +422,7 @@ impl<'c, S: Stream> Call<'c, S> {
         }
         let finish = |status, reason| Finish { status, reason };
         let (after, finish) = match end {
-            End::Answered { stays, reuse } => {
-                if let Some(said) = reuse {
-                    worker.pool.put(&pick.endpoint.state, up, keep_for(&pick.version.settings, said));
-                }
+            End::Answered { stays, .. } => {
                 (if stays { After::Next } else { After::Close }, finish(status, Reason::Ok))
             }
             End::Upgraded => (After::Close, finish(status, Reason::Ok)),
@@ -405,8 +431,9 @@ impl<'c, S: Stream> Call<'c, S> {
             End::BadRequest(reason, _) if seen.status.get().is_some() => {
                 (After::Drop, finish(status, reason))
             }
-            End::BadRequest(reason, detail) => self.refuse(refused(reason, detail), None).await,
-            End::NoAnswer(reason, detail) => self.refuse(refused(reason, detail), None).await,
+            End::BadRequest(reason, detail) | End::NoAnswer(reason, detail) => {
+                self.refuse(refused(reason, detail), None).await
+            }
         };
         Attempt::Finished(after, finish)
     }
@@ -423,7 +450,7 @@ impl<'c, S: Stream> Call<'c, S> {
         // After any other refusal nobody is sure what the client means, or where its next request starts.
         let is_plain = matches!(reason.status(), Some(308 | 404 | 502..=504));
         let stays =
-            is_plain && self.body_is_read && self.head.keep_alive && !self.connection.worker.is_draining();
+            is_plain && self.source.is_done() && self.head.keep_alive && !self.visit.worker.is_draining();
         let refusal = Refusal {
             reason,
             detail,
@@ -434,7 +461,7 @@ impl<'c, S: Stream> Call<'c, S> {
             location,
         };
         let status = refusal.status();
-        let written = self.connection.send(&refusal).await;
+        let written = send(self.down, self.timer, &refusal, &self.visit.worker).await;
         let after = match (written, stays) {
             (false, _) => After::Drop,
             (true, true) => After::Next,
@@ -445,7 +472,7 @@ impl<'c, S: Stream> Call<'c, S> {
 
     /// Whose request it is, and where it leads in the present table.
     fn find(&self) -> Found {
-        let Connection { ends, tls, worker, .. } = &*self.connection;
+        let Visit { ends, tls, worker, .. } = self.visit;
         let mut reader = worker.table.borrow_mut();
         let table = reader.table();
         let trusted = worker.shared.trusted.load();
@@ -463,14 +490,13 @@ impl<'c, S: Stream> Call<'c, S> {
     /// The same URL with `https`.
     fn https_url(&self) -> Vec<u8> {
         let (front, target) = self.head.forwarded_target();
-        let port =
-            self.connection.worker.shared.https_port.map_or_else(String::new, |port| format!(":{port}"));
+        let port = self.visit.worker.shared.https_port.map_or_else(String::new, |port| format!(":{port}"));
         let target: &[u8] = if target == b"*" { b"" } else { target };
         [b"https://", self.head.host().as_bytes(), port.as_bytes(), front.as_bytes(), target].concat()
     }
 
     fn tell(&self, finish: &Finish) {
-        let worker = &self.connection.worker;
+        let worker = &self.visit.worker;
         let Finish { status, reason } = *finish;
         let (record, took) = (&self.record, self.began.elapsed());
         let pick = record.pick.as_ref();
@@ -484,7 +510,7 @@ impl<'c, S: Stream> Call<'c, S> {
         let line = Line {
             client: record
                 .client
-                .map_or_else(|| self.connection.ends.peer.ip().to_canonical(), |client| client.address),
+                .map_or_else(|| self.visit.ends.peer.ip().to_canonical(), |client| client.address),
             method: self.head.method(),
             host: self.head.host(),
             path: self.head.path(),

@@ -9,39 +9,38 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::IDLE;
-use super::body::RequestBody;
-use crate::buffers::{Buffers, read_lent};
+use super::body::Kept;
+use crate::buffers::Buffers;
 use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
 use crate::endpoint::UpstreamSettings;
 use crate::forward::{ResponsePlan, write_interim, write_response};
-use crate::h1::chunked::Extensions;
-use crate::h1::{
-    BodyLength, BodyReader, HeadScanner, InvalidResponse, RequestHead, ResponseHead, Scan, Version,
-};
+use crate::h1::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::reason::Reason;
-use crate::relay::{Piece, RelayError, Sink, Source, relay};
-use crate::stream::{Duplex, Stream};
+use crate::relay::{RelayError, Silence, relay};
+use crate::sides::{Answers, Downstream, Flow, NoHead, Piece, Sink, Source};
 use crate::upgrade::is_granted;
 
 /// Most answers of status 1xx before the one that counts.
 const INTERIM_MAX: usize = 32;
 
 /// What an exchange works with.
-pub(super) struct Exchange<'a, D, U> {
-    pub(super) down: &'a Duplex<D>,
-    pub(super) up: &'a Duplex<U>,
-    /// What was read from the client behind the head.
-    pub(super) down_buffer: &'a mut BytesMut,
-    /// What is read from the instance; empty at first.
-    pub(super) up_buffer: &'a mut BytesMut,
+pub(super) struct Exchange<'a, D, B, O, A> {
+    /// Where the answer goes.
+    pub(super) down: &'a D,
+    /// Where the rest of the request's body comes from.
+    pub(super) source: &'a mut B,
+    /// Where the request goes.
+    pub(super) origin: &'a O,
+    /// Where the answer comes from.
+    pub(super) answers: &'a mut A,
     pub(super) head: &'a RequestHead,
     /// The head as the instance gets it.
     pub(super) head_up: &'a [u8],
-    pub(super) body: &'a mut RequestBody,
+    /// What was taken of the body already.
+    pub(super) kept: &'a mut Kept,
     pub(super) upgrade: Option<&'a Arc<str>>,
     pub(super) settings: &'a UpstreamSettings,
     /// Whether the client's connection may stay open afterwards.
@@ -57,8 +56,6 @@ pub(super) struct Exchange<'a, D, U> {
 pub(super) struct Seen {
     /// Octets that the instance took.
     pub(super) sent: Cell<u64>,
-    /// An octet came from the instance.
-    pub(super) any_octet: Cell<bool>,
     /// The status of the answer, once its head has gone down.
     pub(super) status: Cell<Option<u16>>,
     /// When the head of the answer had come.
@@ -91,25 +88,22 @@ pub(super) enum End {
     Cut(Reason),
 }
 
-impl<D: Stream, U: Stream> Exchange<'_, D, U> {
+impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
     pub(super) async fn run(self) -> End {
-        let Self { down, up, down_buffer, up_buffer, head, settings, seen, timer, body, .. } = self;
+        let Self { down, head, settings, seen, timer, .. } = self;
         let waits = Waits::new(self.total);
         let upload = Upload {
-            down,
-            up,
-            buffer: down_buffer,
-            body,
+            source: self.source,
+            origin: self.origin,
+            kept: self.kept,
             head_up: self.head_up,
             settings,
-            buffers: self.buffers,
             seen,
             waits: &waits.up,
         };
         let download = Download {
             down,
-            up,
-            buffer: up_buffer,
+            answers: self.answers,
             head,
             upgrade: self.upgrade,
             may_stay: self.may_stay,
@@ -140,7 +134,7 @@ impl<D: Stream, U: Stream> Exchange<'_, D, U> {
             if let Poll::Ready(end) = download.as_mut().poll(cx) {
                 return Poll::Ready(end);
             }
-            if !sending && seen.status.get().is_none() && down.poll_reset(cx).is_ready() {
+            if !sending && seen.status.get().is_none() && down.poll_gone(cx).is_ready() {
                 return Poll::Ready(End::ClientLeft(Reason::ClientLeft));
             }
             match waits.first() {
@@ -176,47 +170,43 @@ fn timed_out(reason: Reason, seen: &Seen) -> End {
 }
 
 /// The request's way up.
-struct Upload<'a, D, U> {
-    down: &'a Duplex<D>,
-    up: &'a Duplex<U>,
-    buffer: &'a mut BytesMut,
-    body: &'a mut RequestBody,
+struct Upload<'a, B, O> {
+    source: &'a mut B,
+    origin: &'a O,
+    kept: &'a mut Kept,
     head_up: &'a [u8],
     settings: &'a UpstreamSettings,
-    buffers: &'a Buffers,
     seen: &'a Seen,
     waits: &'a Cell<Wait>,
 }
 
-impl<D: Stream, U: Stream> Upload<'_, D, U> {
+impl<B: Source, O: Sink> Upload<'_, B, O> {
     async fn run(self) -> Result<(), RelayError> {
-        let keeps = self.body.keeps();
-        let RequestBody { reader, chunked, kept, repeatable, .. } = self.body;
-        let sink = Sink {
-            to: self.up,
-            chunked: *chunked,
+        let Self { source, origin, kept, .. } = self;
+        let flow = Flow {
+            chunked: kept.chunked,
             waits: self.waits,
             patience: self.settings.idle_timeout,
             late: Reason::UpstreamTimeout,
             sent: Some(&self.seen.sent),
             body_bytes: &Cell::new(0),
         };
-        sink.write(self.head_up, kept).await.map_err(|_| RelayError::Write)?;
-        if kept.ended {
+        origin.write(self.head_up, &kept.first, &flow).await.map_err(|_| RelayError::Write)?;
+        if let Some(later) = kept.later() {
+            origin.write(b"", &later, &flow).await.map_err(|_| RelayError::Write)?;
+        }
+        if kept.has_end() {
             return Ok(());
         }
-        let (from, buffer, patience) = (self.down, self.buffer, IDLE);
-        let late = Reason::ClientTimeout;
-        let source = Source { from, buffer, buffers: self.buffers, body: reader, patience, late };
-        relay(source, &sink, b"", |piece| RequestBody::note(kept, repeatable, keeps, piece)).await
+        let silence = Silence { patience: IDLE, late: Reason::ClientTimeout };
+        relay(source, origin, &flow, silence, b"", |piece| kept.note(piece)).await
     }
 }
 
 /// The answer's way down.
-struct Download<'a, D, U> {
-    down: &'a Duplex<D>,
-    up: &'a Duplex<U>,
-    buffer: &'a mut BytesMut,
+struct Download<'a, D, A> {
+    down: &'a D,
+    answers: &'a mut A,
     head: &'a RequestHead,
     upgrade: Option<&'a Arc<str>>,
     may_stay: &'a dyn Fn() -> bool,
@@ -226,13 +216,16 @@ struct Download<'a, D, U> {
     waits: &'a Cell<Wait>,
 }
 
-impl<D: Stream, U: Stream> Download<'_, D, U> {
+impl<D: Downstream, A: Answers> Download<'_, D, A> {
     async fn run(mut self) -> End {
         let mut out = Out { text: self.buffers.lend_head(), buffers: self.buffers };
+        let to_head = self.head.method() == "HEAD";
         for _ in 0..INTERIM_MAX {
-            let answer = match self.read_head().await {
+            // The limit for it is set by whoever sends the request.
+            let answer = match self.answers.head(to_head).await {
                 Ok(answer) => answer,
-                Err(end) => return end,
+                Err(NoHead::Closed(text)) => return End::NoAnswer(Reason::UpstreamClosed, text),
+                Err(NoHead::Invalid(text)) => return End::NoAnswer(Reason::UpstreamInvalid, text),
             };
             if !answer.is_interim() {
                 self.seen.first_byte.set(Some(Instant::now()));
@@ -251,36 +244,9 @@ impl<D: Stream, U: Stream> Download<'_, D, U> {
         End::NoAnswer(Reason::UpstreamInvalid, "the instance sent more than 32 interim answers")
     }
 
-    /// The next head that the instance sends. The limit for it is set by whoever sends the request.
-    async fn read_head(&mut self) -> Result<ResponseHead, End> {
-        let mut scanner = HeadScanner::default();
-        let invalid = |InvalidResponse(text)| End::NoAnswer(Reason::UpstreamInvalid, text);
-        loop {
-            if !self.buffer.is_empty() {
-                let scan = scanner.scan(self.buffer).map_err(|error| invalid(error.into()))?;
-                if let Scan::Complete(end) = scan {
-                    let raw = self.buffer.split_to(end).freeze();
-                    return ResponseHead::read(raw, self.head.method() == "HEAD").map_err(invalid);
-                }
-            }
-            match read_lent(self.up, self.buffer, self.buffers).await {
-                Ok(1..) => self.seen.any_octet.set(true),
-                Ok(0) | Err(_) if self.seen.any_octet.get() => {
-                    return Err(End::NoAnswer(
-                        Reason::UpstreamClosed,
-                        "the instance's answer broke off in its header",
-                    ));
-                }
-                Ok(0) => {
-                    let text = "the instance closed the connection without an answer";
-                    return Err(End::NoAnswer(Reason::UpstreamClosed, text));
-                }
-                Err(_) => {
-                    let text = "the connection to the instance broke before an answer";
-                    return Err(End::NoAnswer(Reason::UpstreamClosed, text));
-                }
-            }
-        }
+    fn flow(&self, chunked: bool) -> Flow<'_> {
+        let (patience, late) = (IDLE, Reason::ClientTimeout);
+        Flow { chunked, waits: self.waits, patience, late, sent: None, body_bytes: &self.seen.body_bytes }
     }
 
     /// Passes on an answer that comes before the one that counts, where the client can read it.
@@ -293,8 +259,8 @@ impl<D: Stream, U: Stream> Download<'_, D, U> {
         write_interim(out, answer, None);
         // The wait for the instance's answer goes on where it was.
         let before = self.waits.get();
-        sink(self.down, false, self.waits, self.seen)
-            .write(out, &Piece::default())
+        self.down
+            .write(out, &Piece::default(), &self.flow(false))
             .await
             .map_err(|_| End::ClientLeft(Reason::ClientLeft))?;
         self.waits.set(before);
@@ -310,7 +276,7 @@ impl<D: Stream, U: Stream> Download<'_, D, U> {
         };
         write_interim(out, answer, Some(protocol));
         self.seen.status.set(Some(answer.status));
-        match sink(self.down, false, self.waits, self.seen).write(out, &Piece::default()).await {
+        match self.down.write(out, &Piece::default(), &self.flow(false)).await {
             Ok(()) => End::Upgraded,
             Err(_) => End::ClientLeft(Reason::ClientLeft),
         }
@@ -320,11 +286,7 @@ impl<D: Stream, U: Stream> Download<'_, D, U> {
     async fn answer(&mut self, answer: ResponseHead, out: &mut Vec<u8>) -> End {
         let from_length = answer.framing.length;
         let old_client = self.head.version == Version::Http10;
-        let to_length = match from_length {
-            BodyLength::Chunked | BodyLength::UntilClose if old_client => BodyLength::UntilClose,
-            BodyLength::Chunked | BodyLength::UntilClose => BodyLength::Chunked,
-            known => known,
-        };
+        let to_length = self.down.framing(self.head.version, from_length);
         // A request that is still being sent may never end; nobody could tell where the next one starts.
         let stays = self.seen.uploaded.get()
             && self.head.keep_alive
@@ -337,32 +299,26 @@ impl<D: Stream, U: Stream> Download<'_, D, U> {
             (answer.keep_alive && from_length != BodyLength::UntilClose).then_some(answer.keep_alive_timeout);
         self.seen.status.set(Some(answer.status));
         drop(answer); // it lies in the buffer that the body is read into
-        let mut body = BodyReader::new(from_length, Extensions::Dropped);
-        let sink = sink(self.down, to_length == BodyLength::Chunked, self.waits, self.seen);
-        let (from, patience) = (self.up, self.settings.idle_timeout);
-        let (buffer, late) = (&mut *self.buffer, Reason::UpstreamCut);
-        let source = Source { from, buffer, buffers: self.buffers, body: &mut body, patience, late };
-        match relay(source, &sink, out, |_| {}).await {
+        let Self { down, settings, .. } = *self;
+        let (waits, body_bytes) = (self.waits, &self.seen.body_bytes);
+        let chunked = to_length.is_chunked();
+        let flow =
+            Flow { chunked, waits, patience: IDLE, late: Reason::ClientTimeout, sent: None, body_bytes };
+        let silence = Silence { patience: settings.idle_timeout, late: Reason::UpstreamCut };
+        let relayed = relay(&mut self.answers.body(from_length), down, &flow, silence, out, |_| {}).await;
+        match relayed {
             // Octets behind the answer belong to no request: whatever they are, they must reach nobody.
             Ok(()) => End::Answered {
                 stays,
-                reuse: reuse.filter(|_| self.buffer.is_empty() && self.seen.uploaded.get()),
+                reuse: reuse.filter(|_| self.answers.is_clean() && self.seen.uploaded.get()),
             },
             Err(RelayError::Write) => End::ClientLeft(Reason::ClientLeft),
             Err(RelayError::Cut | RelayError::Read | RelayError::Framing(_)) => {
-                if to_length == BodyLength::UntilClose {
-                    // Only a reset tells such a client that something is missing.
-                    self.down.reset_on_close();
-                }
+                down.cut(to_length);
                 End::Cut(Reason::UpstreamCut)
             }
         }
     }
-}
-
-fn sink<'a, D>(to: &'a Duplex<D>, chunked: bool, waits: &'a Cell<Wait>, seen: &'a Seen) -> Sink<'a, D> {
-    let (patience, late) = (IDLE, Reason::ClientTimeout);
-    Sink { to, chunked, waits, patience, late, sent: None, body_bytes: &seen.body_bytes }
 }
 
 /// A buffer for heads that goes back when the exchange ends in the middle.

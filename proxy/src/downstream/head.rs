@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::{Connection, HEADER, IDLE, refused};
+use super::{Connection, HEADER, IDLE, Visit, refused};
 use crate::buffers::make_room;
 use crate::h1::syntax::is_token_octet;
 use crate::h1::{HeadScanner, Refused, RequestHead, Scan, TARGET_BYTES_MAX};
@@ -38,11 +38,11 @@ impl<S: Stream> Connection<S> {
         loop {
             if self.buffer.is_empty() {
                 let empty = std::mem::take(&mut self.buffer);
-                self.worker.buffers.give_back(empty);
+                self.visit.worker.buffers.give_back(empty);
                 if !self.idle().await {
                     return Next::Finished;
                 }
-                self.buffer = self.worker.buffers.lend();
+                self.buffer = self.visit.worker.buffers.lend();
             }
             let began = Instant::now();
             match self.read_head(began + HEADER).await {
@@ -58,7 +58,7 @@ impl<S: Stream> Connection<S> {
     /// Waits without a buffer for something to read. False when it has taken too long, or the worker drains.
     async fn idle(&mut self) -> bool {
         let since = Instant::now();
-        let Self { io, worker, timer, .. } = self;
+        let Self { io, visit: Visit { worker, .. }, timer, .. } = self;
         poll_fn(|cx| {
             if io.poll_readable(cx).is_ready() {
                 return Poll::Ready(true);

@@ -11,8 +11,8 @@ mod call;
 mod exchange;
 mod head;
 
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,13 +23,16 @@ use fairway_config::file::HttpListener;
 use tokio::time::Instant;
 
 use crate::access_log::Line;
-use crate::deadline::Timer;
-use crate::h1::Refused;
+use crate::deadline::{Timer, Wait};
+use crate::h1::chunked::Extensions;
+use crate::h1::{BodyReader, Refused, RequestHead};
 use crate::reason::Reason;
 use crate::refusal::Refusal;
+use crate::sides::http1::Body;
+use crate::sides::{Flow, Piece, Sink};
 use crate::stream::{Duplex, Ends, Stream};
 use crate::worker::Worker;
-use call::Call;
+pub(crate) use call::Call;
 use head::Next;
 
 /// Longest silence of a client: before a request, within a body, and while it takes no octets.
@@ -66,14 +69,22 @@ impl Door {
     }
 }
 
-/// A client's connection.
-pub(crate) struct Connection<S> {
-    io: Duplex<S>,
-    ends: Ends,
+/// What all requests of a client's connection share.
+pub(crate) struct Visit {
+    /// Its two ends; the client's is the one that a trusted balancer in front named.
+    pub(crate) ends: Ends,
     /// The client uses TLS.
-    tls: bool,
-    door: Rc<Door>,
-    worker: Rc<Worker>,
+    pub(crate) tls: bool,
+    /// Where it came in.
+    pub(crate) door: Rc<Door>,
+    /// Who serves it.
+    pub(crate) worker: Rc<Worker>,
+}
+
+/// A client's connection that speaks HTTP/1.
+pub(crate) struct Connection<S> {
+    visit: Visit,
+    io: Duplex<S>,
     timer: Timer,
     /// What was read and not yet used; without memory while the connection idles.
     buffer: BytesMut,
@@ -81,7 +92,7 @@ pub(crate) struct Connection<S> {
 
 /// What becomes of a connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
+pub(crate) enum After {
     /// The next request.
     Next,
     /// The last answer is on its way: close, so that it arrives.
@@ -91,25 +102,18 @@ enum After {
 }
 
 impl<S: Stream> Connection<S> {
-    pub(crate) fn new(stream: S, ends: Ends, tls: bool, door: Rc<Door>, worker: Rc<Worker>) -> Self {
-        Self {
-            io: Duplex::new(stream),
-            ends,
-            tls,
-            door,
-            worker,
-            timer: Timer::new(),
-            buffer: BytesMut::new(),
-        }
+    pub(crate) fn new(stream: S, visit: Visit) -> Self {
+        Self { visit, io: Duplex::new(stream), timer: Timer::new(), buffer: BytesMut::new() }
     }
 
     /// Serves it to its end.
     pub(crate) async fn serve(mut self) {
-        let _entered = self.worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
-        let _counted = self.worker.metrics.connection(&self.door.name, "http1");
+        let worker = self.visit.worker.clone();
+        let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+        let _counted = worker.metrics.connection(&self.visit.door.name, "http1");
         let after = loop {
             let after = match self.next_head().await {
-                Next::Request(head, began) => Call::new(&mut self, *head, began).run().await,
+                Next::Request(head, began) => self.call(*head, began).await,
                 Next::Refused(refused, began) => self.refuse_unread(refused, began).await,
                 Next::Finished => After::Close,
                 Next::Gone => After::Drop,
@@ -121,8 +125,14 @@ impl<S: Stream> Connection<S> {
         if after == After::Close {
             self.close().await;
         }
-        let buffer = std::mem::take(&mut self.buffer);
-        self.worker.buffers.give_back(buffer);
+        worker.buffers.give_back(std::mem::take(&mut self.buffer));
+    }
+
+    async fn call(&mut self, head: RequestHead, began: Instant) -> After {
+        let Self { visit, io, timer, buffer } = self;
+        let reader = BodyReader::new(head.body, Extensions::Refused);
+        let source = Body { io, buffer, buffers: &visit.worker.buffers, reader };
+        Call::new(visit, io, source, timer, head, began).run().await
     }
 
     /// Refuses what cannot be read as a request. Nobody knows where the next one would start, so the connection ends.
@@ -138,12 +148,13 @@ impl<S: Stream> Connection<S> {
             location: None,
         };
         let status = refusal.status();
-        let written = self.send(&refusal).await;
+        let Self { visit: Visit { worker, ends, .. }, io, timer, .. } = self;
+        let written = send(io, timer, &refusal, worker).await;
         let took = began.elapsed();
-        self.worker.metrics.request_done(self.worker.metrics.unrouted(), status, reason, took);
-        if let Some(access) = &self.worker.access {
+        worker.metrics.request_done(worker.metrics.unrouted(), status, reason, took);
+        if let Some(access) = &worker.access {
             let line = Line {
-                client: self.ends.peer.ip().to_canonical(),
+                client: ends.peer.ip().to_canonical(),
                 method: "",
                 host: "",
                 path: "",
@@ -160,19 +171,9 @@ impl<S: Stream> Connection<S> {
                 first_byte: None,
                 request_id: "",
             };
-            access.line(&line, &self.worker.clock);
+            access.line(&line, &worker.clock);
         }
         if written { After::Close } else { After::Drop }
-    }
-
-    /// Sends an answer of our own; false when the client does not take it.
-    async fn send(&mut self, refusal: &Refusal<'_>) -> bool {
-        let mut out = self.worker.buffers.lend_head();
-        refusal.write(&mut out, &self.worker.clock);
-        let mut parts = [IoSlice::new(&out)];
-        let written = self.timer.within(Instant::now() + HEADER, self.io.write_all(&mut parts, |_| {})).await;
-        self.worker.buffers.give_back_head(out);
-        matches!(written, Some(Ok(())))
     }
 
     /// Ends our direction, then reads for a while: octets that arrive at a closed socket would make the system reset the
@@ -199,6 +200,20 @@ impl<S: Stream> Connection<S> {
         // Whoever still sends after that has been told twice.
         let _ = self.timer.within(until, drained).await;
     }
+}
+
+/// Sends an answer of our own; false when the client does not take it.
+async fn send(down: &impl Sink, timer: &mut Timer, refusal: &Refusal<'_>, worker: &Worker) -> bool {
+    let mut out = worker.buffers.lend_head();
+    let body = refusal.write(&mut out, &worker.clock);
+    let none = Wait { limit: None, reason: refusal.reason };
+    let (waits, body_bytes) = (Cell::new(none), Cell::new(0));
+    let (patience, late) = (HEADER, Reason::ClientTimeout);
+    let flow = Flow { chunked: false, waits: &waits, patience, late, sent: None, body_bytes: &body_bytes };
+    let piece = Piece::whole(body);
+    let written = timer.within(Instant::now() + HEADER, down.write(&out, &piece, &flow)).await;
+    worker.buffers.give_back_head(out);
+    matches!(written, Some(Ok(())))
 }
 
 /// The refusal of a request that was read.

@@ -19,6 +19,11 @@ pub enum BodyLength {
 }
 
 impl BodyLength {
+    /// Whether it comes in chunks.
+    pub fn is_chunked(self) -> bool {
+        self == Self::Chunked
+    }
+
     /// Of so many octets.
     pub fn of(octets: u64) -> Self {
         if octets == 0 { Self::Empty } else { Self::Exactly(octets) }
