@@ -1,5 +1,6 @@
 //! The data plane: listeners, routing table, balancing, retries, drain.
 
+mod accept;
 pub mod access_log;
 mod buffers;
 mod clock;
@@ -20,6 +21,7 @@ mod relay;
 pub mod request;
 pub mod running;
 mod sides;
+mod spread;
 mod stream;
 pub mod table;
 mod upgrade;

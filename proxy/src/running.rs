@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use fairway_config::file::HttpListener;
 use ipnet::IpNet;
 use tokio::runtime::LocalOptions;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::access_log::{self, AccessLogConfig, AccessLogSender};
 use crate::downstream::Door;
 use crate::h1::syntax::is_token_octet;
 use crate::listener::{BindError, bind};
+use crate::spread::{Handed, Spread};
 use crate::table::TableHandle;
 use crate::worker::Worker;
 
@@ -65,6 +67,7 @@ pub(crate) struct Shared {
     /// A token.
     pub(crate) node: String,
     pub(crate) https_port: Option<u16>,
+    pub(crate) spread: Arc<Spread>,
 }
 
 /// What the workers are to do.
@@ -104,29 +107,35 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
             worker.push((socket, listener.clone()));
         }
     }
+    let (spread, handed) = Spread::new(count);
     let shared = Arc::new(Shared {
         trusted: ArcSwap::from_pointee(canonical(trusted_proxies)),
         node: token(&node),
         https_port: https_port.filter(|port| *port != 443),
+        spread,
     });
     let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
     let phase = watch::Sender::new(Phase::Running);
     let mut workers = Vec::with_capacity(count);
-    for (number, sockets) in sockets.into_iter().enumerate() {
+    for (number, (sockets, handed)) in sockets.into_iter().zip(handed).enumerate() {
         let seed = Seed {
+            number,
             sockets,
+            handed,
             shared: shared.clone(),
             table: table.clone(),
             access: access.clone(),
             phase: phase.subscribe(),
         };
-        workers.push(seed.spawn(number).map_err(StartError::Thread)?);
+        workers.push(seed.spawn().map_err(StartError::Thread)?);
     }
     Ok(Running { addresses, shared, phase, workers })
 }
 
 /// What one worker is started with, still on another thread.
 struct Seed {
+    number: usize,
+    handed: UnboundedReceiver<Handed>,
     sockets: Vec<(std::net::TcpListener, HttpListener)>,
     shared: Arc<Shared>,
     table: Arc<TableHandle>,
@@ -135,7 +144,8 @@ struct Seed {
 }
 
 impl Seed {
-    fn spawn(self, number: usize) -> std::io::Result<WorkerThread> {
+    fn spawn(self) -> std::io::Result<WorkerThread> {
+        let number = self.number;
         let (started, starts) = std::sync::mpsc::channel();
         let (sender, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -160,11 +170,11 @@ impl Seed {
     }
 
     async fn run(self) -> usize {
-        let Self { sockets, shared, table, access, phase } = self;
-        let worker = Worker::new(shared, table, access.map(|access| access.for_worker()));
+        let Self { number, sockets, handed, shared, table, access, phase } = self;
+        let worker = Worker::new(number, shared, table, access.map(|access| access.for_worker()));
         let sockets =
             sockets.into_iter().map(|(socket, listener)| (socket, Rc::new(Door::new(&listener)))).collect();
-        worker.run(sockets, phase).await
+        worker.run(sockets, handed, phase).await
     }
 }
 
@@ -179,6 +189,11 @@ impl Running {
     /// Replaces the peers whose forwarding headers are believed; requests that are read from now on see it.
     pub fn set_trusted_proxies(&self, trusted: Vec<IpNet>) {
         self.shared.trusted.store(Arc::new(canonical(trusted)));
+    }
+
+    /// Open connections of each worker.
+    pub fn open_connections(&self) -> Vec<usize> {
+        self.shared.spread.open()
     }
 
     /// Stops: connections that wait to be accepted are served, then the listeners close; idle connections end, answers say
