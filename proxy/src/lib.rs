@@ -26,6 +26,8 @@ mod stream;
 pub mod table;
 mod upgrade;
 mod upstream;
+#[doc(hidden)]
+pub mod workbench;
 mod worker;
 
 pub use access_log::AccessLogConfig;
