@@ -260,7 +260,9 @@ pub(crate) async fn counted(fairway: &Fairway) -> BTreeMap<(u16, String), u64> {
             rest.split('"').next().unwrap_or_default().to_owned()
         };
         let count: f64 = count.parse().expect("a number");
-        let key = (label("code").parse().expect("a status"), label("reason"));
+        // A status that has no name is counted as `other`.
+        let code = if label("code") == "other" { 0 } else { label("code").parse().expect("a status") };
+        let key = (code, label("reason"));
         *counted.entry(key).or_default() += count as u64;
     }
     counted

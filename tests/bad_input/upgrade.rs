@@ -1,6 +1,6 @@
 //! Requests that ask to stop being HTTP: none does before an instance has said 101 (RFC 9110 section 7.8).
 //!
-//! Not here: what instances answer to them, and open tunnels (`proxy/tests/wire`).
+//! Not here: what instances answer to them (see [`crate::answers`]), open tunnels (`proxy/tests/wire`).
 
 use fairway_testkit::raw::Raw;
 
