@@ -60,8 +60,8 @@ pub struct Settings {
     pub splits: Vec<FileSplit>,
     /// Whether routes are sticky that do not say.
     pub sticky_default: bool,
-    /// Whether a TLS listener is bound.
-    pub tls: bool,
+    /// The hosts that there are certificates for, wildcards as `*.company.com`, sorted; `None` without a TLS listener.
+    pub tls: Option<Arc<[Arc<str>]>>,
     /// The addresses our own listeners are bound to, unspecified ones expanded; an instance there is refused.
     pub own_listeners: Vec<SocketAddr>,
 }
@@ -80,7 +80,7 @@ impl Default for Settings {
             internal: Vec::new(),
             splits: Vec::new(),
             sticky_default: false,
-            tls: false,
+            tls: None,
             own_listeners: Vec::new(),
         }
     }

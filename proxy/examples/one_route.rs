@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairway_catalog::facts::{SourceFacts, UnitKind};
 use fairway_catalog::{Catalog, Inputs, Lifecycle, SourceId, Unit};
-use fairway_config::file::HttpListener;
+use fairway_config::file::{HttpListener, Tls};
 use fairway_config::labels;
 use fairway_config::names::Weight;
 use fairway_proxy::metrics::Metrics;
@@ -53,11 +53,17 @@ fn main() {
     handle.apply(&Catalog::build(&inputs, &Catalog::empty(0), Timestamp::now()));
     let addr = listen.parse().expect("an address");
     let config = ProxyConfig {
-        listeners: vec![HttpListener { addr, proxy_protocol: false, upgrades: vec!["websocket".into()] }],
+        listeners: vec![HttpListener {
+            addr,
+            proxy_protocol: false,
+            upgrades: vec!["websocket".into()],
+            tls: None,
+        }],
+        tls: Tls::default(),
+        certificates: Arc::default(),
         threads,
         trusted_proxies: Vec::new(),
         node: "edge".into(),
-        https_port: None,
         access_log: None,
     };
     let running = start(config, handle).expect("the data plane starts");

@@ -9,10 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use fairway_config::file::HttpListener;
+use fairway_config::file::{HttpListener, Tls};
 use ipnet::IpNet;
+use rustls::ServerConfig;
 use tokio::runtime::LocalOptions;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -20,23 +20,25 @@ use crate::access_log::{self, AccessLogConfig, AccessLogSender};
 use crate::downstream::Door;
 use crate::h1::syntax::is_token_octet;
 use crate::listener::{BindError, bind};
-use crate::spread::{Handed, Spread};
 use crate::table::TableHandle;
+use crate::tls::{Certificates, server_config};
 use crate::worker::Worker;
 
 /// What the data plane is started with.
 #[derive(Debug)]
 pub struct ProxyConfig {
-    /// Where plain HTTP is accepted.
+    /// Where connections are accepted, plain ones and TLS.
     pub listeners: Vec<HttpListener>,
+    /// What all TLS listeners share.
+    pub tls: Tls,
+    /// What TLS listeners show; may be replaced at any time.
+    pub certificates: Arc<Certificates>,
     /// Worker threads, as [`worker_count`] says; the metrics are made for as many.
     pub threads: usize,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// This node's name, for `Via`.
     pub node: Arc<str>,
-    /// The port of the TLS listener, for redirects; `None` or 443: it is left out.
-    pub https_port: Option<u16>,
     /// `None`: no access log.
     pub access_log: Option<AccessLogConfig>,
 }
@@ -55,6 +57,9 @@ pub enum StartError {
     /// A listener cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// TLS cannot be spoken as a listener asks.
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] rustls::Error),
     /// A thread or a runtime cannot be made.
     #[error("a worker thread cannot be started")]
     Thread(#[source] std::io::Error),
@@ -66,8 +71,10 @@ pub(crate) struct Shared {
     pub(crate) trusted: ArcSwap<Vec<IpNet>>,
     /// A token.
     pub(crate) node: String,
+    /// For redirects to `https`; `None`: the usual one.
     pub(crate) https_port: Option<u16>,
-    pub(crate) spread: Arc<Spread>,
+    pub(crate) tls: Tls,
+    pub(crate) certificates: Arc<Certificates>,
 }
 
 /// What the workers are to do.
@@ -96,47 +103,46 @@ struct WorkerThread {
 
 /// Binds all listeners, then starts the workers. Nothing is left behind when it fails.
 pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, StartError> {
-    let ProxyConfig { listeners, threads, trusted_proxies, node, https_port, access_log } = config;
+    let ProxyConfig { listeners, tls, certificates, threads, trusted_proxies, node, access_log } = config;
     let count = worker_count(threads);
     let mut addresses = Vec::with_capacity(listeners.len());
     let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
     for listener in &listeners {
         let (address, bound) = bind(listener.addr, count)?;
         addresses.push(address);
+        let config = listener.tls.as_ref().map(|asked| server_config(asked, &certificates)).transpose()?;
         for (worker, socket) in sockets.iter_mut().zip(bound) {
-            worker.push((socket, listener.clone()));
+            worker.push((socket, listener.clone(), config.clone()));
         }
     }
-    let (spread, handed) = Spread::new(count);
+    let first_https = listeners.iter().position(|listener| listener.tls.is_some());
+    let https_port = tls.public_port.or_else(|| first_https.map(|first| addresses[first].port()));
     let shared = Arc::new(Shared {
         trusted: ArcSwap::from_pointee(canonical(trusted_proxies)),
         node: token(&node),
         https_port: https_port.filter(|port| *port != 443),
-        spread,
+        tls,
+        certificates,
     });
     let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
     let phase = watch::Sender::new(Phase::Running);
     let mut workers = Vec::with_capacity(count);
-    for (number, (sockets, handed)) in sockets.into_iter().zip(handed).enumerate() {
+    for (number, sockets) in sockets.into_iter().enumerate() {
         let seed = Seed {
-            number,
             sockets,
-            handed,
             shared: shared.clone(),
             table: table.clone(),
             access: access.clone(),
             phase: phase.subscribe(),
         };
-        workers.push(seed.spawn().map_err(StartError::Thread)?);
+        workers.push(seed.spawn(number).map_err(StartError::Thread)?);
     }
     Ok(Running { addresses, shared, phase, workers })
 }
 
 /// What one worker is started with, still on another thread.
 struct Seed {
-    number: usize,
-    handed: UnboundedReceiver<Handed>,
-    sockets: Vec<(std::net::TcpListener, HttpListener)>,
+    sockets: Vec<(std::net::TcpListener, HttpListener, Option<Arc<ServerConfig>>)>,
     shared: Arc<Shared>,
     table: Arc<TableHandle>,
     access: Option<AccessLogSender>,
@@ -144,8 +150,7 @@ struct Seed {
 }
 
 impl Seed {
-    fn spawn(self) -> std::io::Result<WorkerThread> {
-        let number = self.number;
+    fn spawn(self, number: usize) -> std::io::Result<WorkerThread> {
         let (started, starts) = std::sync::mpsc::channel();
         let (sender, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -170,11 +175,11 @@ impl Seed {
     }
 
     async fn run(self) -> usize {
-        let Self { number, sockets, handed, shared, table, access, phase } = self;
-        let worker = Worker::new(number, shared, table, access.map(|access| access.for_worker()));
-        let sockets =
-            sockets.into_iter().map(|(socket, listener)| (socket, Rc::new(Door::new(&listener)))).collect();
-        worker.run(sockets, handed, phase).await
+        let Self { sockets, shared, table, access, phase } = self;
+        let worker = Worker::new(shared, table, access.map(|access| access.for_worker()));
+        let opened =
+            sockets.into_iter().map(|(socket, listener, tls)| (socket, Rc::new(Door::new(&listener, tls))));
+        worker.run(opened.collect(), phase).await
     }
 }
 
@@ -189,11 +194,6 @@ impl Running {
     /// Replaces the peers whose forwarding headers are believed; requests that are read from now on see it.
     pub fn set_trusted_proxies(&self, trusted: Vec<IpNet>) {
         self.shared.trusted.store(Arc::new(canonical(trusted)));
-    }
-
-    /// Open connections of each worker.
-    pub fn open_connections(&self) -> Vec<usize> {
-        self.shared.spread.open()
     }
 
     /// Stops: connections that wait to be accepted are served, then the listeners close; idle connections end, answers say

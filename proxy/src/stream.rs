@@ -16,20 +16,20 @@ use tokio::net::TcpStream;
 /// What the data plane needs of a connection beside reading and writing. A TLS stream can give it too.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Ready when a read would give octets, the end or an error: so that waiting needs no buffer.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Ready once the other side has reset the connection. An end of its sending alone is no reset: it may still read.
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Whether it is open and nothing has arrived: what a pooled connection must be.
-    fn is_quiet(&self) -> bool;
+    fn is_quiet(&mut self) -> bool;
 
     /// Makes closing it a reset, so that the other side sees that something is missing.
     fn reset_on_close(&self);
 }
 
 impl Stream for TcpStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
 
@@ -45,7 +45,7 @@ impl Stream for TcpStream {
         }
     }
 
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         // No system call as long as nothing has arrived since the last short read.
         matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -68,12 +68,12 @@ impl<S: Stream> Duplex<S> {
 
     /// Waits until there is something to read, the end or an error included.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.0.borrow().poll_readable(cx)).await
+        poll_fn(|cx| self.0.borrow_mut().poll_readable(cx)).await
     }
 
     /// [`Stream::poll_readable`]
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow().poll_readable(cx)
+        self.0.borrow_mut().poll_readable(cx)
     }
 
     /// [`Stream::poll_reset`]
@@ -83,7 +83,7 @@ impl<S: Stream> Duplex<S> {
 
     /// [`Stream::is_quiet`]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.0.borrow().is_quiet()
+        self.0.borrow_mut().is_quiet()
     }
 
     /// [`Stream::reset_on_close`]

@@ -1,10 +1,11 @@
 //! One worker: a thread with its own runtime, sockets, pools, buffers and counters. Nothing is shared with other workers
 //! on the way of a request but the routing table and the numbers of the instances.
 //!
-//! Not here: accepting connections (see `accept`), what is done with one (see `downstream`), starting and stopping all workers (see `running`).
+//! Not here: what is done with a connection (see `downstream`), starting and stopping all workers (see `running`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,13 +13,11 @@ use std::task::Waker;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::accept::{accept, take_handed};
 use crate::access_log::AccessLog;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
@@ -26,18 +25,23 @@ use crate::downstream::{Connection, Door, HEADER, Visit};
 use crate::metrics::WorkerMetrics;
 use crate::proxy_header::{self, Said};
 use crate::running::{Phase, Shared};
-use crate::spread::{Handed, Seat};
 use crate::stream::Ends;
 use crate::table::{TableHandle, TableReader};
+use crate::tls;
+use crate::tls::handshake::{self, Failed, Handshakes};
 use crate::upstream::pool::Pool;
 
 /// How often pools are swept and log lines handed over.
 const TICK: Duration = Duration::from_millis(500);
 
+/// How often an accept error is told at most.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Pause after the system had no more descriptors or memory for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// What the connections of one worker share.
 pub(crate) struct Worker {
-    /// Which of the workers it is, from 0.
-    pub(crate) number: usize,
     pub(crate) shared: Arc<Shared>,
     pub(crate) handle: Arc<TableHandle>,
     pub(crate) table: RefCell<TableReader>,
@@ -47,6 +51,7 @@ pub(crate) struct Worker {
     pub(crate) rng: RefCell<Rng>,
     pub(crate) clock: Clock,
     pub(crate) access: Option<AccessLog>,
+    handshakes: Handshakes,
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Waker>>,
     next_connection: Cell<u64>,
@@ -55,16 +60,11 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Made on the worker's own thread: its counters belong to it.
-    pub(crate) fn new(
-        number: usize,
-        shared: Arc<Shared>,
-        handle: Arc<TableHandle>,
-        access: Option<AccessLog>,
-    ) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, handle: Arc<TableHandle>, access: Option<AccessLog>) -> Rc<Self> {
         Rc::new(Self {
-            number,
             table: RefCell::new(handle.reader()),
             metrics: handle.metrics().worker(),
+            handshakes: Handshakes::new(&shared.tls, shared.certificates.clone()),
             shared,
             handle,
             access,
@@ -107,13 +107,11 @@ impl Worker {
     pub(crate) async fn run(
         self: &Rc<Self>,
         sockets: Vec<(std::net::TcpListener, Rc<Door>)>,
-        handed: UnboundedReceiver<Handed>,
         mut phase: watch::Receiver<Phase>,
     ) -> usize {
-        let doors = sockets.iter().map(|(_, door)| door.clone()).collect();
-        let mut accepting = vec![spawn_local(take_handed(self.clone(), handed, doors))];
-        for (number, (socket, door)) in sockets.into_iter().enumerate() {
-            accepting.push(spawn_local(accept(self.clone(), socket, door, number)));
+        let mut accepting = Vec::new();
+        for (socket, door) in sockets {
+            accepting.push(spawn_local(accept(self.clone(), socket, door)));
         }
         let tick = spawn_local(tick(self.clone()));
         // A sender that is gone has been dropped without a drain: nobody waits.
@@ -174,38 +172,97 @@ async fn tick(worker: Rc<Worker>) {
     }
 }
 
-/// Serves a connection that was accepted, here or by another worker.
-pub(crate) fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
+/// Accepts until the worker drains, then what already waits, then closes the socket.
+async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>) {
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(listener = %door.name, %error, "a worker cannot use its listening socket");
+            return;
+        }
+    };
+    let _entered = worker.enter(std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await);
+    let mut told: Option<Instant> = None;
+    loop {
+        let accepted = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+            std::task::Poll::Pending if worker.is_draining() => std::task::Poll::Ready(None),
+            accepted => accepted.map(Some),
+        });
+        match accepted.await {
+            Some(Ok((stream, peer))) => welcome(&worker, &door, stream, peer),
+            Some(Err(error)) if is_passing(&error) => {}
+            Some(Err(error)) => {
+                if told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+                    told = Some(Instant::now());
+                    tracing::warn!(listener = %door.name, %error, "no connection can be accepted for the moment");
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
+            None => return,
+        }
+    }
+}
+
+/// Whether the error is one of the connection that was to be accepted rather than of ours.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, TimedOut};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | TimedOut)
+}
+
+fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr) {
     // Gone already: there is nobody to tell.
     let Ok(local) = stream.local_addr() else { return };
     // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
     let _ = stream.set_nodelay(true);
     let (ends, door, worker) = (Ends { peer, local }, door.clone(), worker.clone());
     // A panic ends this task, and with it this connection alone.
-    spawn_local(async move {
-        let _seat = seat;
-        if door.proxy_protocol {
-            behind_balancer(worker, door, stream, ends).await;
-        } else {
-            Connection::new(stream, Visit { ends, tls: false, door, worker }).serve().await;
-        }
-    });
+    let visit = Visit { ends, tls: false, door, worker };
+    match (visit.door.proxy_protocol, visit.door.tls.is_some()) {
+        (true, _) => spawn_local(behind_balancer(stream, visit)),
+        (false, true) => spawn_local(over_tls(stream, visit)),
+        (false, false) => spawn_local(Connection::new(stream, visit).serve()),
+    };
 }
 
 /// Serves a connection that starts with a PROXY header. From a peer that is not trusted, or without the header, it is
 /// closed: anybody could say anything there.
-async fn behind_balancer(worker: Rc<Worker>, door: Rc<Door>, mut stream: TcpStream, ends: Ends) {
-    let peer = ends.peer.ip().to_canonical();
-    if !worker.shared.trusted.load().iter().any(|net| net.contains(&peer)) {
+async fn behind_balancer(mut stream: TcpStream, mut visit: Visit) {
+    let peer = visit.ends.peer.ip().to_canonical();
+    if !visit.worker.shared.trusted.load().iter().any(|net| net.contains(&peer)) {
         return;
     }
-    let said = match timeout(HEADER, proxy_header::read(&mut stream)).await {
-        Ok(Ok(said)) => said,
+    match timeout(HEADER, proxy_header::read(&mut stream)).await {
+        Ok(Ok(Said::Own)) => {}
+        Ok(Ok(Said::Client { ends, tls })) => (visit.ends, visit.tls) = (ends, tls),
         Ok(Err(_)) | Err(_) => return,
-    };
-    let (ends, tls) = match said {
-        Said::Own => (ends, false),
-        Said::Client { ends, tls } => (ends, tls),
-    };
-    Connection::new(stream, Visit { ends, tls, door, worker }).serve().await;
+    }
+    if visit.door.tls.is_some() {
+        over_tls(stream, visit).await;
+    } else {
+        Connection::new(stream, visit).serve().await;
+    }
+}
+
+/// Serves a connection that starts with a TLS handshake.
+async fn over_tls(stream: TcpStream, mut visit: Visit) {
+    let (worker, door) = (visit.worker.clone(), visit.door.clone());
+    let Some(config) = &door.tls else { return };
+    // A connection that was accepted is served, also while the worker drains.
+    let entered = worker.enter(std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await);
+    match worker.handshakes.accept(stream, config).await {
+        Ok(stream) => {
+            worker.metrics.handshake(&door.name, handshake::done(stream.tls()));
+            let _counted = worker.metrics.connection(&door.name, "tls");
+            visit.tls = true;
+            tls::serve(stream, visit).await;
+        }
+        Err(failed) => {
+            worker.metrics.handshake(&door.name, failed.as_str());
+            worker.handshakes.tell(&door.name, visit.ends.peer.ip(), &failed);
+            if let Failed::PlainHttp(stream) = failed {
+                Connection::new(stream, visit).refuse_plain_http().await;
+            }
+        }
+    }
+    drop(entered);
 }

@@ -1,4 +1,4 @@
-//! `fairway check`: the configuration as `fairway run` would read it, every error at once.
+//! `fairway check`: the configuration as `fairway run` would read it, certificate files too, every error at once.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use fairway_config::file::{Flags, System};
 
 use super::failure::Failure;
 use super::table::printable;
+use crate::run::certificates;
 
 /// Fails with every error. Warnings are printed; they stop nothing.
 pub(crate) fn run(
@@ -16,7 +17,11 @@ pub(crate) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let flags = Flags { config: file, ..Flags::default() };
-    let config = Config::load(&flags, env, &System::detect(env)).map_err(|errors| {
+    let loaded = Config::load(&flags, env, &System::detect(env)).and_then(|config| {
+        certificates::load(&config.certificates)?;
+        Ok(config)
+    });
+    let config = loaded.map_err(|errors| {
         let count = errors.0.len();
         let lines: Vec<_> =
             errors.0.iter().map(|error| format!("  {}", printable(&error.to_string()))).collect();

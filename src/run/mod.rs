@@ -3,6 +3,7 @@
 //! Not here: what the parts do. `parts` wires them, `reload` takes a changed configuration over, `settings` and
 //! `logging` translate the configuration for the catalog and the log.
 
+pub(crate) mod certificates;
 mod exec;
 mod file_limit;
 mod logging;
@@ -12,6 +13,7 @@ mod reload;
 mod settings;
 mod tell;
 mod watch_file;
+mod watch_files;
 
 use std::process::ExitCode;
 
@@ -23,8 +25,12 @@ const BAD_CONFIG: u8 = 2;
 
 /// Runs until a signal ends it. Exit status 2 for a bad configuration, 1 when a part cannot start.
 pub(crate) fn run(flags: Flags) -> ExitCode {
-    let config = match load(&flags) {
-        Ok(config) => config,
+    let loaded = load(&flags).and_then(|config| {
+        let certificates = certificates::load(&config.certificates)?;
+        Ok((config, certificates))
+    });
+    let (config, certificates) = match loaded {
+        Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");
             return ExitCode::from(BAD_CONFIG);
@@ -39,7 +45,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(parts::run(flags, config)),
+        Ok(runtime) => runtime.block_on(parts::run(flags, config, certificates)),
         Err(error) => Err(format!("the system gives no threads for the control runtime: {error}").into()),
     };
     match ended {

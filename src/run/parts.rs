@@ -11,57 +11,60 @@ use fairway_admin::{AdminState, Control, Listeners};
 use fairway_catalog::config::labels::Severity;
 use fairway_catalog::{Catalog, Inputs, InputsHandle, Problem, publish};
 use fairway_config::Config;
-use fairway_config::file::{Dns, Flags, Listen};
+use fairway_config::file::{Dns, Flags, HttpListener, Listen};
 use fairway_discovery::NodeInfo;
 use fairway_discovery::docker::{DIFF_EVERY, DockerSource};
 use fairway_discovery::exec::Engines;
 use fairway_discovery::file::{FileHandle, FileSource};
 use fairway_health::ProbeLog;
+use fairway_proxy::BindError;
 use fairway_proxy::access_log::AccessLogConfig;
 use fairway_proxy::metrics::{Metrics, TableCollector};
 use fairway_proxy::running::{self, ProxyConfig, worker_count};
 use fairway_proxy::table::{TableHandle, follow};
+use fairway_proxy::tls::Certificates;
 use jiff::Timestamp;
 use prometheus::{Histogram, HistogramOpts, Registry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::reload::Reload;
+use super::certificates::{self, Keeper, Loaded, Names};
+use super::reload::{Reach, Reload};
 use super::settings::{Surroundings, settings};
+use super::watch_file::Changes;
 use super::{exec, persist, tell};
 
 /// Any reason for which a part cannot start; shown with its causes.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs everything until SIGTERM or SIGINT, then drains. Fails when a part that was asked for cannot start.
-pub(crate) async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
+pub(crate) async fn run(flags: Flags, config: Config, certificates: Vec<Loaded>) -> Result<(), Failure> {
     let started = Timestamp::now();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    if !config.https.items.is_empty() {
-        return Err(
-            "this version has no TLS listener: remove [https] listen and --https, and end TLS in front"
-                .into(),
-        );
-    }
+    // As early as the other signals: a change during the start is taken over after it.
+    let changes = Changes::of(config.file.as_deref())?;
 
     let registry = Registry::new();
     let workers = worker_count(config.proxy.threads);
     let table = TableHandle::new(Metrics::new(workers));
     registry.register(Box::new(TableCollector::new(table.clone())?))?;
-    let (proxy, mut listener_problems) = start_proxy(&config, &table)?;
-    for address in &proxy.addresses {
-        tracing::info!("listening http {address}");
+    let shown = certificates::serve(&certificates);
+    let (proxy, bound, mut listener_problems) = start_proxy(&config, &table, &shown)?;
+    for (kind, address) in &bound {
+        tracing::info!("listening {kind} {address}");
     }
 
     let opened = persist::open(&config.state_dir);
-    let around = Surroundings::new(started, proxy.addresses.clone());
+    let tls = (!config.https.items.is_empty()).then(|| certificates::names(&certificates));
+    let around = Surroundings::new(started, proxy.addresses.clone(), tls);
     let inputs = InputsHandle::new(Inputs {
         settings: Arc::new(settings(&config, &around, started)),
         decisions: Arc::new(opened.decisions),
         ..Inputs::default()
     });
     persist::report(&inputs, &opened.problems);
+    let keeper = Keeper::start(certificates, shown, inputs.clone());
     let live = watch::Sender::new(Arc::new(Catalog::empty(opened.revision)));
     let catalogs = live.subscribe();
 
@@ -96,7 +99,7 @@ pub(crate) async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
         ),
         table: table.clone(),
         probes,
-        listeners: listeners(proxy.addresses.clone(), &listener_problems, dns.addresses()),
+        listeners: listeners(&bound, &listener_problems, dns.addresses()),
         store: opened.store,
         registry,
         draining: drains,
@@ -119,7 +122,8 @@ pub(crate) async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
     tokio::spawn(tell::what_is_found(catalogs.clone()));
     tokio::spawn(tell::where_dns_answers(dns.addresses()));
 
-    let mut reload = Reload::new(flags, config, around, inputs, file, dns_config)?;
+    let reach = Reach { inputs, file, dns: dns_config, certificates: keeper };
+    let mut reload = Reload::new(changes, flags, config, around, reach);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -146,13 +150,13 @@ pub(crate) async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
 }
 
 /// The listeners of data plane and DNS, for the status.
-fn listeners(http: Vec<SocketAddr>, failed: &[Problem], dns: watch::Receiver<Vec<SocketAddr>>) -> Listeners {
+fn listeners(proxy: &[Bound], failed: &[Problem], dns: watch::Receiver<Vec<SocketAddr>>) -> Listeners {
     let bound = |kind: &str, address: &SocketAddr| Listener {
         kind: kind.to_owned(),
         address: address.to_string(),
         error: None,
     };
-    let mut fixed: Vec<Listener> = http.iter().map(|address| bound("http", address)).collect();
+    let mut fixed: Vec<Listener> = proxy.iter().map(|(kind, address)| bound(kind, address)).collect();
     fixed.extend(failed.iter().map(|problem| Listener {
         kind: problem.subject.to_string(),
         address: String::new(),
@@ -165,31 +169,49 @@ fn listeners(http: Vec<SocketAddr>, failed: &[Problem], dns: watch::Receiver<Vec
     })
 }
 
+/// A listener of the data plane, `http` or `https`, and its address.
+type Bound = (&'static str, SocketAddr);
+
 /// The data plane. A defaulted listener that cannot bind is a problem, a configured one is fatal.
 fn start_proxy(
     config: &Config,
     table: &Arc<TableHandle>,
-) -> Result<(running::Running, Vec<Problem>), Failure> {
-    let proxy_config = |listeners: &[_]| ProxyConfig {
-        listeners: listeners.to_vec(),
-        threads: config.proxy.threads,
-        trusted_proxies: config.proxy.trusted_proxies.clone(),
-        node: config.node.name.clone(),
-        https_port: None,
-        access_log: config
-            .log
-            .access
-            .then(|| AccessLogConfig { format: config.log.format, to: Box::new(std::io::stdout()) }),
+    certificates: &Arc<Certificates>,
+) -> Result<(running::Running, Vec<Bound>, Vec<Problem>), Failure> {
+    let start = |http: &[HttpListener]| {
+        let listeners: Vec<_> = http.iter().chain(&config.https.items).cloned().collect();
+        let kinds: Vec<_> =
+            listeners.iter().map(|listener| if listener.tls.is_some() { "https" } else { "http" }).collect();
+        let proxy_config = ProxyConfig {
+            listeners,
+            tls: config.tls.clone(),
+            certificates: certificates.clone(),
+            threads: config.proxy.threads,
+            trusted_proxies: config.proxy.trusted_proxies.clone(),
+            node: config.node.name.clone(),
+            access_log: config
+                .log
+                .access
+                .then(|| AccessLogConfig { format: config.log.format, to: Box::new(std::io::stdout()) }),
+        };
+        let running = running::start(proxy_config, table.clone())?;
+        let bound = kinds.into_iter().zip(running.addresses.iter().copied()).collect();
+        Ok((running, bound))
     };
     let Listen { items, configured } = &config.http;
-    match running::start(proxy_config(items), table.clone()) {
-        Ok(running) => Ok((running, Vec::new())),
-        Err(running::StartError::Bind(error)) if !configured => {
+    match start(items) {
+        Ok((running, bound)) => Ok((running, bound, Vec::new())),
+        Err(running::StartError::Bind(error)) if !configured && is_of(items, &error) => {
             let problem = listener_failed("http", &error);
-            Ok((running::start(proxy_config(&[]), table.clone())?, vec![problem]))
+            let (running, bound) = start(&[])?;
+            Ok((running, bound, vec![problem]))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn is_of(listeners: &[HttpListener], error: &BindError) -> bool {
+    listeners.iter().any(|listener| listener.addr == error.address)
 }
 
 fn start_sources(
@@ -232,13 +254,13 @@ fn listener_failed(which: &str, error: &dyn std::error::Error) -> Problem {
 }
 
 impl Surroundings {
-    fn new(started: Timestamp, bound: Vec<SocketAddr>) -> Self {
+    fn new(started: Timestamp, bound: Vec<SocketAddr>, tls: Option<Names>) -> Self {
         let local = if_addrs::get_if_addrs().map(|all| all.iter().map(if_addrs::Interface::ip).collect());
         let local = local.unwrap_or_else(|error| {
             tracing::warn!(%error, "the addresses of this machine cannot be listed");
             Vec::new()
         });
-        Self { started, bound, tls: false, local }
+        Self { started, bound, tls, local }
     }
 }
 

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use fairway_catalog::config::labels::Severity;
-use fairway_catalog::{InputsHandle, Problem};
+use fairway_catalog::{InputsHandle, Problem, Settings};
 use fairway_config::file::{ConfigError, Flags};
 use fairway_config::{Config, ConfigErrors};
 use fairway_discovery::file::FileHandle;
 use fairway_proxy::running::Running;
 use jiff::Timestamp;
 
+use super::certificates::Keeper;
 use super::parts::DnsConfig;
 use super::settings::{Surroundings, settings, unless_same};
 use super::watch_file::Changes;
@@ -27,26 +28,31 @@ pub(crate) struct Reload {
     /// What holds now.
     config: Config,
     around: Surroundings,
-    inputs: InputsHandle,
-    file: FileHandle,
-    dns: DnsConfig,
+    reach: Reach,
     changes: Changes,
 }
 
+/// The parts that a changed configuration reaches.
+pub(crate) struct Reach {
+    pub(crate) inputs: InputsHandle,
+    pub(crate) file: FileHandle,
+    pub(crate) dns: DnsConfig,
+    pub(crate) certificates: Keeper,
+}
+
 impl Reload {
-    /// Watches the file of this configuration. Fails when SIGHUP cannot be caught.
+    /// Of this configuration, at `changes`.
     pub(crate) fn new(
+        changes: Changes,
         flags: Flags,
         config: Config,
         around: Surroundings,
-        inputs: InputsHandle,
-        file: FileHandle,
-        dns: DnsConfig,
-    ) -> std::io::Result<Self> {
-        let changes = Changes::of(config.file.as_deref())?;
-        let reload = Self { flags, first: config.clone(), config, around, inputs, file, dns, changes };
+        reach: Reach,
+    ) -> Self {
+        let first = config.clone();
+        let reload = Self { flags, first, config, around, reach, changes };
         reload.report(&[]);
-        Ok(reload)
+        reload
     }
 
     /// The configuration that holds.
@@ -61,14 +67,20 @@ impl Reload {
 
     /// Reads the configuration again and takes it over, or refuses it whole and tells every error.
     pub(crate) fn take_over(&mut self, proxy: &Running) {
-        match super::load(&self.flags) {
-            Ok(config) if config == self.config => {
+        let loaded = super::load(&self.flags).and_then(|config| {
+            let certificates = self.reach.certificates.check(&config.certificates)?;
+            Ok((config, certificates))
+        });
+        match loaded {
+            Ok((config, certificates)) if config == self.config => {
                 tracing::info!("the configuration was read again and is the same");
+                self.reach.certificates.replace(certificates);
                 self.report(&[]);
             }
-            Ok(config) => {
+            Ok((config, certificates)) => {
                 self.config = config;
                 self.apply(proxy);
+                self.reach.certificates.replace(certificates);
                 tracing::info!("the changed configuration holds");
             }
             Err(ConfigErrors(errors)) => {
@@ -83,9 +95,13 @@ impl Reload {
 
     fn apply(&self, proxy: &Running) {
         let new = settings(&self.config, &self.around, Timestamp::now());
-        self.inputs.update(|inputs| inputs.settings = unless_same(&inputs.settings, new));
-        self.file.apply(&self.config.services);
-        self.dns.send_replace(Arc::new(self.config.dns.clone()));
+        self.reach.inputs.update(|inputs| {
+            // The certificates of now are known better to those who follow their files.
+            let new = Settings { tls: inputs.settings.tls.clone(), ..new };
+            inputs.settings = unless_same(&inputs.settings, new);
+        });
+        self.reach.file.apply(&self.config.services);
+        self.reach.dns.send_replace(Arc::new(self.config.dns.clone()));
         proxy.set_trusted_proxies(self.config.proxy.trusted_proxies.clone());
         self.report(&[]);
     }
@@ -97,7 +113,7 @@ impl Reload {
             self.config.warnings.iter().map(|warning| problem("config-warning", Severity::Warning, warning)),
         );
         problems.extend(needs_restart(&self.first, &self.config).map(restart_needed));
-        self.inputs.report(PART, problems);
+        self.reach.inputs.report(PART, problems);
     }
 }
 
@@ -107,8 +123,7 @@ fn needs_restart<'a>(first: &'a Config, now: &'a Config) -> impl Iterator<Item =
         ("state_dir", first.state_dir != now.state_dir),
         ("node", first.node != now.node),
         ("http.listen", first.http != now.http),
-        ("https.listen", first.https != now.https),
-        ("certificate", first.certificates != now.certificates),
+        ("https", first.https != now.https || first.tls != now.tls),
         ("dns.listen", first.dns.listen != now.dns.listen),
         ("admin", first.admin != now.admin),
         ("docker", first.docker != now.docker),

@@ -7,14 +7,16 @@ use fairway_catalog::Settings;
 use fairway_config::Config;
 use jiff::Timestamp;
 
+use super::certificates::Names;
+
 /// What the process knows beside its configuration.
 pub(crate) struct Surroundings {
     /// When the process started.
     pub(crate) started: Timestamp,
     /// Every listener as bound.
     pub(crate) bound: Vec<SocketAddr>,
-    /// Whether one of them speaks TLS.
-    pub(crate) tls: bool,
+    /// The hosts that there were certificates for at the start; `None` when no listener speaks TLS.
+    pub(crate) tls: Option<Names>,
     /// The addresses of this machine.
     pub(crate) local: Vec<IpAddr>,
 }
@@ -34,7 +36,7 @@ pub(crate) fn settings(config: &Config, around: &Surroundings, now: Timestamp) -
         internal: config.routing.internal.clone(),
         splits: config.splits.clone(),
         sticky_default: config.routing.sticky_default,
-        tls: around.tls,
+        tls: around.tls.clone(),
         own_listeners: expand(&around.bound, &around.local),
     }
 }

@@ -7,6 +7,7 @@
 mod condition;
 mod not_served;
 mod owners;
+mod secured;
 mod shape;
 #[cfg(test)]
 mod tests;

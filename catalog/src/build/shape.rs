@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::not_served::not_served;
 use super::owners::{self, Ownership, Project};
+use super::secured::not_secured;
 use crate::facts::{SourceFacts, SourceId, Unit, UnitKind};
 use crate::ids::{InstanceId, InstanceKey};
 use crate::inputs::{Inputs, Owner, Settings};
@@ -216,8 +217,8 @@ impl Shape {
             if route.members.is_empty() {
                 continue; // every claim was refused: another project keeps it
             }
-            if admitted.iter().any(|claim| claim.secure) && !self.settings.tls {
-                self.problems.push(no_tls(id, route.secure));
+            if admitted.iter().any(|claim| claim.secure) {
+                self.problems.extend(not_secured(id, route.secure, self.settings.tls.as_deref()));
             }
             self.routes.insert(id.clone(), route);
         }
@@ -405,11 +406,4 @@ fn owned_elsewhere(route: &RouteId, claim: &Claim, owner: &Ownership) -> Problem
         "choose another host or path, move it with fairway.project, or list both projects in routing.claims";
     Problem::new("route-owned-elsewhere", Severity::Error, unit.name.clone(), text, remedy)
         .at(format!("aliyun.routing.port_{}", claim.instance.port), route.to_string())
-}
-
-fn no_tls(route: &RouteId, secure: bool) -> Problem {
-    let severity = if secure { Severity::Error } else { Severity::Warning };
-    let text = format!("{route} is claimed with https, but there is no TLS listener");
-    let remedy = "configure [https] listen and a [[certificate]], or end TLS in front and list that proxy in proxy.trusted_proxies";
-    Problem::new("no-tls-listener", severity, route.to_string(), text, remedy)
 }

@@ -1,13 +1,16 @@
 //! `[http]` and `[https]`: the listeners, each with where it was written.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use super::cursor::{Cx, Node, Spot, Table, Wrong};
 use super::flags::Given;
 use super::sections::list;
-use super::{HttpListener, Listen, address};
+use super::{HttpListener, Listen, Tls, address, tls};
 use crate::labels::shown;
+
+/// Stands in for an address that cannot be read.
+const UNKNOWN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// A value and where it was written.
 pub(super) struct Placed<T> {
@@ -15,22 +18,44 @@ pub(super) struct Placed<T> {
     pub(super) item: T,
 }
 
-/// `[http]` or `[https]`
+/// `[http]`
 pub(super) fn http(
     root: &mut Table<'_>,
-    section: &'static str,
     over: Option<&Given>,
     cx: &Cx<'_>,
 ) -> Option<Vec<Placed<HttpListener>>> {
-    let written = root.section(section).and_then(|mut table| {
+    let written = root.section("http").and_then(|mut table| {
         let listen = table.get("listen").and_then(|node| node.array());
         table.finish();
-        Some(listen?.iter().filter_map(http_listener).collect())
+        Some(listen?.iter().filter_map(|node| listener(node, plain_listener, |_, _| {})).collect())
     });
+    given_or_written(over, written, plain_listener, cx)
+}
+
+/// `[https]`
+pub(super) fn https(
+    root: &mut Table<'_>,
+    over: Option<&Given>,
+    cx: &Cx<'_>,
+) -> (Option<Vec<Placed<HttpListener>>>, Tls) {
+    let mut tls = Tls::default();
+    let written = root.section("https").and_then(|mut table| {
+        let listen = table.get("listen").and_then(|node| node.array());
+        tls = tls::section(&mut table);
+        table.finish();
+        Some(listen?.iter().filter_map(|node| listener(node, tls::listener, tls::keys)).collect())
+    });
+    (given_or_written(over, written, tls::listener, cx), tls)
+}
+
+fn given_or_written(
+    over: Option<&Given>,
+    written: Option<Vec<Placed<HttpListener>>>,
+    bare: impl Fn(SocketAddr) -> HttpListener,
+    cx: &Cx<'_>,
+) -> Option<Vec<Placed<HttpListener>>> {
     match over {
-        Some(given) => {
-            Some(addresses(cx, given).into_iter().map(|placed| placed.map(plain_listener)).collect())
-        }
+        Some(given) => Some(addresses(cx, given).into_iter().map(|placed| placed.map(&bare)).collect()),
         None => written,
     }
 }
@@ -53,25 +78,33 @@ pub(super) fn addresses(cx: &Cx<'_>, given: &Given) -> Vec<Placed<SocketAddr>> {
     given.placed().filter_map(read).collect()
 }
 
-/// A listener without settings of its own.
+/// A plain listener without settings of its own.
 pub(super) fn plain_listener(addr: SocketAddr) -> HttpListener {
-    HttpListener { addr, proxy_protocol: false, upgrades: vec![Arc::from("websocket")] }
+    HttpListener { addr, proxy_protocol: false, upgrades: vec![Arc::from("websocket")], tls: None }
 }
 
-/// An address, or a table.
-fn http_listener(node: &Node<'_>) -> Option<Placed<HttpListener>> {
+/// An address, or a table. `bare` is a listener without settings; `keys` reads those of its kind alone.
+fn listener<'a>(
+    node: &Node<'a>,
+    bare: impl Fn(SocketAddr) -> HttpListener,
+    keys: impl Fn(&mut Table<'a>, &mut HttpListener),
+) -> Option<Placed<HttpListener>> {
     if !node.is_table() {
-        return Some(Placed { spot: node.spot(), item: plain_listener(node.parsed(address::listener)?) });
+        return Some(Placed { spot: node.spot(), item: bare(node.parsed(address::listener)?) });
     }
     let mut table = node.table()?;
     let addr = table.require("addr", "write `addr = \"0.0.0.0:80\"`");
     let proxy_protocol = table.get("proxy_protocol").and_then(|node| node.boolean()).unwrap_or_default();
     let upgrades = list(table.get("upgrades"), upgrade_token);
     let spot = addr.as_ref().map_or_else(|| table.spot(), Node::spot);
-    table.finish();
-    let mut item = plain_listener(addr?.parsed(address::listener)?);
+    // Read with any address, so that what is wrong with the other keys is told beside a wrong one.
+    let parsed = addr.and_then(|addr| addr.parsed(address::listener));
+    let mut item = bare(parsed.unwrap_or(UNKNOWN));
     item.proxy_protocol = proxy_protocol;
     item.upgrades = upgrades.unwrap_or(item.upgrades);
+    keys(&mut table, &mut item);
+    table.finish();
+    parsed?;
     Some(Placed { spot, item })
 }
 

@@ -11,6 +11,7 @@ mod flags;
 mod listeners;
 mod sections;
 mod service;
+mod tls;
 mod types;
 
 use std::fs::File;
@@ -75,8 +76,8 @@ fn assemble(
     let mut root = Table::root(cx, table);
     let state_dir = sections::state_dir(cx, &mut root, over, system);
     let node = sections::node(&mut root, system);
-    let http = listeners::http(&mut root, "http", over.http.as_ref(), cx);
-    let https = listeners::http(&mut root, "https", over.https.as_ref(), cx);
+    let http = listeners::http(&mut root, over.http.as_ref(), cx);
+    let (https, tls) = listeners::https(&mut root, over.https.as_ref(), cx);
     let certificates = sections::certificates(cx, &mut root);
     let (dns, dns_listeners) = sections::dns(cx, &mut root, over);
     let (admin, admin_spot) = sections::admin(cx, &mut root, over);
@@ -103,6 +104,7 @@ fn assemble(
         node,
         http: http.unplaced(),
         https: https.unplaced(),
+        tls,
         certificates,
         dns,
         admin,

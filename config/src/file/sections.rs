@@ -37,7 +37,7 @@ fn path(cx: &Cx<'_>, node: Option<Node<'_>>) -> Option<PathBuf> {
     })
 }
 
-fn time(text: &str) -> Result<Duration, Wrong> {
+pub(super) fn time(text: &str) -> Result<Duration, Wrong> {
     duration::parse(text)
         .map_err(|error| Wrong::new(format!("`{}` is not a duration", shown(text)), error.why))
 }
@@ -80,8 +80,9 @@ pub(super) fn certificates(cx: &Cx<'_>, root: &mut Table<'_>) -> Vec<Certificate
     let read = |mut table: Table<'_>| {
         let cert = path(cx, table.require("cert", "write `cert = \"cert.pem\"`"));
         let key = path(cx, table.require("key", "write `key = \"key.pem\"`"));
+        let ocsp = path(cx, table.get("ocsp"));
         table.finish();
-        Some(CertificateFiles { cert: cert?, key: key? })
+        Some(CertificateFiles { cert: cert?, key: key?, ocsp })
     };
     root.sections("certificate").into_iter().filter_map(read).collect()
 }

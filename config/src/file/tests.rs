@@ -67,10 +67,14 @@ zone = "a"
 [http]
 listen = ["0.0.0.0:80", { addr = "0.0.0.0:8081", proxy_protocol = true, upgrades = ["WebSocket", "tls/1.0"] }]
 [https]
-listen = ["[::]:443"]
+listen = ["[::]:443", { addr = "0.0.0.0:8443", min_version = "1.3" }]
+handshake_timeout = "5s"
+handshakes_max = 100
+public_port = 444
 [[certificate]]
 cert = "cert.pem"
 key = "/keys/key.pem"
+ocsp = "cert.ocsp"
 [dns]
 listen = ["127.0.0.1:53"]
 zones = ["local", "Internal", "dc.company.com.", "internal"]
@@ -136,7 +140,16 @@ fn every_key_is_read() {
     assert_eq!((second.addr, second.proxy_protocol), (addr("0.0.0.0:8081"), true));
     assert_eq!(second.upgrades, ["websocket".into(), "tls/1.0".into()]);
     assert_eq!(config.https.items[0].addr, addr("[::]:443"));
-    let certificate = CertificateFiles { cert: "/etc/cert.pem".into(), key: "/keys/key.pem".into() };
+    let versions: Vec<_> =
+        config.https.items.iter().filter_map(|item| Some(item.tls.as_ref()?.min_version)).collect();
+    assert_eq!(versions, [TlsVersion::V12, TlsVersion::V13]);
+    let tls = Tls { handshake_timeout: Duration::from_secs(5), handshakes_max: 100, public_port: Some(444) };
+    assert_eq!(config.tls, tls);
+    let certificate = CertificateFiles {
+        cert: "/etc/cert.pem".into(),
+        key: "/keys/key.pem".into(),
+        ocsp: Some("/etc/cert.ocsp".into()),
+    };
     assert_eq!(config.certificates, [certificate]);
     assert_eq!(config.dns.listen, DnsListen::Configured(vec![addr("127.0.0.1:53")]));
     assert_eq!(config.dns.zones, ["local".into(), "internal".into(), "dc.company.com".into()]);
@@ -264,6 +277,18 @@ fn each_wrong_value_has_its_place_and_remedy() {
             "listened on already",
         ),
         ("https.listen = ['0.0.0.0:80']", "1: https.listen[0]", "already by the default of http.listen"),
+        (
+            "http.listen = [{ addr = '0.0.0.0:80', min_version = '1.3' }]",
+            "1: http.listen[0].min_version",
+            "the keys here",
+        ),
+        (
+            "https.listen = [{ addr = '0.0.0.0:443', min_version = '1.1' }]",
+            "1: https.listen[0].min_version",
+            "\"1.2\"",
+        ),
+        ("https.handshake_timeout = '1h'", "1: https.handshake_timeout", "`5m`"),
+        ("https.handshakes_max = 0", "1: https.handshakes_max", "from 1"),
         ("[[certificate]]\ncert = 'a'", "1: certificate[0]", "`key = \"key.pem\"`"),
         ("[certificate]\ncert = 'a'\nkey = 'b'", "1: certificate", "write `[[certificate]]`"),
         ("dns.zones = ['*.x.com']", "1: dns.zones[0]", "write `x.com`"),

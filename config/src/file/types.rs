@@ -24,6 +24,8 @@ pub struct Config {
     pub http: Listen<HttpListener>,
     /// `[https] listen`; empty by default.
     pub https: Listen<HttpListener>,
+    /// The other keys of `[https]`.
+    pub tls: Tls,
     /// `[[certificate]]`
     pub certificates: Vec<CertificateFiles>,
     /// `[dns]`
@@ -75,6 +77,42 @@ pub struct HttpListener {
     pub proxy_protocol: bool,
     /// Upgrade tokens forwarded, lower case; default `websocket`. Never `h2c`.
     pub upgrades: Vec<Arc<str>>,
+    /// What it asks of TLS; `None` for a plain listener.
+    pub tls: Option<ListenerTls>,
+}
+
+/// What one listener of `[https]` asks of TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListenerTls {
+    /// `min_version`
+    pub min_version: TlsVersion,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    #[default]
+    V12,
+    /// TLS 1.3
+    V13,
+}
+
+/// `[https]`, but for its listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Longest time from the connection to the end of its handshake; 100 ms to 5 min, default 10 s.
+    pub handshake_timeout: Duration,
+    /// Most handshakes that one worker has under way; 1 to 1,000,000, default 4,096.
+    pub handshakes_max: usize,
+    /// The port at which clients reach the first listener, for redirects; `None`: the one that it listens on.
+    pub public_port: Option<u16>,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { handshake_timeout: Duration::from_secs(10), handshakes_max: 4096, public_port: None }
+    }
 }
 
 /// `[[certificate]]`
@@ -84,6 +122,8 @@ pub struct CertificateFiles {
     pub cert: PathBuf,
     /// PEM file of the key.
     pub key: PathBuf,
+    /// DER file of the authority's OCSP answer, stapled to handshakes.
+    pub ocsp: Option<PathBuf>,
 }
 
 /// `[dns]`

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use fairway_config::file::HttpListener;
+use rustls::ServerConfig;
 use tokio::time::Instant;
 
 use crate::access_log::Line;
@@ -56,15 +57,18 @@ pub(crate) struct Door {
     pub(crate) upgrades: Vec<Arc<str>>,
     /// Whether each connection starts with a PROXY header.
     pub(crate) proxy_protocol: bool,
+    /// How it speaks TLS; `None`: it does not.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
 impl Door {
     /// For this listener.
-    pub(crate) fn new(listener: &HttpListener) -> Self {
+    pub(crate) fn new(listener: &HttpListener, tls: Option<Arc<ServerConfig>>) -> Self {
         Self {
             name: listener.addr.to_string().into(),
             upgrades: listener.upgrades.clone(),
             proxy_protocol: listener.proxy_protocol,
+            tls,
         }
     }
 }
@@ -126,6 +130,15 @@ impl<S: Stream> Connection<S> {
             self.close().await;
         }
         worker.buffers.give_back(std::mem::take(&mut self.buffer));
+    }
+
+    /// Answers a client that speaks plain HTTP where TLS is spoken, whatever it asked for.
+    pub(crate) async fn refuse_plain_http(mut self) {
+        let detail = "this port speaks TLS, and this looks like plain HTTP: use https://";
+        let refused = refused(Reason::RequestInvalid, detail);
+        if self.refuse_unread(refused, Instant::now()).await == After::Close {
+            self.close().await;
+        }
     }
 
     async fn call(&mut self, head: RequestHead, began: Instant) -> After {

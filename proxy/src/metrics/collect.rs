@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use dashmap::mapref::multiple::RefMulti;
@@ -61,8 +61,14 @@ const CONNECTIONS: Family = Family {
     labels: &["listener", "protocol"],
     kind: MetricType::GAUGE,
 };
-const FAMILIES: [&Family; 7] =
-    [&REQUESTS, &DURATIONS, &CONNECTS, &IN_FLIGHT, &RETRIES, &BUILDS, &CONNECTIONS];
+const HANDSHAKES: Family = Family {
+    name: "fairway_tls_handshakes_total",
+    help: "TLS handshakes with clients that have ended: full, resumed, or why they failed.",
+    labels: &["listener", "result"],
+    kind: MetricType::COUNTER,
+};
+const FAMILIES: [&Family; 8] =
+    [&REQUESTS, &DURATIONS, &CONNECTS, &IN_FLIGHT, &RETRIES, &BUILDS, &CONNECTIONS, &HANDSHAKES];
 
 impl TableCollector {
     /// For what this table's data plane counts.
@@ -93,6 +99,7 @@ impl Collector for TableCollector {
             RETRIES.of(backends.iter().flat_map(|backend| retries(backend)).collect()),
             BUILDS.of(builds(metrics)),
             CONNECTIONS.of(connections(metrics)),
+            HANDSHAKES.of(handshakes(metrics)),
         ]
     }
 }
@@ -159,6 +166,14 @@ fn connections(metrics: &Metrics) -> Vec<Metric> {
         gauge(CONNECTIONS.labelled(&[listener, protocol]), entry.value().load(Relaxed))
     };
     metrics.connections.iter().map(connection).collect()
+}
+
+fn handshakes(metrics: &Metrics) -> Vec<Metric> {
+    let handshake = |entry: RefMulti<'_, (Arc<str>, &'static str), Arc<AtomicU64>>| {
+        let (listener, result) = entry.key();
+        counter(HANDSHAKES.labelled(&[listener, result]), entry.value().load(Relaxed))
+    };
+    metrics.handshakes.iter().map(handshake).collect()
 }
 
 /// One metric name.
@@ -253,6 +268,8 @@ mod tests {
         one.connected(&pick.version.upstream, Duration::from_micros(80));
         one.retried(&pick.version.upstream, Reason::ConnectFailed);
         let _open = two.connection(&"0.0.0.0:80".into(), "http1");
+        one.handshake(&"0.0.0.0:443".into(), "full");
+        two.handshake(&"0.0.0.0:443".into(), "full");
 
         let lines = scrape(&registry);
         for want in [
@@ -266,6 +283,7 @@ mod tests {
             format!("fairway_retries_total{{backend=\"{backend}\",reason=\"connect-failed\"}} 1"),
             "fairway_build_seconds_count{table=\"routes\"} 1".into(),
             "fairway_connections{listener=\"0.0.0.0:80\",protocol=\"http1\"} 1".into(),
+            "fairway_tls_handshakes_total{listener=\"0.0.0.0:443\",result=\"full\"} 2".into(),
         ] {
             assert!(lines.iter().any(|line| sorted(line) == sorted(&want)), "no {want} in\n{}", lines.join("\n"));
         }

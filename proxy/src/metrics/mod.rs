@@ -12,7 +12,7 @@ mod shards;
 use std::cell::Cell;
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,7 @@ pub struct Metrics {
     backends: DashMap<Arc<str>, Kept<BackendSeries>, BuildStable>,
     unrouted: Arc<Series>,
     connections: DashMap<(Arc<str>, &'static str), Arc<AtomicI64>>,
+    handshakes: DashMap<(Arc<str>, &'static str), Arc<AtomicU64>>,
     builds: DashMap<&'static str, Histogram>,
     swept: Mutex<Option<Instant>>,
 }
@@ -62,6 +63,7 @@ impl Metrics {
             backends: DashMap::default(),
             unrouted: Arc::new(Series::new(&nobody, &nobody, workers)),
             connections: DashMap::new(),
+            handshakes: DashMap::new(),
             builds: DashMap::new(),
             swept: Mutex::new(None),
         })
@@ -143,6 +145,11 @@ impl WorkerMetrics {
     /// Counts a retry: `backend` is the one that failed, `reason` how.
     pub fn retried(&self, backend: &BackendSeries, reason: Reason) {
         backend.retried(reason);
+    }
+
+    /// Counts a TLS handshake that has ended: `full` or `resumed`, else why there is no connection.
+    pub fn handshake(&self, listener: &Arc<str>, result: &'static str) {
+        self.metrics.handshakes.entry((listener.clone(), result)).or_default().fetch_add(1, Relaxed);
     }
 
     /// Counts a downstream connection for as long as the guard lives. `listener` is a listener's address as

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use fairway_catalog::facts::{SourceFacts, UnitKind};
 use fairway_catalog::{Catalog, Inputs, Lifecycle, SourceId, Unit};
-use fairway_config::file::HttpListener;
+use fairway_config::file::{HttpListener, ListenerTls, Tls};
 use fairway_config::labels;
 use fairway_config::names::Weight;
 use fairway_proxy::metrics::Metrics;
 use fairway_proxy::table::TableHandle;
+use fairway_proxy::tls::Certificates;
 use fairway_proxy::{AccessLogConfig, Drained, ProxyConfig, Running, start};
 use jiff::Timestamp;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
@@ -32,6 +33,8 @@ pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
 /// A running data plane and the cluster it serves.
 pub(crate) struct Plane {
     pub address: SocketAddr,
+    /// The TLS listener, if there is one.
+    pub https: Option<SocketAddr>,
     pub handle: Arc<TableHandle>,
     pub running: Running,
     pub cluster: Cluster,
@@ -119,6 +122,16 @@ pub(crate) struct Options {
     pub access_log: Option<AccessLogConfig>,
     pub threads: usize,
     pub proxy_protocol: bool,
+    /// A second listener, for TLS.
+    pub https: Option<Https>,
+}
+
+/// How a plane speaks TLS.
+#[derive(Default)]
+pub(crate) struct Https {
+    pub listener: ListenerTls,
+    pub limits: Tls,
+    pub certificates: Arc<Certificates>,
 }
 
 impl Default for Options {
@@ -129,6 +142,7 @@ impl Default for Options {
             access_log: None,
             threads: 1,
             proxy_protocol: false,
+            https: None,
         }
     }
 }
@@ -153,17 +167,23 @@ impl Plane {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             proxy_protocol: options.proxy_protocol,
             upgrades: options.upgrades,
+            tls: None,
         };
+        let secure = options.https.is_some();
+        let https = options.https.unwrap_or_default();
+        let secure = secure.then(|| HttpListener { tls: Some(https.listener), ..listener.clone() });
         let config = ProxyConfig {
-            listeners: vec![listener],
+            listeners: std::iter::once(listener).chain(secure).collect(),
+            tls: https.limits,
+            certificates: https.certificates,
             threads: options.threads,
             trusted_proxies: options.trusted.iter().map(|net| net.parse().expect("a net")).collect(),
             node: "edge".into(),
-            https_port: None,
             access_log: options.access_log,
         };
         let running = start(config, handle.clone()).expect("the data plane starts");
-        Self { address: running.addresses[0], handle, running, cluster }
+        let (address, https) = (running.addresses[0], running.addresses.get(1).copied());
+        Self { address, https, handle, running, cluster }
     }
 
     /// Changes the cluster under the running data plane.
@@ -206,12 +226,6 @@ impl Origin {
         Wire::new(stream)
     }
 
-    /// The next connection, however long it takes: for an origin that runs beside the test.
-    pub(crate) async fn accept_when_there_is_one(&self) -> Wire {
-        let (stream, _) = self.listener.accept().await.expect("it is accepted");
-        Wire::new(stream)
-    }
-
     /// Answers every request on every connection with its own name until the test ends.
     pub(crate) fn serve(self, name: &'static str) -> SocketAddr {
         let address = self.address;
@@ -237,20 +251,34 @@ pub(crate) async fn refusing() -> SocketAddr {
 }
 
 /// One end of a connection, for any octets.
-pub(crate) struct Wire {
-    pub stream: TcpStream,
+#[derive(Debug)]
+pub(crate) struct Wire<S = TcpStream> {
+    pub stream: S,
     unread: Vec<u8>,
 }
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a connected socket");
+        Self::over(stream)
+    }
+
+    /// Closes with a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Over a connection of any kind.
+    pub(crate) fn over(stream: S) -> Self {
         Self { stream, unread: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, octets: impl AsRef<[u8]>) {
         // The other side may have refused already: what it said is what a test looks at.
         let _ = self.stream.write_all(octets.as_ref()).await;
+        let _ = self.stream.flush().await;
     }
 
     /// Reads up to and with `mark`; the rest stays.
@@ -302,18 +330,15 @@ impl Wire {
 
     /// False at the end, whichever way it came.
     pub(crate) async fn read_more(&mut self) -> bool {
-        let what = format!("more after {:?}", String::from_utf8_lossy(&self.unread));
+        // The end of it alone: all of a large body, for each piece that comes, takes longer than the body.
+        let end = &self.unread[self.unread.len().saturating_sub(200)..];
+        let what = format!("more after {:?}", String::from_utf8_lossy(end));
         !matches!(within(&what, self.stream.read_buf(&mut self.unread)).await, Ok(0) | Err(_))
     }
 
     /// What was read and not taken.
     pub(crate) fn take_unread(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.unread)
-    }
-
-    /// Closes with a reset.
-    pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
     }
 
     pub(crate) async fn finish(&mut self) {

@@ -118,7 +118,7 @@ impl Request {
         socket.connect(address).await
     }
 
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<Answer, String> {

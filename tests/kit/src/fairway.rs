@@ -80,6 +80,12 @@ impl FairwayOptions {
         self
     }
 
+    /// The same with a further TLS listener.
+    pub fn https(mut self, address: impl Into<String>) -> Self {
+        self.https.push(address.into());
+        self
+    }
+
     /// The same with a further DNS listener.
     pub fn dns(mut self, address: impl Into<String>) -> Self {
         self.dns.push(address.into());
@@ -286,6 +292,14 @@ impl Fairway {
     /// When it has none.
     pub fn http(&self) -> SocketAddr {
         *self.listening.http.first().expect("fairway was started with an HTTP listener")
+    }
+
+    /// Its first TLS listener.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn https(&self) -> SocketAddr {
+        *self.listening.https.first().expect("fairway was started with a TLS listener")
     }
 
     /// Its first DNS listener.

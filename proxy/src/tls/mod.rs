@@ -1,0 +1,62 @@
+//! TLS towards clients.
+//!
+//! - [`x509`], [`certificate`]: one certificate, from the text of its files.
+//! - [`choice`]: which certificate a client gets.
+//! - [`stream`]: a TLS connection as the data plane uses it, also towards instances.
+//! - [`handshake`]: its time, its number, what goes wrong in it.
+//!
+//! Here: what a listener asks of TLS, and what serves a connection afterwards. Not here: reading and watching files.
+
+pub mod certificate;
+pub mod choice;
+pub(crate) mod handshake;
+pub(crate) mod stream;
+pub mod x509;
+
+use std::sync::Arc;
+
+use fairway_config::file::{ListenerTls, TlsVersion};
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::NoServerSessionStorage;
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion, version};
+
+pub use certificate::{Certificate, CertificateError};
+pub use choice::Certificates;
+use stream::TlsStream;
+
+use crate::downstream::{Connection, Visit};
+
+/// What clients are offered to speak, the preferred first (ALPN). Each has its place in [`serve`].
+const OFFERED: &[&[u8]] = &[b"http/1.1"];
+
+/// Serves a connection whose handshake is done: here the protocol that was agreed upon chooses who does it.
+pub(crate) async fn serve(stream: TlsStream<ServerConnection>, visit: Visit) {
+    match stream.tls().alpn_protocol() {
+        None | Some(b"http/1.1") => Connection::new(stream, visit).serve().await,
+        // Nothing else is offered.
+        Some(_) => {}
+    }
+}
+
+/// How one listener speaks TLS, for all workers.
+pub(crate) fn server_config(
+    asked: &ListenerTls,
+    certificates: &Arc<Certificates>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match asked.min_version {
+        TlsVersion::V12 => &[&version::TLS13, &version::TLS12],
+        TlsVersion::V13 => &[&version::TLS13],
+    };
+    let mut config = ServerConfig::builder_with_provider(certificate::provider())
+        .with_protocol_versions(versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates.clone());
+    config.alpn_protocols = OFFERED.iter().map(|protocol| protocol.to_vec()).collect();
+    // Sessions are resumed by tickets alone, whose keys change every 6 hours: nothing is kept per session. Each listener has
+    // keys of its own, so that a session of a listener that asks for no client certificate is worth nothing at one that does.
+    config.ticketer = Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // One ticket is what a client needs for its next connection; each costs a key derivation and a cipher.
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
+}

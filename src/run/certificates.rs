@@ -1,0 +1,336 @@
+//! The files of `[[certificate]]`: read at the start and at each change, the last good one kept.
+//!
+//! Not here: what is in them and who gets which (see `fairway_proxy::tls`), when to look again (see `watch_files`).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairway_catalog::config::labels::Severity;
+use fairway_catalog::{InputsHandle, Problem, Settings};
+use fairway_config::ConfigErrors;
+use fairway_config::file::{CertificateFiles, ConfigError};
+use fairway_proxy::tls::{Certificate, Certificates};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::watch_files::Watched;
+
+/// Our name in [`InputsHandle::report`].
+const PART: &str = "certificates";
+
+/// Largest file that is read, in octets.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A writer that replaces certificate and key one after the other is given this long to do both.
+const PAIR: Duration = Duration::from_secs(1);
+
+/// A certificate that ends within this time is told, unless its whole life is shorter than ten times that.
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Every certificate of the configuration, for `fairway check` and the start: all errors at once.
+pub(crate) fn load(all: &[CertificateFiles]) -> Result<Vec<Loaded>, ConfigErrors> {
+    let (mut loaded, mut errors) = (Vec::new(), Vec::new());
+    for files in all {
+        match Loaded::read(files) {
+            Ok(one) => loaded.push(one),
+            Err(unusable) => errors.push(unusable.to_config_error()),
+        }
+    }
+    if errors.is_empty() { Ok(loaded) } else { Err(ConfigErrors(errors)) }
+}
+
+/// One entry of `[[certificate]]` that has been good.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    files: CertificateFiles,
+    contents: Contents,
+    certificate: Certificate,
+    /// Why what the files hold now is not used.
+    unusable: Option<Unusable>,
+}
+
+/// What the files held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Contents {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+    ocsp: Option<Vec<u8>>,
+}
+
+/// Why files cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unusable {
+    file: String,
+    text: String,
+    remedy: String,
+}
+
+impl Unusable {
+    fn of_file(file: &Path, error: &io::Error) -> Self {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "check the path, or put the file back",
+            io::ErrorKind::PermissionDenied => "let the user that Fairway runs as read it",
+            _ => "name a file in PEM",
+        };
+        let text = format!("the file cannot be read: {error}");
+        Self { file: file.display().to_string(), text, remedy: remedy.to_owned() }
+    }
+
+    fn to_config_error(&self) -> ConfigError {
+        let Self { file, text, remedy } = self.clone();
+        ConfigError { place: file, given: String::new(), text, remedy }
+    }
+}
+
+impl Contents {
+    fn read(files: &CertificateFiles) -> Result<Self, Unusable> {
+        let read = |path: &Path| read_file(path).map_err(|error| Unusable::of_file(path, &error));
+        let ocsp = files.ocsp.as_deref().map(read).transpose()?;
+        Ok(Self { chain: read(&files.cert)?, key: read(&files.key)?, ocsp })
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file")); // a pipe could go on for ever
+    }
+    let mut octets = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(octets)
+}
+
+impl Loaded {
+    fn read(files: &CertificateFiles) -> Result<Self, Unusable> {
+        let contents = Contents::read(files)?;
+        Self::from_contents(files, contents)
+    }
+
+    fn from_contents(files: &CertificateFiles, contents: Contents) -> Result<Self, Unusable> {
+        match Certificate::from_pem(&contents.chain, &contents.key, contents.ocsp.clone()) {
+            Ok(certificate) => Ok(Self { files: files.clone(), contents, certificate, unusable: None }),
+            Err(error) => Err(Unusable {
+                file: files.cert.display().to_string(),
+                text: error.to_string(),
+                remedy: error.remedy().to_owned(),
+            }),
+        }
+    }
+
+    /// Reads the files again: true when another certificate is to be served. What cannot be used is noted and changes
+    /// nothing.
+    fn refresh(&mut self) -> bool {
+        let read = Contents::read(&self.files).and_then(|contents| {
+            if contents == self.contents {
+                Ok(None)
+            } else {
+                Self::from_contents(&self.files, contents).map(Some)
+            }
+        });
+        match read {
+            Ok(None) => self.unusable = None,
+            Ok(Some(new)) => {
+                *self = new;
+                return true;
+            }
+            Err(unusable) => self.unusable = Some(unusable),
+        }
+        false
+    }
+
+    fn problems(&self, now: Timestamp) -> impl Iterator<Item = Problem> {
+        let facts = &self.certificate.facts;
+        let subject: Arc<str> = self.files.cert.display().to_string().into();
+        let problem = |kind, severity, text: String, remedy: &str| {
+            Problem::new(kind, severity, subject.clone(), text, remedy).at("certificate", "")
+        };
+        let unusable = self.unusable.as_ref().map(|unusable| {
+            let text =
+                format!("{}: {}; the certificate read before is still served", unusable.file, unusable.text);
+            problem("certificate-unusable", Severity::Error, text, &unusable.remedy)
+        });
+        let soon = SOON.min(facts.not_after.duration_since(facts.not_before) / 10);
+        let left = facts.not_after.duration_since(now);
+        let renew = "renew it, and write it to the same file: it is served from then on";
+        let time = if left.is_negative() {
+            let text = format!("the certificate has expired at {}: clients refuse it", facts.not_after);
+            Some(problem("certificate-expired", Severity::Error, text, renew))
+        } else if now < facts.not_before {
+            let text =
+                format!("the certificate holds from {} on: clients refuse it until then", facts.not_before);
+            Some(problem("certificate-not-yet-valid", Severity::Error, text, "check this machine's clock"))
+        } else if left < soon {
+            let text = format!("the certificate expires at {}", facts.not_after);
+            Some(problem("certificate-expires", Severity::Warning, text, renew))
+        } else {
+            None
+        };
+        let nameless = facts.names.is_empty().then(|| {
+            let text = "the certificate names no host, so it is served only where no other fits".to_owned();
+            let remedy = "have one made with the hosts as alternative names (SAN)";
+            problem("certificate-without-names", Severity::Warning, text, remedy)
+        });
+        unusable.into_iter().chain(time).chain(nameless)
+    }
+}
+
+/// The certificates of the configuration, followed as files and configuration change.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeper {
+    wanted: watch::Sender<Vec<Loaded>>,
+}
+
+/// The names that there are certificates for, sorted.
+pub(crate) type Names = Arc<[Arc<str>]>;
+
+/// The names that these are for.
+pub(crate) fn names(loaded: &[Loaded]) -> Names {
+    let all = loaded.iter().flat_map(|one| &one.certificate.facts.names);
+    let mut names: Vec<Arc<str>> = all.map(|name| Arc::from(&**name)).collect();
+    names.sort();
+    names.dedup();
+    names.into()
+}
+
+/// Serves these.
+pub(crate) fn serve(loaded: &[Loaded]) -> Arc<Certificates> {
+    Certificates::new(&all(loaded), Timestamp::now())
+}
+
+fn all(loaded: &[Loaded]) -> Vec<Certificate> {
+    loaded.iter().map(|one| one.certificate.clone()).collect()
+}
+
+impl Keeper {
+    /// Follows the files of these, reports what is wrong with them, and keeps the names in the settings true.
+    pub(crate) fn start(loaded: Vec<Loaded>, certificates: Arc<Certificates>, inputs: InputsHandle) -> Self {
+        let (wanted, changed) = watch::channel(loaded);
+        let follow = Follow { loaded: Vec::new(), certificates, inputs };
+        tokio::spawn(follow.run(changed));
+        Self { wanted }
+    }
+
+    /// Takes the entries of a changed configuration. Those that were there before stay as they are, whatever their files
+    /// hold now; a new one that cannot be used is an error, and nothing changes.
+    pub(crate) fn check(&self, all: &[CertificateFiles]) -> Result<Vec<Loaded>, ConfigErrors> {
+        let before = self.wanted.borrow().clone();
+        let is_known = |files: &&CertificateFiles| before.iter().any(|loaded| loaded.files == **files);
+        let (known, new): (Vec<_>, Vec<_>) = all.iter().partition(is_known);
+        let fresh = load(&new.into_iter().cloned().collect::<Vec<_>>())?;
+        debug_assert!(known.len() + fresh.len() == all.len());
+        let find =
+            |files: &CertificateFiles| before.iter().chain(&fresh).find(|one| one.files == *files).cloned();
+        Ok(all.iter().filter_map(find).collect())
+    }
+
+    /// Serves these from now on, and looks at their files.
+    pub(crate) fn replace(&self, loaded: Vec<Loaded>) {
+        self.wanted.send_replace(loaded);
+    }
+}
+
+/// The task behind a [`Keeper`].
+struct Follow {
+    loaded: Vec<Loaded>,
+    certificates: Arc<Certificates>,
+    inputs: InputsHandle,
+}
+
+impl Follow {
+    async fn run(mut self, mut wanted: watch::Receiver<Vec<Loaded>>) {
+        wanted.mark_changed();
+        let mut files = Watched::default();
+        loop {
+            tokio::select! {
+                changed = wanted.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let next = wanted.borrow_and_update().clone();
+                    self.take(next);
+                    let paths = self.loaded.iter().flat_map(|one| one.files.paths());
+                    files.watch(paths);
+                }
+                () = files.next() => self.refresh().await,
+            }
+        }
+    }
+
+    /// The entries of the configuration changed; what was read of those that stay is newer here.
+    fn take(&mut self, next: Vec<Loaded>) {
+        let before = std::mem::take(&mut self.loaded);
+        let newer = |one: Loaded| before.iter().find(|old| old.files == one.files).cloned().unwrap_or(one);
+        self.loaded = next.into_iter().map(newer).collect();
+        self.serve();
+        self.report();
+    }
+
+    async fn refresh(&mut self) {
+        let before = self.loaded.clone();
+        let mut changed = self.read_again().await;
+        if self.loaded.iter().zip(&before).any(|(now, before)| now.unusable != before.unusable) {
+            // Perhaps somebody is between writing the certificate and writing its key.
+            sleep(PAIR).await;
+            changed |= self.read_again().await;
+        }
+        if changed {
+            self.serve();
+        }
+        self.report();
+    }
+
+    async fn read_again(&mut self) -> bool {
+        let mut loaded = std::mem::take(&mut self.loaded);
+        let read = spawn_blocking(move || {
+            let changed = loaded.iter_mut().fold(false, |changed, one| one.refresh() | changed);
+            (loaded, changed)
+        });
+        match read.await {
+            Ok((loaded, changed)) => {
+                self.loaded = loaded;
+                changed
+            }
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    fn serve(&self) {
+        self.certificates.replace(&all(&self.loaded), Timestamp::now());
+        if !self.loaded.is_empty() {
+            tracing::info!(certificates = self.loaded.len(), "certificates read");
+        }
+        let names = names(&self.loaded);
+        let differ = |settings: &Settings| settings.tls.as_ref().is_some_and(|tls| *tls != names);
+        if differ(&self.inputs.current().settings) {
+            self.inputs.update(|inputs| {
+                inputs.settings = Arc::new(Settings { tls: Some(names), ..(*inputs.settings).clone() });
+            });
+        }
+    }
+
+    fn report(&self) {
+        let now = Timestamp::now();
+        self.inputs.report(PART, self.loaded.iter().flat_map(|one| one.problems(now)).collect());
+    }
+}
+
+/// The files of an entry.
+trait Paths {
+    fn paths(&self) -> impl Iterator<Item = &Path>;
+}
+
+impl Paths for CertificateFiles {
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.cert), Some(&self.key), self.ocsp.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|path| path.as_path())
+    }
+}
