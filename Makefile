@@ -11,7 +11,7 @@ endif
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help setup build test unit lint fmt deny demo bench figures
+.PHONY: help setup build test unit lint fmt deny demo bench figures fuzz
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -53,7 +53,12 @@ demo: setup      ## the main job on a real engine, until Ctrl-C; ONCE=1 ends by 
 bench:           ## micro-benchmarks, with the release profile
 	cargo bench --workspace --benches
 
+fuzz:            ## fuzzes what reads octets of strangers, TARGET by TARGET for SECONDS (600); see fuzz/run.sh
+	@for target in $(or $(TARGET),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))); do \
+		sh fuzz/run.sh $$target $(or $(SECONDS),600) || exit 1; \
+	done
+
 figures: setup   ## the figures of the README, against private Docker engines (about 15 minutes)
 	cargo build --profile quick --workspace --bins
-	cargo bench --profile quick --bench figures
+	cargo bench --profile quick --bench figures fuzz
 	cargo run --profile quick -p fairway-proxy --example table_figures

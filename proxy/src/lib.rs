@@ -1,5 +1,6 @@
 //! The data plane: listeners, routing table, balancing, retries, drain.
 
+mod accept;
 pub mod access_log;
 mod buffers;
 mod clock;
@@ -20,11 +21,14 @@ mod relay;
 pub mod request;
 pub mod running;
 mod sides;
+mod spread;
 mod stream;
 pub mod table;
 pub mod tls;
 mod upgrade;
 mod upstream;
+#[doc(hidden)]
+pub mod workbench;
 mod worker;
 
 pub use access_log::AccessLogConfig;

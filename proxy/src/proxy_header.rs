@@ -55,7 +55,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Said> {
 }
 
 /// Where the header ends and what it says; `Some(None)` while it is not all there, `None` when it is none.
-fn parse(input: &[u8]) -> Option<Option<(usize, Said)>> {
+pub(crate) fn parse(input: &[u8]) -> Option<Option<(usize, Said)>> {
     let common = input.len().min(SIGNATURE.len());
     if input[..common] == SIGNATURE[..common] {
         return version_2(input);

@@ -13,6 +13,7 @@ use fairway_config::file::{HttpListener, Tls};
 use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio::runtime::LocalOptions;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -20,6 +21,7 @@ use crate::access_log::{self, AccessLogConfig, AccessLogSender};
 use crate::downstream::Door;
 use crate::h1::syntax::is_token_octet;
 use crate::listener::{BindError, bind};
+use crate::spread::{Handed, Spread};
 use crate::table::TableHandle;
 use crate::tls::{Certificates, server_config};
 use crate::worker::Worker;
@@ -73,6 +75,7 @@ pub(crate) struct Shared {
     pub(crate) node: String,
     /// For redirects to `https`; `None`: the usual one.
     pub(crate) https_port: Option<u16>,
+    pub(crate) spread: Arc<Spread>,
     pub(crate) tls: Tls,
     pub(crate) certificates: Arc<Certificates>,
 }
@@ -115,33 +118,39 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
             worker.push((socket, listener.clone(), config.clone()));
         }
     }
+    let (spread, handed) = Spread::new(count);
     let first_https = listeners.iter().position(|listener| listener.tls.is_some());
     let https_port = tls.public_port.or_else(|| first_https.map(|first| addresses[first].port()));
     let shared = Arc::new(Shared {
         trusted: ArcSwap::from_pointee(canonical(trusted_proxies)),
         node: token(&node),
         https_port: https_port.filter(|port| *port != 443),
+        spread,
         tls,
         certificates,
     });
     let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
     let phase = watch::Sender::new(Phase::Running);
     let mut workers = Vec::with_capacity(count);
-    for (number, sockets) in sockets.into_iter().enumerate() {
+    for (number, (sockets, handed)) in sockets.into_iter().zip(handed).enumerate() {
         let seed = Seed {
+            number,
             sockets,
+            handed,
             shared: shared.clone(),
             table: table.clone(),
             access: access.clone(),
             phase: phase.subscribe(),
         };
-        workers.push(seed.spawn(number).map_err(StartError::Thread)?);
+        workers.push(seed.spawn().map_err(StartError::Thread)?);
     }
     Ok(Running { addresses, shared, phase, workers })
 }
 
 /// What one worker is started with, still on another thread.
 struct Seed {
+    number: usize,
+    handed: UnboundedReceiver<Handed>,
     sockets: Vec<(std::net::TcpListener, HttpListener, Option<Arc<ServerConfig>>)>,
     shared: Arc<Shared>,
     table: Arc<TableHandle>,
@@ -150,7 +159,8 @@ struct Seed {
 }
 
 impl Seed {
-    fn spawn(self, number: usize) -> std::io::Result<WorkerThread> {
+    fn spawn(self) -> std::io::Result<WorkerThread> {
+        let number = self.number;
         let (started, starts) = std::sync::mpsc::channel();
         let (sender, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -175,11 +185,11 @@ impl Seed {
     }
 
     async fn run(self) -> usize {
-        let Self { sockets, shared, table, access, phase } = self;
-        let worker = Worker::new(shared, table, access.map(|access| access.for_worker()));
+        let Self { number, sockets, handed, shared, table, access, phase } = self;
+        let worker = Worker::new(number, shared, table, access.map(|access| access.for_worker()));
         let opened =
             sockets.into_iter().map(|(socket, listener, tls)| (socket, Rc::new(Door::new(&listener, tls))));
-        worker.run(opened.collect(), phase).await
+        worker.run(opened.collect(), handed, phase).await
     }
 }
 
@@ -194,6 +204,11 @@ impl Running {
     /// Replaces the peers whose forwarding headers are believed; requests that are read from now on see it.
     pub fn set_trusted_proxies(&self, trusted: Vec<IpNet>) {
         self.shared.trusted.store(Arc::new(canonical(trusted)));
+    }
+
+    /// Open connections of each worker.
+    pub fn open_connections(&self) -> Vec<usize> {
+        self.shared.spread.open()
     }
 
     /// Stops: connections that wait to be accepted are served, then the listeners close; idle connections end, answers say

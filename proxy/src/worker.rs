@@ -1,11 +1,10 @@
 //! One worker: a thread with its own runtime, sockets, pools, buffers and counters. Nothing is shared with other workers
 //! on the way of a request but the routing table and the numbers of the instances.
 //!
-//! Not here: what is done with a connection (see `downstream`), starting and stopping all workers (see `running`).
+//! Not here: accepting connections (see `accept`), what is done with one (see `downstream`), starting and stopping all workers (see `running`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,11 +12,13 @@ use std::task::Waker;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::accept::{accept, take_handed};
 use crate::access_log::AccessLog;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
@@ -25,6 +26,7 @@ use crate::downstream::{Connection, Door, HEADER, Visit};
 use crate::metrics::WorkerMetrics;
 use crate::proxy_header::{self, Said};
 use crate::running::{Phase, Shared};
+use crate::spread::{Handed, Seat};
 use crate::stream::Ends;
 use crate::table::{TableHandle, TableReader};
 use crate::tls;
@@ -34,14 +36,10 @@ use crate::upstream::pool::Pool;
 /// How often pools are swept and log lines handed over.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How often an accept error is told at most.
-const TELL_EVERY: Duration = Duration::from_secs(10);
-
-/// Pause after the system had no more descriptors or memory for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// What the connections of one worker share.
 pub(crate) struct Worker {
+    /// Which of the workers it is, from 0.
+    pub(crate) number: usize,
     pub(crate) shared: Arc<Shared>,
     pub(crate) handle: Arc<TableHandle>,
     pub(crate) table: RefCell<TableReader>,
@@ -60,8 +58,14 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Made on the worker's own thread: its counters belong to it.
-    pub(crate) fn new(shared: Arc<Shared>, handle: Arc<TableHandle>, access: Option<AccessLog>) -> Rc<Self> {
+    pub(crate) fn new(
+        number: usize,
+        shared: Arc<Shared>,
+        handle: Arc<TableHandle>,
+        access: Option<AccessLog>,
+    ) -> Rc<Self> {
         Rc::new(Self {
+            number,
             table: RefCell::new(handle.reader()),
             metrics: handle.metrics().worker(),
             handshakes: Handshakes::new(&shared.tls, shared.certificates.clone()),
@@ -107,11 +111,13 @@ impl Worker {
     pub(crate) async fn run(
         self: &Rc<Self>,
         sockets: Vec<(std::net::TcpListener, Rc<Door>)>,
+        handed: UnboundedReceiver<Handed>,
         mut phase: watch::Receiver<Phase>,
     ) -> usize {
-        let mut accepting = Vec::new();
-        for (socket, door) in sockets {
-            accepting.push(spawn_local(accept(self.clone(), socket, door)));
+        let doors = sockets.iter().map(|(_, door)| door.clone()).collect();
+        let mut accepting = vec![spawn_local(take_handed(self.clone(), handed, doors))];
+        for (number, (socket, door)) in sockets.into_iter().enumerate() {
+            accepting.push(spawn_local(accept(self.clone(), socket, door, number)));
         }
         let tick = spawn_local(tick(self.clone()));
         // A sender that is gone has been dropped without a drain: nobody waits.
@@ -172,44 +178,8 @@ async fn tick(worker: Rc<Worker>) {
     }
 }
 
-/// Accepts until the worker drains, then what already waits, then closes the socket.
-async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>) {
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(listener = %door.name, %error, "a worker cannot use its listening socket");
-            return;
-        }
-    };
-    let _entered = worker.enter(std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await);
-    let mut told: Option<Instant> = None;
-    loop {
-        let accepted = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
-            std::task::Poll::Pending if worker.is_draining() => std::task::Poll::Ready(None),
-            accepted => accepted.map(Some),
-        });
-        match accepted.await {
-            Some(Ok((stream, peer))) => welcome(&worker, &door, stream, peer),
-            Some(Err(error)) if is_passing(&error) => {}
-            Some(Err(error)) => {
-                if told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
-                    told = Some(Instant::now());
-                    tracing::warn!(listener = %door.name, %error, "no connection can be accepted for the moment");
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-            None => return,
-        }
-    }
-}
-
-/// Whether the error is one of the connection that was to be accepted rather than of ours.
-fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, TimedOut};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | TimedOut)
-}
-
-fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr) {
+/// Serves a connection that was accepted, here or by another worker.
+pub(crate) fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
     // Gone already: there is nobody to tell.
     let Ok(local) = stream.local_addr() else { return };
     // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
@@ -217,11 +187,17 @@ fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, peer: Socket
     let (ends, door, worker) = (Ends { peer, local }, door.clone(), worker.clone());
     // A panic ends this task, and with it this connection alone.
     let visit = Visit { ends, tls: false, door, worker };
+    // A task for each kind, so that plain connections do not take the memory of those with TLS.
     match (visit.door.proxy_protocol, visit.door.tls.is_some()) {
-        (true, _) => spawn_local(behind_balancer(stream, visit)),
-        (false, true) => spawn_local(over_tls(stream, visit)),
-        (false, false) => spawn_local(Connection::new(stream, visit).serve()),
+        (true, _) => spawn_local(seated(seat, behind_balancer(stream, visit))),
+        (false, true) => spawn_local(seated(seat, over_tls(stream, visit))),
+        (false, false) => spawn_local(seated(seat, Connection::new(stream, visit).serve())),
     };
+}
+
+/// Keeps the connection's seat until it has been served.
+async fn seated(_seat: Seat, serving: impl Future<Output = ()>) {
+    serving.await;
 }
 
 /// Serves a connection that starts with a PROXY header. From a peer that is not trusted, or without the header, it is

@@ -163,7 +163,7 @@ impl ChunkedReader {
                 }
                 State::Extension { size: *size, octets: octets + 1 }
             }
-            (State::SizeLf { size: 0 }, b'\n') => State::Trailer { scanner: TrailerScanner::default() },
+            (State::SizeLf { size: 0 }, b'\n') => State::Trailer { scanner: TrailerScanner::new() },
             (State::SizeLf { size }, b'\n') => State::Data { left: *size },
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::SIZE,
@@ -180,19 +180,16 @@ impl State {
 }
 
 /// Finds the empty line that ends a trailer section, which is the first line when there are no trailers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct TrailerScanner(HeadScanner);
 
 impl TrailerScanner {
+    fn new() -> Self {
+        Self(HeadScanner::of_fields())
+    }
+
     /// Where the section ends, once it does.
     fn scan(&mut self, input: &[u8]) -> Result<Option<usize>, ChunkError> {
-        if input.starts_with(b"\r\n") {
-            return Ok(Some(2));
-        }
-        // A lone CR may yet become the empty line: the scanner would take it for the start of a field.
-        if input == b"\r" {
-            return Ok(None);
-        }
         match self.0.scan(input).map_err(|_| ChunkError::Trailer)? {
             Scan::Complete(end) if end <= TRAILER_BYTES_MAX => Ok(Some(end)),
             Scan::Partial if input.len() <= TRAILER_BYTES_MAX => Ok(None),

@@ -56,6 +56,16 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// Whether an answer can start with these octets. What cannot is another protocol, and waiting for its end is in vain.
+    pub fn may_start(octets: &[u8]) -> Result<(), InvalidResponse> {
+        let start = b"HTTP/1.";
+        let common = octets.len().min(start.len());
+        if octets[..common] == start[..common] {
+            return Ok(());
+        }
+        Err(InvalidResponse("the answer does not start with a status line of HTTP/1"))
+    }
+
     /// Reads a whole head, from its first octet to its empty line: the answer to a HEAD request if `to_head`.
     pub fn read(raw: Bytes, to_head: bool) -> Result<Self, InvalidResponse> {
         let line_end = memchr::memchr(b'\n', &raw).unwrap_or(raw.len());
@@ -171,6 +181,16 @@ mod tests {
             "",
         ] {
             assert!(read(&format!("{line}\r\n\r\n")).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_can_become_no_answer_is_told_by_its_first_octets() {
+        for start in ["", "H", "HTTP", "HTTP/1.", "HTTP/1.1 200 OK\r\n"] {
+            assert_eq!(ResponseHead::may_start(start.as_bytes()), Ok(()), "{start}");
+        }
+        for start in ["h", "\0", "\r\n", "HTTP 1", "HTTP/2", "HTTQ", "SSH-2.0"] {
+            assert!(ResponseHead::may_start(start.as_bytes()).is_err(), "{start}");
         }
     }
 

@@ -35,6 +35,11 @@ pub enum ScanError {
 }
 
 impl HeadScanner {
+    /// For fields without a first line: trailers.
+    pub fn of_fields() -> Self {
+        Self { lines: 1, ..Self::default() }
+    }
+
     /// Looks at what is new in `input`, which starts with the head's first octet and only ever grows.
     pub fn scan(&mut self, input: &[u8]) -> Result<Scan, ScanError> {
         while let Some(at) = input.get(self.seen..).and_then(|rest| memchr::memchr(b'\n', rest)) {
@@ -110,6 +115,15 @@ mod tests {
         let head = |fields: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(fields));
         assert!(matches!(HeadScanner::default().scan(head(100).as_bytes()), Ok(Scan::Complete(_))));
         assert_eq!(HeadScanner::default().scan(head(101).as_bytes()), Err(ScanError::TooLarge));
+    }
+
+    #[test]
+    fn fields_without_a_first_line_end_with_the_first_empty_one_and_are_counted_alike() {
+        assert_eq!(HeadScanner::of_fields().scan(b"\r\nGET /"), Ok(Scan::Complete(2)));
+        assert_eq!(HeadScanner::of_fields().scan(b"\r"), Ok(Scan::Partial));
+        let section = |fields: usize| format!("{}\r\n", "a: b\r\n".repeat(fields));
+        assert!(matches!(HeadScanner::of_fields().scan(section(100).as_bytes()), Ok(Scan::Complete(_))));
+        assert_eq!(HeadScanner::of_fields().scan(section(101).as_bytes()), Err(ScanError::TooLarge));
     }
 
     #[test]

@@ -169,6 +169,7 @@ impl<S: Stream> Answers for Incoming<'_, S> {
                     let raw = self.buffer.split_to(end).freeze();
                     return ResponseHead::read(raw, to_head).map_err(invalid);
                 }
+                ResponseHead::may_start(self.buffer).map_err(invalid)?;
             }
             match read_lent(self.io, self.buffer, self.buffers).await {
                 Ok(1..) => self.begun = true,

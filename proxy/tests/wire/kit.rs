@@ -226,6 +226,12 @@ impl Origin {
         Wire::new(stream)
     }
 
+    /// The next connection, however long it takes: for an origin that runs beside the test.
+    pub(crate) async fn accept_when_there_is_one(&self) -> Wire {
+        let (stream, _) = self.listener.accept().await.expect("it is accepted");
+        Wire::new(stream)
+    }
+
     /// Answers every request on every connection with its own name until the test ends.
     pub(crate) fn serve(self, name: &'static str) -> SocketAddr {
         let address = self.address;

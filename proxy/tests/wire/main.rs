@@ -7,6 +7,7 @@ mod kit;
 mod logged;
 mod messages;
 mod refusals;
+mod spreading;
 mod stopping;
 mod tls;
 mod upgrades;

@@ -29,11 +29,18 @@ pub enum End {
 }
 
 impl Raw {
+    /// One end of a connection that is open.
+    pub fn new(stream: TcpStream) -> Self {
+        // Without it, small writes wait for each other; one that cannot be set makes a test slower, no more.
+        let _ = stream.set_nodelay(true);
+        Self { stream, unread: Vec::new() }
+    }
+
     /// # Panics
     /// When the connection is refused.
     pub async fn connect(address: SocketAddr) -> Self {
         match TcpStream::connect(address).await {
-            Ok(stream) => Self { stream, unread: Vec::new() },
+            Ok(stream) => Self::new(stream),
             Err(error) => panic!("connect to {address}: {error}"),
         }
     }
@@ -47,6 +54,19 @@ impl Raw {
     pub async fn finish(&mut self) {
         // Already gone is finished as well.
         let _ = self.stream.shutdown().await;
+    }
+
+    /// Closes with a RST.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an open socket");
+    }
+
+    /// Reads a head: up to and with its empty line.
+    ///
+    /// # Panics
+    /// As [`Raw::read_until`].
+    pub async fn head(&mut self) -> String {
+        show(&self.read_until("\r\n\r\n").await)
     }
 
     /// Reads up to and with the first `mark`; what follows it stays for the next call.

@@ -1,0 +1,93 @@
+//! Chunked bodies.
+
+use fairway_proxy::h1::chunked::{ChunkHead, Extensions};
+use fairway_proxy::h1::{BodyLength, FIELDS_MAX};
+
+use super::{Followed, follow};
+
+/// Longest input that is split at every octet: the work grows with its square.
+const SPLIT_MAX: usize = 600;
+
+/// Most digits of a chunk size that httparse takes; the codec takes one more.
+const REFERENCE_DIGITS_MAX: usize = 15;
+
+/// A body gives the same data, end, trailers and error wherever it is split; what is accepted strictly means the same to
+/// httparse, passes as an answer's body too, and written anew reads the same.
+pub fn check(input: &[u8]) {
+    let strict = everywhere_the_same(input, Extensions::Refused);
+    let lenient = everywhere_the_same(input, Extensions::Dropped);
+    if strict.end.is_ok() {
+        assert_eq!(lenient, strict, "what is accepted from clients is accepted from instances");
+    }
+    if let Ok(Some(_)) = strict.end {
+        agrees_with_httparse(input, &strict);
+    }
+    if let Ok(Some(_)) = lenient.end {
+        reads_back(&lenient);
+    }
+}
+
+fn everywhere_the_same(input: &[u8], extensions: Extensions) -> Followed {
+    let whole = follow(BodyLength::Chunked, extensions, [input]);
+    let octets = follow(BodyLength::Chunked, extensions, input.chunks(1));
+    same(&octets, &whole);
+    if input.len() <= SPLIT_MAX {
+        for at in 0..=input.len() {
+            let (first, second) = input.split_at(at);
+            same(&follow(BodyLength::Chunked, extensions, [first, second]), &whole);
+        }
+    }
+    whole
+}
+
+/// Up to an error the octets used may differ: framing is counted once a run of it is good.
+fn same(split: &Followed, whole: &Followed) {
+    assert_eq!(split.data, whole.data);
+    assert_eq!(split.end, whole.end);
+    if whole.end.is_ok() {
+        assert_eq!(split.used, whole.used);
+    }
+}
+
+fn agrees_with_httparse(input: &[u8], ours: &Followed) {
+    let (mut at, mut data) = (0, Vec::new());
+    loop {
+        let rest = &input[at..];
+        let digits = rest.iter().take_while(|octet| octet.is_ascii_hexdigit()).count();
+        if digits > REFERENCE_DIGITS_MAX {
+            return;
+        }
+        let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(rest) else {
+            panic!("httparse sees no chunk size where the codec does");
+        };
+        at += line;
+        if size == 0 {
+            break;
+        }
+        let end = at + usize::try_from(size).expect("the data is in memory");
+        data.extend_from_slice(&input[at..end]);
+        at = end + 2;
+    }
+    assert_eq!(data, ours.data);
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX + 1];
+    let trailers =
+        httparse::parse_headers(&input[at..], &mut fields).expect("trailers are fields to httparse");
+    let httparse::Status::Complete((len, _)) = trailers else { panic!("the trailers end to httparse") };
+    assert_eq!(at + len, ours.used);
+}
+
+fn reads_back(body: &Followed) {
+    let mut written = Vec::new();
+    for piece in body.data.chunks(7) {
+        written.extend_from_slice(ChunkHead::new(piece.len()).as_bytes());
+        written.extend_from_slice(piece);
+        written.extend_from_slice(b"\r\n");
+    }
+    written.extend_from_slice(b"0\r\n");
+    if let Ok(Some(Some(trailers))) = &body.end {
+        written.extend_from_slice(trailers.lines());
+    }
+    written.extend_from_slice(b"\r\n");
+    let again = follow(BodyLength::Chunked, Extensions::Refused, [&written[..]]);
+    assert_eq!((&again.data, &again.end, again.used), (&body.data, &body.end, written.len()));
+}

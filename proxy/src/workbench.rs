@@ -1,0 +1,88 @@
+//! What the benchmarks and fuzz targets of this repository reach of the private parts. No API: it changes with any commit.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use fairway_catalog::InternalClients;
+use fastrand::Rng;
+use ipnet::IpNet;
+
+use crate::forward::client::Client;
+use crate::forward::request_id::RequestId;
+use crate::forward::{self, Origin, ResponsePlan};
+use crate::h1::{BodyLength, RequestHead, ResponseHead};
+use crate::proxy_header::{self, Said};
+use crate::stream::Ends;
+
+/// A request's way through this node.
+#[derive(Debug)]
+pub struct Hop {
+    client: Client,
+    ends: Ends,
+    id: RequestId,
+}
+
+impl Hop {
+    /// Of a request that came from this peer without TLS.
+    pub fn new(head: &RequestHead, peer: IpAddr, trusted: &[IpNet]) -> Self {
+        Self {
+            client: Client::of(head, peer, false, trusted, &InternalClients::default()),
+            ends: Ends {
+                peer: SocketAddr::new(peer, 50_000),
+                local: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 80), 80)),
+            },
+            id: RequestId::random(&mut Rng::with_seed(1)),
+        }
+    }
+
+    /// Appends the head of the request as the instance gets it.
+    pub fn write_request(&self, out: &mut Vec<u8>, head: &RequestHead, upgrade: Option<&Arc<str>>) {
+        let Self { client, ends, id } = self;
+        let origin = Origin { client, ends: *ends, node: "edge", id, upgrade };
+        forward::write_request(out, head, &origin);
+    }
+}
+
+/// Appends the head of the final answer as the client gets it, with a body framed like this.
+pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, length: BodyLength, close: bool) {
+    forward::write_response(out, head, &ResponsePlan { length, close, says_keep_alive: false });
+}
+
+/// Appends the head of an answer that comes before the final one.
+pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead) {
+    forward::write_interim(out, head, None);
+}
+
+/// What the start of a connection with a PROXY header is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// No header.
+    Invalid,
+    /// Not all of one.
+    Partial,
+    /// One that ends before this octet and names nobody.
+    Own(usize),
+    /// One that ends before this octet and names a client.
+    Client {
+        /// Where it ends.
+        end: usize,
+        /// The client's address.
+        peer: SocketAddr,
+        /// The address that the client asked for.
+        local: SocketAddr,
+        /// Whether the client uses TLS.
+        tls: bool,
+    },
+}
+
+/// Reads a PROXY header of either version.
+pub fn proxy_header(input: &[u8]) -> ProxyHeader {
+    match proxy_header::parse(input) {
+        None => ProxyHeader::Invalid,
+        Some(None) => ProxyHeader::Partial,
+        Some(Some((end, Said::Own))) => ProxyHeader::Own(end),
+        Some(Some((end, Said::Client { ends, tls }))) => {
+            ProxyHeader::Client { end, peer: ends.peer, local: ends.local, tls }
+        }
+    }
+}
