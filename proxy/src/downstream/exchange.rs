@@ -134,7 +134,8 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
             if let Poll::Ready(end) = download.as_mut().poll(cx) {
                 return Poll::Ready(end);
             }
-            if !sending && seen.status.get().is_none() && down.poll_gone(cx).is_ready() {
+            // Also behind the head of the answer: the instance may say nothing for long.
+            if !sending && down.poll_gone(cx).is_ready() {
                 return Poll::Ready(End::ClientLeft(Reason::ClientLeft));
             }
             match waits.first() {
