@@ -4,13 +4,18 @@
 //!   instance must have seen, and which word the access log and the metrics must give for it.
 //! - [`framing`], [`syntax`], [`target`], [`forwarding`], [`upgrade`]: what clients send.
 //! - [`answers`]: what instances send.
+//! - [`leaving`], [`crowds`]: clients that are slow, or leave, one by one and by the thousand.
+//! - [`streams`]: what is long, or goes on for long.
 //!
 //! Not here: the same rules one by one (the unit tests of `proxy/src/h1`), behaviour within one process
 //! (`proxy/tests/wire`).
 
 mod answers;
+mod crowds;
 mod forwarding;
 mod framing;
+mod leaving;
+mod streams;
 mod syntax;
 mod table;
 mod target;

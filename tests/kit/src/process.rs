@@ -168,3 +168,30 @@ impl Log {
         });
     }
 }
+
+/// Raises this process's limit of open files to the most it may have; that limit. Processes started later inherit it.
+///
+/// # Panics
+/// Never in practice: a process may always raise its own limit that far.
+pub fn raise_file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit(2) fills the struct it is given, setrlimit(2) reads it; both outlive the calls.
+    let done = unsafe {
+        let got = libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        got == 0 && libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+    };
+    assert!(done, "the limit of open files: {}", std::io::Error::last_os_error());
+    limit.rlim_cur
+}
+
+/// Memory of the process `pid` that is in RAM, in KiB.
+///
+/// # Panics
+/// When there is no such process.
+pub fn resident_kib(pid: i32) -> u64 {
+    let status =
+        std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process has a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+    line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB")
+}
