@@ -11,10 +11,10 @@ endif
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help setup build test unit lint fmt deny demo bench figures fuzz
+.PHONY: help setup build test unit lint fmt deny demo bench figures fuzz side-by-side
 
 help:            ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 setup:           ## installs what is missing (Debian 12, root or sudo)
 	@sh tests/setup.sh
@@ -58,7 +58,10 @@ fuzz:            ## fuzzes what reads octets of strangers, TARGET by TARGET for 
 		sh fuzz/run.sh $$target $(or $(SECONDS),600) || exit 1; \
 	done
 
+side-by-side:    ## Fairway beside nginx and haproxy (about 30 minutes); ROWS='h1 churn' for some, WRITE=docs/performance.md
+	sh benches/side_by_side/run.sh measure $(ROWS) $(if $(WRITE),--write $(WRITE))
+
 figures: setup   ## the figures of the README, against private Docker engines (about 15 minutes)
 	cargo build --profile quick --workspace --bins
-	cargo bench --profile quick --bench figures fuzz
+	cargo bench --profile quick --bench figures fuzz side-by-side
 	cargo run --profile quick -p fairway-proxy --example table_figures
