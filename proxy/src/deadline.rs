@@ -12,31 +12,40 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::reason::Reason;
+use crate::turn;
 
 /// The one timer of a connection.
 #[derive(Debug)]
-pub(crate) struct Timer(Pin<Box<Sleep>>);
+pub(crate) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// It is armed, and wakes the one task that polls it: no need to look at it before it has fired.
+    armed: bool,
+}
 
 impl Timer {
     /// Armed for later than any limit that is likely to come first.
     pub(crate) fn new() -> Self {
-        Self(Box::pin(sleep_until(Instant::now() + Duration::from_secs(75))))
+        Self { sleep: Box::pin(sleep_until(turn::now() + Duration::from_secs(75))), armed: false }
     }
 
-    /// Ready when `limit` has passed.
+    /// Ready when `limit` has passed. Always polled by the same task.
     pub(crate) fn poll_passed(&mut self, cx: &mut Context<'_>, limit: Instant) -> Poll<()> {
         loop {
-            if limit < self.0.deadline() {
-                self.0.as_mut().reset(limit);
+            if limit < self.sleep.deadline() {
+                self.sleep.as_mut().reset(limit);
+                self.armed = false;
             }
-            if self.0.as_mut().poll(cx).is_pending() {
+            if self.armed && !self.sleep.is_elapsed() {
                 return Poll::Pending;
             }
-            let now = Instant::now();
-            if limit <= now {
+            self.armed = self.sleep.as_mut().poll(cx).is_pending();
+            if self.armed {
+                return Poll::Pending;
+            }
+            if limit <= Instant::now() {
                 return Poll::Ready(());
             }
-            self.0.as_mut().reset(limit);
+            self.sleep.as_mut().reset(limit);
         }
     }
 
@@ -94,7 +103,7 @@ impl Waits {
 
 /// Sets what a direction waits for.
 pub(crate) fn wait(cell: &Cell<Wait>, limit: Duration, reason: Reason) {
-    cell.set(Wait { limit: Some(Instant::now() + limit), reason });
+    cell.set(Wait { limit: Some(turn::now() + limit), reason });
 }
 
 /// The direction waits for nothing.

@@ -25,6 +25,7 @@ mod spread;
 mod stream;
 pub mod table;
 pub mod tls;
+mod turn;
 mod upgrade;
 mod upstream;
 #[doc(hidden)]

@@ -31,6 +31,7 @@ use crate::stream::Ends;
 use crate::table::{TableHandle, TableReader};
 use crate::tls;
 use crate::tls::handshake::{self, Failed, Handshakes};
+use crate::turn::by_turns;
 use crate::upstream::pool::Pool;
 
 /// How often pools are swept and log lines handed over.
@@ -186,18 +187,13 @@ pub(crate) fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, p
     let _ = stream.set_nodelay(true);
     let (ends, door, worker) = (Ends { peer, local }, door.clone(), worker.clone());
     // A panic ends this task, and with it this connection alone.
-    let visit = Visit { ends, tls: false, door, worker };
+    let visit = Visit::new(ends, false, door, worker);
     // A task for each kind, so that plain connections do not take the memory of those with TLS.
     match (visit.door.proxy_protocol, visit.door.tls.is_some()) {
-        (true, _) => spawn_local(seated(seat, behind_balancer(stream, visit))),
-        (false, true) => spawn_local(seated(seat, over_tls(stream, visit))),
-        (false, false) => spawn_local(seated(seat, Connection::new(stream, visit).serve())),
+        (true, _) => spawn_local(by_turns(behind_balancer(stream, visit), seat)),
+        (false, true) => spawn_local(by_turns(over_tls(stream, visit), seat)),
+        (false, false) => spawn_local(by_turns(Connection::new(stream, visit).serve(), seat)),
     };
-}
-
-/// Keeps the connection's seat until it has been served.
-async fn seated(_seat: Seat, serving: impl Future<Output = ()>) {
-    serving.await;
 }
 
 /// Serves a connection that starts with a PROXY header. From a peer that is not trusted, or without the header, it is
@@ -209,7 +205,7 @@ async fn behind_balancer(mut stream: TcpStream, mut visit: Visit) {
     }
     match timeout(HEADER, proxy_header::read(&mut stream)).await {
         Ok(Ok(Said::Own)) => {}
-        Ok(Ok(Said::Client { ends, tls })) => (visit.ends, visit.tls) = (ends, tls),
+        Ok(Ok(Said::Client { ends, tls })) => visit = visit.as_said(ends, tls),
         Ok(Err(_)) | Err(_) => return,
     }
     if visit.door.tls.is_some() {

@@ -27,6 +27,7 @@ use crate::refusal::Refusal;
 use crate::sides::http1::Incoming;
 use crate::sides::{Answers, Downstream, Sink, Source};
 use crate::table::{Find, RouteEntry};
+use crate::turn;
 use crate::upgrade::{QUIET, TunnelEnd, tunnel, wanted};
 use crate::upstream::pool::FRESH;
 use crate::upstream::{Upstream, connect, keep_for};
@@ -45,7 +46,7 @@ pub(crate) struct Call<'c, D, B> {
     /// The rest of its body.
     source: B,
     timer: &'c mut Timer,
-    head: RequestHead,
+    head: Box<RequestHead>,
     began: Instant,
     id: RequestId,
     record: Record,
@@ -96,7 +97,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         down: &'c D,
         source: B,
         timer: &'c mut Timer,
-        head: RequestHead,
+        head: Box<RequestHead>,
         began: Instant,
     ) -> Self {
         // Replaced once the peer is known to be trusted, and says an id.
@@ -160,7 +161,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let mut last: Option<Refused> = None;
         loop {
             let view = self.head.view(client.address, client.internal, client.secure);
-            let picked = entry.pick(&view, &tried, &mut worker.rng.borrow_mut(), std::time::Instant::now());
+            let picked = entry.pick(&view, &tried, &mut worker.rng.borrow_mut(), turn::now().into_std());
             let pick = match picked {
                 Ok(pick) => pick,
                 Err(NoInstance::Full) => return Err(refused(Reason::InstancesFull, "")),
@@ -172,15 +173,15 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             };
             self.record.attempts += 1;
             self.record.pick = Some(pick);
-            let chosen = Instant::now();
+            let chosen = turn::now();
             let (refused, again) = match self.attempt(client, kept, upgrade).await {
                 Attempt::Finished(after, finish) => return Ok((after, finish)),
                 Attempt::Failed { refused, again } => (refused, again),
             };
             let Some(pick) = self.record.pick.take() else { return Err(refused) };
             tried.add(&pick);
-            let now = std::time::Instant::now();
-            pick.endpoint.state.observe_failure(chosen.elapsed(), now);
+            let now = turn::now().into_std();
+            pick.endpoint.state.observe_failure(turn::now().duration_since(chosen), now);
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
             let free = !self.still_serves(&entry, &pick);
             let settings = &pick.version.settings;
@@ -222,7 +223,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let route = &entry.route.id;
         // An instance that fails though nobody says that it stops: perhaps the news is on its way.
         if let Some(last) = last {
-            let soon = deadline.min(Instant::now() + NEWS);
+            let soon = deadline.min(turn::now() + NEWS);
             match self.held(route, tried, soon).await? {
                 Ok(entry) => return Ok(entry),
                 Err(_) if self.has_serving(route) => return Err(last),
@@ -266,11 +267,11 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         };
         let worker = &self.visit.worker;
         let mut head_up = worker.buffers.lend_head();
-        let (ends, node) = (self.visit.ends, &worker.shared.node);
+        let (visit, node) = (self.visit, &worker.shared.node);
         write_request(
             &mut head_up,
             &self.head,
-            &Origin { client: &client, ends, node, id: &self.id, upgrade },
+            &Origin { client: &client, peer: &visit.peer, ends: visit.ends, node, id: &self.id, upgrade },
         );
         let request = Prepared { head_up: &head_up, kept, upgrade };
         let attempt = self.over_http1(&pick, request).await;
@@ -282,7 +283,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     /// Sends the request over a connection of its own for the time being: a pooled one, or a new one.
     async fn over_http1(&mut self, pick: &Pick, mut request: Prepared<'_>) -> Attempt {
         let worker = &self.visit.worker;
-        let chosen = Instant::now();
+        let chosen = turn::now();
         // A connection that the instance closed at the same moment is no failure of the instance: once more on a new one.
         let youngest = if self.head.is_idempotent() { None } else { Some(FRESH) };
         let mut pooled = worker.pool.take(&pick.endpoint.state, youngest);
@@ -326,7 +327,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     }
 
     async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
-        let start = Instant::now();
+        let start = turn::now();
         let mut connecting = pin!(connect(&pick.endpoint));
         let down = self.down;
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
@@ -335,7 +336,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         });
         match connected.await {
             Some(Ok(up)) => {
-                let took = start.elapsed();
+                let took = turn::now().duration_since(start);
                 self.record.connect = Some(took);
                 self.visit.worker.metrics.connected(&pick.version.upstream, took);
                 Ok(up)
@@ -413,7 +414,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         }
         let status = seen.status.get().unwrap_or(0);
         if let Some(first_byte) = seen.first_byte.get() {
-            let now = std::time::Instant::now();
+            let now = turn::now().into_std();
             let took = first_byte.duration_since(chosen);
             match status {
                 502..=504 => pick.endpoint.state.observe_failure(took, now),
@@ -455,7 +456,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             reason,
             detail,
             request_id: self.id.as_str(),
-            to_head: self.head.method() == "HEAD",
+            to_head: self.head.is_head(),
             close: !stays,
             says_keep_alive: stays && self.head.version == Version::Http10,
             location,
@@ -498,7 +499,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     fn tell(&self, finish: &Finish) {
         let worker = &self.visit.worker;
         let Finish { status, reason } = *finish;
-        let (record, took) = (&self.record, self.began.elapsed());
+        let (record, took) = (&self.record, turn::now().duration_since(self.began));
         let pick = record.pick.as_ref();
         let series = match (pick, &record.entry) {
             (Some(pick), _) => &pick.version.series,

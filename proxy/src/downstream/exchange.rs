@@ -21,6 +21,7 @@ use crate::h1::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::reason::Reason;
 use crate::relay::{RelayError, Silence, relay};
 use crate::sides::{Answers, Downstream, Flow, NoHead, Piece, Sink, Source};
+use crate::turn;
 use crate::upgrade::is_granted;
 
 /// Most answers of status 1xx before the one that counts.
@@ -220,7 +221,7 @@ struct Download<'a, D, A> {
 impl<D: Downstream, A: Answers> Download<'_, D, A> {
     async fn run(mut self) -> End {
         let mut out = Out { text: self.buffers.lend_head(), buffers: self.buffers };
-        let to_head = self.head.method() == "HEAD";
+        let to_head = self.head.is_head();
         for _ in 0..INTERIM_MAX {
             // The limit for it is set by whoever sends the request.
             let answer = match self.answers.head(to_head).await {
@@ -229,7 +230,7 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
                 Err(NoHead::Invalid(text)) => return End::NoAnswer(Reason::UpstreamInvalid, text),
             };
             if !answer.is_interim() {
-                self.seen.first_byte.set(Some(Instant::now()));
+                self.seen.first_byte.set(Some(turn::now()));
             }
             if answer.status == 101 {
                 return self.switch(&answer, &mut out.text).await;

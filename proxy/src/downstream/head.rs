@@ -13,6 +13,7 @@ use crate::h1::syntax::is_token_octet;
 use crate::h1::{HeadScanner, Refused, RequestHead, Scan, TARGET_BYTES_MAX};
 use crate::reason::Reason;
 use crate::stream::Stream;
+use crate::turn;
 
 /// How long a connection may idle once the worker drains: a client that sends request after request gets one more answer,
 /// which says `Connection: close`, rather than a closed connection.
@@ -44,7 +45,7 @@ impl<S: Stream> Connection<S> {
                 }
                 self.buffer = self.visit.worker.buffers.lend();
             }
-            let began = Instant::now();
+            let began = turn::now();
             match self.read_head(began + HEADER).await {
                 Ok(Some(head)) => return Next::Request(Box::new(head), began),
                 Ok(None) if self.buffer.is_empty() => {} // the empty line that some clients send after a body
@@ -57,7 +58,7 @@ impl<S: Stream> Connection<S> {
 
     /// Waits without a buffer for something to read. False when it has taken too long, or the worker drains.
     async fn idle(&mut self) -> bool {
-        let since = Instant::now();
+        let since = turn::now();
         let Self { io, visit: Visit { worker, .. }, timer, .. } = self;
         poll_fn(|cx| {
             if io.poll_readable(cx).is_ready() {

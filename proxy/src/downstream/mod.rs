@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::access_log::Line;
 use crate::deadline::{Timer, Wait};
+use crate::forward::address_text::AddressText;
 use crate::h1::chunked::Extensions;
 use crate::h1::{BodyReader, Refused, RequestHead};
 use crate::reason::Reason;
@@ -32,6 +33,7 @@ use crate::refusal::Refusal;
 use crate::sides::http1::Body;
 use crate::sides::{Flow, Piece, Sink};
 use crate::stream::{Duplex, Ends, Stream};
+use crate::turn;
 use crate::worker::Worker;
 pub(crate) use call::Call;
 use head::Next;
@@ -77,12 +79,26 @@ impl Door {
 pub(crate) struct Visit {
     /// Its two ends; the client's is the one that a trusted balancer in front named.
     pub(crate) ends: Ends,
+    /// The client's address, as each of its requests tells the instance.
+    pub(crate) peer: AddressText,
     /// The client uses TLS.
     pub(crate) tls: bool,
     /// Where it came in.
     pub(crate) door: Rc<Door>,
     /// Who serves it.
     pub(crate) worker: Rc<Worker>,
+}
+
+impl Visit {
+    /// Of a connection between these ends.
+    pub(crate) fn new(ends: Ends, tls: bool, door: Rc<Door>, worker: Rc<Worker>) -> Self {
+        Self { ends, peer: AddressText::new(ends.peer.ip()), tls, door, worker }
+    }
+
+    /// Of a connection whose ends, and whose use of TLS, a trusted balancer in front has named.
+    pub(crate) fn as_said(self, ends: Ends, tls: bool) -> Self {
+        Self::new(ends, tls, self.door, self.worker)
+    }
 }
 
 /// A client's connection that speaks HTTP/1.
@@ -117,7 +133,7 @@ impl<S: Stream> Connection<S> {
         let _counted = worker.metrics.connection(&self.visit.door.name, "http1");
         let after = loop {
             let after = match self.next_head().await {
-                Next::Request(head, began) => self.call(*head, began).await,
+                Next::Request(head, began) => self.call(head, began).await,
                 Next::Refused(refused, began) => self.refuse_unread(refused, began).await,
                 Next::Finished => After::Close,
                 Next::Gone => After::Drop,
@@ -136,12 +152,12 @@ impl<S: Stream> Connection<S> {
     pub(crate) async fn refuse_plain_http(mut self) {
         let detail = "this port speaks TLS, and this looks like plain HTTP: use https://";
         let refused = refused(Reason::RequestInvalid, detail);
-        if self.refuse_unread(refused, Instant::now()).await == After::Close {
+        if self.refuse_unread(refused, turn::now()).await == After::Close {
             self.close().await;
         }
     }
 
-    async fn call(&mut self, head: RequestHead, began: Instant) -> After {
+    async fn call(&mut self, head: Box<RequestHead>, began: Instant) -> After {
         let Self { visit, io, timer, buffer } = self;
         let reader = BodyReader::new(head.body, Extensions::Refused);
         let source = Body { io, buffer, buffers: &visit.worker.buffers, reader };
@@ -163,7 +179,7 @@ impl<S: Stream> Connection<S> {
         let status = refusal.status();
         let Self { visit: Visit { worker, ends, .. }, io, timer, .. } = self;
         let written = send(io, timer, &refusal, worker).await;
-        let took = began.elapsed();
+        let took = turn::now().duration_since(began);
         worker.metrics.request_done(worker.metrics.unrouted(), status, reason, took);
         if let Some(access) = &worker.access {
             let line = Line {
@@ -192,7 +208,7 @@ impl<S: Stream> Connection<S> {
     /// Ends our direction, then reads for a while: octets that arrive at a closed socket would make the system reset the
     /// connection, and the last answer might be lost with it.
     async fn close(&mut self) {
-        let until = Instant::now() + LINGER;
+        let until = turn::now() + LINGER;
         let (io, buffer) = (&self.io, &mut self.buffer);
         let drained = async {
             if io.shutdown().await.is_err() {
@@ -224,7 +240,7 @@ async fn send(down: &impl Sink, timer: &mut Timer, refusal: &Refusal<'_>, worker
     let (patience, late) = (HEADER, Reason::ClientTimeout);
     let flow = Flow { chunked: false, waits: &waits, patience, late, sent: None, body_bytes: &body_bytes };
     let piece = Piece::whole(body);
-    let written = timer.within(Instant::now() + HEADER, down.write(&out, &piece, &flow)).await;
+    let written = timer.within(turn::now() + HEADER, down.write(&out, &piece, &flow)).await;
     worker.buffers.give_back_head(out);
     matches!(written, Some(Ok(())))
 }

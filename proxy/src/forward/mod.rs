@@ -3,10 +3,10 @@
 //! What `Connection` names is dropped before our own fields are added, so that nobody can have them removed. Who is
 //! believed about where a request came from: see [`client`].
 
+pub(crate) mod address_text;
 pub(crate) mod client;
 pub(crate) mod request_id;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::h1::framing::BodyLength;
@@ -15,6 +15,7 @@ use crate::h1::trailers::is_alias;
 use crate::h1::write::{HeadWriter, push_number};
 use crate::h1::{Known, RequestHead, ResponseHead, Version};
 use crate::stream::Ends;
+use address_text::AddressText;
 use client::Client;
 use request_id::{RequestId, is_traceparent};
 
@@ -26,7 +27,9 @@ pub(crate) const PASSES_MAX: usize = 5;
 pub(crate) struct Origin<'a> {
     /// The client.
     pub client: &'a Client,
-    /// The connection it came on.
+    /// The peer of the connection it came on.
+    pub peer: &'a AddressText,
+    /// The two ends of that connection.
     pub ends: Ends,
     /// This node's name, a token.
     pub node: &'a str,
@@ -111,7 +114,7 @@ pub(crate) fn passes(head: &RequestHead, node: &str) -> usize {
 /// The fields that say where a request came from. From a trusted proxy they go on, with its own address added; from others
 /// they are made anew.
 fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, origin: &Origin<'_>) {
-    let (client, peer) = (origin.client, origin.ends.peer.ip().to_canonical());
+    let (client, peer) = (origin.client, origin.peer.as_bytes());
     let said = |known| head.first(known).filter(|value| client.peer_is_trusted && !value.is_empty());
     let scheme: &[u8] = if client.secure { b"https" } else { b"http" };
 
@@ -122,7 +125,7 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, origin: &Origin<'_>) 
             out.extend_from_slice(b", ");
         }
     }
-    push_address(out, peer);
+    out.extend_from_slice(peer);
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
     out.extend_from_slice(scheme);
     out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
@@ -133,14 +136,18 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, origin: &Origin<'_>) 
         None => push_number(out, u64::from(origin.ends.local.port())),
     }
     out.extend_from_slice(b"\r\nX-Real-Ip: ");
-    push_address(out, client.address);
+    // Mostly nobody trusted is in between.
+    match client.peer_is_trusted {
+        false => out.extend_from_slice(peer),
+        true => out.extend_from_slice(AddressText::new(client.address).as_bytes()),
+    }
     out.extend_from_slice(b"\r\nX-Request-Id: ");
     out.extend_from_slice(origin.id.as_bytes());
     out.extend_from_slice(b"\r\nForwarded: ");
     if client.peer_is_trusted {
         forwarded_before(out, head);
     }
-    push_forwarded(out, peer);
+    push_forwarded(out, origin.peer);
     out.extend_from_slice(b";host=");
     push_quoted_if_needed(out, head.authority());
     out.extend_from_slice(b";proto=");
@@ -161,32 +168,17 @@ fn forwarded_before(out: &mut Vec<u8>, head: &RequestHead) {
     }
     for hop in head.values(Known::XForwardedFor).flat_map(list) {
         match std::str::from_utf8(hop).ok().and_then(|text| text.parse().ok()) {
-            Some(address) => push_forwarded(out, address),
+            Some(address) => push_forwarded(out, &AddressText::new(address)),
             None => out.extend_from_slice(b"for=unknown"),
         }
         out.extend_from_slice(b", ");
     }
 }
 
-fn push_forwarded(out: &mut Vec<u8>, address: IpAddr) {
+fn push_forwarded(out: &mut Vec<u8>, address: &AddressText) {
     let (open, close): (&[u8], &[u8]) = if address.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
-    out.extend_from_slice(open);
-    push_address(out, address);
-    out.extend_from_slice(close);
-}
-
-fn push_address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        // By hand: it is in every request, and formatting is slow.
-        IpAddr::V4(v4) => {
-            for (i, octet) in v4.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
-                push_number(out, u64::from(octet));
-            }
-        }
-        IpAddr::V6(v6) => out.extend_from_slice(v6.to_string().as_bytes()),
+    for part in [open, address.as_bytes(), close] {
+        out.extend_from_slice(part);
     }
 }
 

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use fairway_catalog::InternalClients;
@@ -22,7 +22,9 @@ fn written(head: &RequestHead, peer: &str, upgrade: Option<&Arc<str>>) -> String
     let ends = Ends { peer: SocketAddr::new(peer, 1234), local: SocketAddr::from(([127, 0, 0, 1], 8080)) };
     let id = RequestId::sent(b"id-1").expect("an id");
     let mut out = Vec::new();
-    write_request(&mut out, head, &Origin { client: &client, ends, node: "edge", id: &id, upgrade });
+    let origin =
+        Origin { client: &client, peer: &AddressText::new(peer), ends, node: "edge", id: &id, upgrade };
+    write_request(&mut out, head, &origin);
     String::from_utf8(out).expect("text")
 }
 

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::known::Known;
-use super::syntax::{is_field_value, is_token, trim};
+use super::syntax::{is_field_value, is_token_octet, trim};
 
 /// Where one field lies in its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +53,9 @@ impl FieldIndex {
         let mut fields = Vec::with_capacity(16);
         let mut at = section.start;
         while at < section.end {
-            let rest = &head[at..section.end];
-            let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            let line = &rest[..len.saturating_sub(1)]; // without the CR
-            fields.push(read_line(line, at)?);
-            at += len + 1;
+            let (field, next) = read_line(&head[..section.end], at)?;
+            fields.push(field);
+            at = next;
         }
         Ok(Self(fields))
     }
@@ -105,29 +103,40 @@ impl Field {
     }
 }
 
-fn read_line(line: &[u8], at: usize) -> Result<Field, FieldError> {
-    if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(FieldError::Folded);
+/// Reads the line that starts at `at`, and gives where the next one does.
+fn read_line(head: &[u8], at: usize) -> Result<(Field, usize), FieldError> {
+    let rest = &head[at..];
+    let name_len = rest.iter().take_while(|b| is_token_octet(**b)).count();
+    if rest.get(name_len) != Some(&b':') || name_len == 0 {
+        return Err(no_name(rest));
     }
-    let colon = memchr::memchr(b':', line).ok_or(FieldError::NoColon)?;
-    let (name, rest) = (&line[..colon], &line[colon + 1..]);
-    if !is_token(name) {
-        return Err(FieldError::Name);
-    }
-    if !is_field_value(rest) {
+    let after = &rest[name_len + 1..];
+    let end = memchr::memchr(b'\n', after).unwrap_or(after.len());
+    let raw = &after[..end.saturating_sub(1)]; // without the CR
+    if !is_field_value(raw) {
         return Err(FieldError::Value);
     }
-    let value = trim(rest);
-    let blanks = rest.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-    let start = if value.is_empty() { colon + 1 } else { colon + 1 + blanks };
+    let value = trim(raw);
+    let blanks = if value.is_empty() { 0 } else { raw.len() - raw.trim_ascii_start().len() };
     // A head is bounded to 64 KiB, a trailer section to less: the numbers fit.
-    Ok(Field {
+    let field = Field {
         name: at as u32,
-        name_len: name.len() as u16,
-        value: (at + start) as u32,
+        name_len: name_len as u16,
+        value: (at + name_len + 1 + blanks) as u32,
         value_len: value.len() as u32,
-        known: Known::of(name),
-    })
+        known: Known::of(&rest[..name_len]),
+    };
+    Ok((field, at + name_len + 1 + end + 1))
+}
+
+/// What is wrong with a line that does not start with a name and a colon.
+fn no_name(rest: &[u8]) -> FieldError {
+    let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+    match rest.first() {
+        Some(b' ' | b'\t') => FieldError::Folded,
+        _ if !rest[..end].contains(&b':') => FieldError::NoColon,
+        _ => FieldError::Name,
+    }
 }
 
 #[cfg(test)]

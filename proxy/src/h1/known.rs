@@ -14,11 +14,10 @@ macro_rules! known {
         impl Known {
             /// Recognises a name in any case.
             pub fn of(name: &[u8]) -> Self {
-                // The length alone decides most names, so that a comparison is rare.
-                $(if name.len() == $name.len() && name.eq_ignore_ascii_case($name.as_bytes()) {
-                    return Self::$variant;
-                })+
-                Self::Other
+                match key(name) {
+                    $(keys::$variant if name.eq_ignore_ascii_case($name.as_bytes()) => Self::$variant,)+
+                    _ => Self::Other,
+                }
             }
 
             /// The name in lower case, empty for [`Known::Other`].
@@ -29,7 +28,19 @@ macro_rules! known {
             #[cfg(test)]
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant),+];
         }
+
+        /// The [`key`] of each name.
+        #[expect(non_upper_case_globals, reason = "named as the variants are")]
+        mod keys {
+            $(pub(super) const $variant: u32 = super::key($name.as_bytes());)+
+        }
     };
+}
+
+/// Length, first and last octet of a name, in lower case: decides nearly every name, so that one comparison is left.
+const fn key(name: &[u8]) -> u32 {
+    let [first, .., last] = name else { return 0 };
+    (name.len() as u32) << 16 | (*first as u32 | 0x20) << 8 | (*last as u32 | 0x20)
 }
 
 known! {

@@ -79,6 +79,8 @@ pub struct RequestHead {
     pub fields: FieldIndex,
     /// The version it was sent in.
     pub version: Version,
+    is_head: bool,
+    is_idempotent: bool,
     /// How long its body is.
     pub body: BodyLength,
     /// Whether the client lets the connection stay open.
@@ -125,6 +127,8 @@ impl RequestHead {
             host,
             port,
             version,
+            is_head: &raw[..method_len] == b"HEAD",
+            is_idempotent: matches!(&raw[..method_len], b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
             body,
             keep_alive: connection.keeps_alive(version),
             expects_continue: expectation(version, body, &fields, &raw)?,
@@ -208,9 +212,14 @@ impl RequestHead {
             && self.values(Known::Connection).flat_map(list).any(|option| option.eq_ignore_ascii_case(name))
     }
 
+    /// Whether the method is HEAD: the answer has no body.
+    pub fn is_head(&self) -> bool {
+        self.is_head
+    }
+
     /// Whether the request may be sent again when nobody knows what became of it (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
-        matches!(self.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
+        self.is_idempotent
     }
 
     /// What the decision needs to know.

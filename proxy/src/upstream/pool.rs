@@ -12,7 +12,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::endpoint::EndpointState;
+use crate::pick::stable_hash::BuildStable;
 use crate::stream::{Duplex, Stream};
+use crate::turn;
 
 /// Most idle connections that a worker keeps to one instance.
 const IDLE_MAX: usize = 256;
@@ -23,7 +25,7 @@ pub(crate) const FRESH: Duration = Duration::from_secs(2);
 
 /// One worker's idle connections.
 #[derive(Debug)]
-pub(crate) struct Pool<S>(RefCell<HashMap<u64, Idles<S>>>);
+pub(crate) struct Pool<S>(RefCell<HashMap<u64, Idles<S>, BuildStable>>);
 
 #[derive(Debug)]
 struct Idles<S> {
@@ -53,7 +55,7 @@ impl<S: Stream> Pool<S> {
             return None;
         }
         let idles = pool.get_mut(&state.uid)?;
-        let now = Instant::now();
+        let now = turn::now();
         while let Some(last) = idles.idle.last() {
             if youngest.is_some_and(|age| now.duration_since(last.since) > age) {
                 return None;
@@ -74,14 +76,14 @@ impl<S: Stream> Pool<S> {
         let mut pool = self.0.borrow_mut();
         let idles = pool.entry(state.uid).or_insert_with(|| Idles { state: state.clone(), idle: Vec::new() });
         if idles.idle.len() < IDLE_MAX {
-            let since = Instant::now();
+            let since = turn::now();
             idles.idle.push(Idle { io, since, until: since + keep });
         }
     }
 
     /// Closes what is too old, was closed by the instance, or belongs to an instance that no route has any more.
     pub(crate) fn sweep(&self) {
-        let now = Instant::now();
+        let now = turn::now();
         self.0.borrow_mut().retain(|_, idles| {
             idles.idle.retain(|idle| now < idle.until && idle.io.is_quiet());
             !idles.state.is_retired() && !idles.idle.is_empty()
