@@ -7,6 +7,7 @@ use fairway_catalog::InternalClients;
 use fastrand::Rng;
 use ipnet::IpNet;
 
+use crate::forward::address_text::AddressText;
 use crate::forward::client::Client;
 use crate::forward::request_id::RequestId;
 use crate::forward::{self, Origin, ResponsePlan};
@@ -18,6 +19,7 @@ use crate::stream::Ends;
 #[derive(Debug)]
 pub struct Hop {
     client: Client,
+    peer: AddressText,
     ends: Ends,
     id: RequestId,
 }
@@ -27,6 +29,7 @@ impl Hop {
     pub fn new(head: &RequestHead, peer: IpAddr, trusted: &[IpNet]) -> Self {
         Self {
             client: Client::of(head, peer, false, trusted, &InternalClients::default()),
+            peer: AddressText::new(peer),
             ends: Ends {
                 peer: SocketAddr::new(peer, 50_000),
                 local: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 80), 80)),
@@ -37,8 +40,8 @@ impl Hop {
 
     /// Appends the head of the request as the instance gets it.
     pub fn write_request(&self, out: &mut Vec<u8>, head: &RequestHead, upgrade: Option<&Arc<str>>) {
-        let Self { client, ends, id } = self;
-        let origin = Origin { client, ends: *ends, node: "edge", id, upgrade };
+        let Self { client, peer, ends, id } = self;
+        let origin = Origin { client, peer, ends: *ends, node: "edge", id, upgrade };
         forward::write_request(out, head, &origin);
     }
 }

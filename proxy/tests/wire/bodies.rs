@@ -61,7 +61,7 @@ fn noise(count: u32) -> Vec<u8> {
 async fn a_large_body_passes_up_and_down_unchanged() {
     let origin = Origin::new().await;
     let plane = Plane::shop(&[&origin]);
-    let octets = noise(20_000_000);
+    let octets = noise(5_000_000);
     let length = octets.len();
     let mut client = plane.connect().await;
     let sending = async {
