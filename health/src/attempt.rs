@@ -2,6 +2,7 @@
 //!
 //! Not here: what a row of them leads to (see `rise_fall`), when they are made (see `task`).
 
+mod grpc;
 mod http;
 
 use std::io;
@@ -78,6 +79,7 @@ impl Attempt for Prober {
                 Ok(_) => Outcome::new(Grade::Success, format!("{address} accepts connections")),
                 Err(outcome) => outcome,
             },
+            Check::Grpc { address, service } => grpc::check(*address, service, limit).await,
             Check::Command { container, shell } => self.run_command(container, shell, limit).await,
             Check::Impossible(why) => Outcome::new(Grade::Impossible(*why), why.reason()),
         }
@@ -88,7 +90,6 @@ impl Impossible {
     /// Why the instance is of unknown condition.
     fn reason(self) -> &'static str {
         match self {
-            Self::GrpcNeedsHttp2 => "a grpc probe needs HTTP/2, which probes do not speak yet",
             Self::NoContainer => "a probe command runs inside a container, and this is none",
             Self::ExecRefused => "the engine refuses to run its probe command",
         }

@@ -53,6 +53,13 @@ pub enum Check {
         /// Where.
         address: SocketAddr,
     },
+    /// `grpc.health.v1.Health/Check` over HTTP/2 without TLS answers `SERVING`.
+    Grpc {
+        /// Where.
+        address: SocketAddr,
+        /// The service asked for, empty for the whole server.
+        service: Arc<str>,
+    },
     /// A shell command inside the container exits 0.
     Command {
         /// The full container id.
@@ -67,8 +74,6 @@ pub enum Check {
 /// Why a probe cannot be tried at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Impossible {
-    /// `grpc://` needs HTTP/2.
-    GrpcNeedsHttp2,
     /// A static instance has no container to run a command in.
     NoContainer,
     /// The engine refuses exec; known only after an attempt.
@@ -81,10 +86,8 @@ impl Check {
         match self {
             Self::Http { .. } => "http",
             Self::Tcp { .. } => "tcp",
-            Self::Command { .. } | Self::Impossible(Impossible::NoContainer | Impossible::ExecRefused) => {
-                "cmd"
-            }
-            Self::Impossible(Impossible::GrpcNeedsHttp2) => "grpc",
+            Self::Grpc { .. } => "grpc",
+            Self::Command { .. } | Self::Impossible(_) => "cmd",
         }
     }
 }
@@ -149,7 +152,7 @@ fn check_of(instance: &Instance, address: SocketAddr, check: &ProbeCheck) -> Che
     match check {
         ProbeCheck::Http { port, path } => Check::Http { address: at(*port), path: path.clone() },
         ProbeCheck::Tcp { port } => Check::Tcp { address: at(*port) },
-        ProbeCheck::Grpc { .. } => Check::Impossible(Impossible::GrpcNeedsHttp2),
+        ProbeCheck::Grpc { port, service } => Check::Grpc { address: at(*port), service: service.clone() },
         ProbeCheck::Command { .. } if instance.unit.kind == UnitKind::Static => {
             Check::Impossible(Impossible::NoContainer)
         }
@@ -236,12 +239,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_tried_is_said_so() {
-        let grpc = probed(container("a", ADDRESS), spec(ProbeCheck::Grpc { port: 8080, service: "".into() }));
         let mut fixed =
             probed(container("b", "10.1.0.3:8080"), spec(ProbeCheck::Command { shell: "true".into() }));
         fixed.kind = UnitKind::Static;
-        let checks: Vec<_> = of(&catalog_of([grpc, fixed])).into_values().map(|probe| probe.check).collect();
-        assert!(checks.contains(&Check::Impossible(Impossible::GrpcNeedsHttp2)), "{checks:?}");
+        let checks: Vec<_> = of(&catalog_of([fixed])).into_values().map(|probe| probe.check).collect();
         assert!(checks.contains(&Check::Impossible(Impossible::NoContainer)), "{checks:?}");
     }
 }

@@ -136,12 +136,6 @@ impl<A: Attempt> Task<A> {
 fn impossible(why: Impossible, probe: &Probe) -> Problem {
     let name = &probe.name;
     let (kind, key, text, remedy) = match why {
-        Impossible::GrpcNeedsHttp2 => (
-            "probe-grpc-unsupported",
-            "aliyun.probe.url",
-            format!("{name} has a grpc probe, which needs HTTP/2; it counts as ready"),
-            "write a `tcp://container:PORT` probe until grpc probes come with HTTP/2 support",
-        ),
         Impossible::NoContainer => (
             "probe-no-container",
             "aliyun.probe.cmd",
