@@ -23,7 +23,7 @@ fn making(c: &mut Criterion) {
     let mut group = c.benchmark_group("table");
     group.sample_size(20).measurement_time(Duration::from_secs(3));
     for routes in [100, 10_000] {
-        let cluster = Cluster::new(routes);
+        let cluster = Cluster::new(routes, 1);
         let lasting = Lasting::new(Metrics::new(2));
         let table = RouteTable::build(&cluster.catalog, &lasting, None);
         group.bench_function(BenchmarkId::new("whole", routes), |b| {
@@ -48,8 +48,8 @@ fn making(c: &mut Criterion) {
 
 fn finding(c: &mut Criterion) {
     let fields = FieldList::default();
-    for routes in [100, 10_000] {
-        let cluster = Cluster::new(routes);
+    for routes in [1, 1_000, 10_000] {
+        let cluster = Cluster::new(routes, 1);
         let table = RouteTable::build(&cluster.catalog, &Lasting::new(Metrics::new(2)), None);
         let mut rng = fastrand::Rng::with_seed(1);
         c.bench_function(&format!("find/{routes}"), |b| {
@@ -65,9 +65,10 @@ fn finding(c: &mut Criterion) {
     }
 }
 
+/// A split of two versions with five instances each.
 fn choosing(c: &mut Criterion) {
     let fields = FieldList::default();
-    let cluster = Cluster::new(1000);
+    let cluster = Cluster::new(1000, 5);
     let metrics = Metrics::new(2);
     let worker = metrics.worker();
     let table = RouteTable::build(&cluster.reweighted(5), &Lasting::new(metrics), None);

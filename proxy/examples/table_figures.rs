@@ -16,7 +16,7 @@ use fairway_proxy::table::{Find, Lasting, RouteTable};
 
 fn main() {
     let routes = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10_000);
-    let cluster = Cluster::new(routes);
+    let cluster = Cluster::new(routes, 1);
     let lasting = Lasting::new(Metrics::new(2));
 
     let before = resident_bytes();

@@ -22,16 +22,16 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// This many routes, each with two versions of one instance. Eight of ten routes are whole hosts, one is a wildcard, one
-    /// a path of the host before it.
-    pub(crate) fn new(routes: u32) -> Self {
+    /// This many routes, each with two versions of so many instances. Eight of ten routes are whole hosts, one is a wildcard,
+    /// one a path of the host before it.
+    pub(crate) fn new(routes: u32, instances: u32) -> Self {
         let mut facts = SourceFacts { listed: true, ..SourceFacts::default() };
         let mut asks = Vec::new();
         for number in 0..routes {
             let (entry, ask) = route(number);
             asks.push(ask);
-            for version in 0..2 {
-                let unit = unit(number, version, &entry);
+            for (version, instance) in (0..2).flat_map(|v| (0..instances).map(move |i| (v, i))) {
+                let unit = unit(number, version, instance, &entry);
                 facts.units.insert(unit.id.clone(), Arc::new(unit));
             }
         }
@@ -93,17 +93,17 @@ fn route(number: u32) -> (RouteEntry, (String, String)) {
     (entry, (asked, if path == "/" { "/index.html".to_owned() } else { format!("{path}/items/42") }))
 }
 
-fn unit(number: u32, version: u32, entry: &RouteEntry) -> Unit {
-    let id = format!("{number:08x}{version:04x}{:052x}", 0);
+fn unit(number: u32, version: u32, instance: u32, entry: &RouteEntry) -> Unit {
+    let id = format!("{number:08x}{version:02x}{instance:02x}{:052x}", 0);
     let backend = BackendId {
         project: Some("company".into()),
         service: format!("service-{number}").into(),
         version: Version::nearest(&format!("v{version}")).expect("it is one"),
     };
     let ports = vec![PortClaim { port: 8080, entries: vec![entry.clone()] }];
-    let address = Ipv4Addr::from(0x0a00_0000 + number * 2 + version);
+    let address = Ipv4Addr::from(0x0a00_0000 + (number * 2 + version) * 0x100 + instance);
     Unit {
-        name: format!("service-{number}-v{version}").into(),
+        name: format!("service-{number}-v{version}-{instance}").into(),
         id: id.into(),
         kind: UnitKind::Container,
         backend,
