@@ -20,6 +20,15 @@ use crate::table::start;
 /// Connections that are opened at the same time.
 const AT_ONCE: usize = 100;
 
+/// Bounds what the kernel keeps for each connection of this namespace: by default it is some megabytes, and hundreds of
+/// connections that nobody reads would need all the memory that a machine has for TCP. Fairway's own part is what is measured.
+fn small_socket_buffers() {
+    for (name, values) in [("tcp_wmem", "4096 16384 131072"), ("tcp_rmem", "4096 65536 131072")] {
+        let written = std::fs::write(format!("/proc/sys/net/ipv4/{name}"), values);
+        written.expect("root may change its own namespace");
+    }
+}
+
 /// So many connections on each of which `text` was sent.
 async fn crowd(address: SocketAddr, count: usize, text: &str) -> Vec<Raw> {
     let opening = (0..count).map(|_| async move {
@@ -45,6 +54,7 @@ async fn at_instances(fairway: &Fairway, count: u64) {
 #[tokio::test]
 async fn a_crowd_of_slow_clients_keeps_nobody_from_being_served() {
     let _quiet = Netns::enter();
+    small_socket_buffers();
     raise_file_limit();
     let origin = Origin::start(Identity::new("one", "v1")).await;
     let fairway = start(&[origin.address()], "outlier = false\n", "").await;
@@ -84,6 +94,7 @@ async fn a_crowd_of_slow_clients_keeps_nobody_from_being_served() {
 #[tokio::test]
 async fn clients_that_never_read_a_large_answer_cost_no_memory() {
     let _quiet = Netns::enter();
+    small_socket_buffers();
     raise_file_limit();
     let origin = Origin::start(Identity::new("one", "v1")).await;
     let fairway = start(&[origin.address()], "outlier = false\n", "").await;

@@ -145,7 +145,7 @@ async fn large_bodies_pass_both_ways_with_flat_memory() {
         let (mut from_instance, mut to_instance) = instance.stream.into_split();
         let (mut from_client, mut to_client) = client.stream.into_split();
         let echo = tokio::spawn(async move {
-            let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n");
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{framing}\r\n\r\n");
             to_instance.write_all(head.as_bytes()).await.expect("it is taken");
             tokio::io::copy(&mut from_instance, &mut to_instance).await
         });
