@@ -9,7 +9,7 @@ use fairway_testkit::Fairway;
 use fairway_testkit::raw::{End, Raw};
 use fairway_testkit::raw_origin::RawOrigin;
 
-use crate::table::{access, counted, field, octets, start};
+use crate::table::{PIECES, access, counted, field, octets, send_in_pieces, start};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -80,8 +80,22 @@ impl Rig {
 
     /// The answer is refused with 502 and this word, its connection never carries a further request, and the client's does.
     async fn refuses(&mut self, what: &str, request: &str, answer: &str, then: Then, word: &str) {
+        for pieces in [1, PIECES] {
+            self.refuses_in(pieces, what, request, answer, then, word).await;
+        }
+    }
+
+    async fn refuses_in(
+        &mut self,
+        pieces: usize,
+        what: &str,
+        request: &str,
+        answer: &str,
+        then: Then,
+        word: &str,
+    ) {
         let (mut client, mut instance) = self.ask(request).await;
-        instance.send(octets(answer)).await;
+        send_in_pieces(&mut instance, &octets(answer), pieces).await;
         let instance = self.then(instance, then).await;
         let head = client.head().await;
         assert!(head.starts_with("HTTP/1.1 502 "), "{what}: {head}");
@@ -111,8 +125,21 @@ impl Rig {
         body: &str,
         reused: bool,
     ) {
+        for pieces in [1, PIECES] {
+            self.passes_in(pieces, what, request, answer, (then, body, reused)).await;
+        }
+    }
+
+    async fn passes_in(
+        &mut self,
+        pieces: usize,
+        what: &str,
+        request: &str,
+        answer: &str,
+        (then, body, reused): (Then, &str, bool),
+    ) {
         let (mut client, mut instance) = self.ask(request).await;
-        instance.send(octets(answer)).await;
+        send_in_pieces(&mut instance, &octets(answer), pieces).await;
         let instance = self.then(instance, then).await;
         let mut head = client.head().await;
         while head.starts_with("HTTP/1.1 1") {
@@ -121,14 +148,11 @@ impl Rig {
         let status: u16 = head[9..12].parse().expect("a status");
         let chunked = field(&head, "transfer-encoding") == Some("chunked");
         assert!(!chunked || field(&head, "content-length").is_none(), "{what}: {head}");
-        let wire = if chunked && !body.is_empty() {
-            format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
-        } else if chunked && request != HEAD {
-            "0\r\n\r\n".to_owned()
-        } else {
-            body.to_owned()
+        let got = match chunked && request != HEAD {
+            true => chunks(&mut client).await,
+            false => client.read_exactly(body.len()).await,
         };
-        assert_eq!(client.read_exactly(wire.len()).await, octets(&wire), "{what}: {head}");
+        assert_eq!(got, octets(body), "{what}: {head}");
         self.tells(status, "ok");
         match instance {
             Some(mut instance) if reused => {
@@ -150,12 +174,26 @@ impl Rig {
 
     /// The answer begins with `begin` and then visibly breaks off.
     async fn cuts(&mut self, what: &str, request: &str, answer: &str, then: Then, begin: &str) {
+        for pieces in [1, PIECES] {
+            self.cuts_in(pieces, what, request, answer, (then, begin)).await;
+        }
+    }
+
+    async fn cuts_in(
+        &mut self,
+        pieces: usize,
+        what: &str,
+        request: &str,
+        answer: &str,
+        (then, begin): (Then, &str),
+    ) {
         let (mut client, mut instance) = self.ask(request).await;
-        instance.send(octets(answer)).await;
+        send_in_pieces(&mut instance, &octets(answer), pieces).await;
         // What comes before the cut must be there before it: a reset overtakes octets.
         let mut seen = client.head().await;
-        if !begin.is_empty() {
-            seen += &String::from_utf8_lossy(&client.read_until(begin).await);
+        if let Some(last) = begin.chars().last() {
+            // In how many chunks it comes is open, its last octet is not.
+            seen += &String::from_utf8_lossy(&client.read_until(last.to_string()).await);
         }
         let instance = self.then(instance, then).await;
         let (rest, end) = client.read_to_end().await;
@@ -194,6 +232,20 @@ impl Rig {
         assert_eq!(lines.await.expect("fairway runs"), self.told, "the access log");
         let counted: u64 = counted(&self.fairway).await.values().sum();
         assert_eq!(counted, count as u64, "the metrics");
+    }
+}
+
+/// The data of a chunked body.
+async fn chunks(client: &mut Raw) -> Vec<u8> {
+    let mut data = Vec::new();
+    loop {
+        let line = String::from_utf8_lossy(&client.read_until("\r\n").await).into_owned();
+        let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk size");
+        let chunk = client.read_exactly(size + 2).await;
+        if size == 0 {
+            return data;
+        }
+        data.extend_from_slice(&chunk[..size]);
     }
 }
 
@@ -314,6 +366,9 @@ async fn a_head_that_two_parsers_could_read_differently_is_refused() {
     let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     rig.refuses("chunks in HTTP/1.0", GET, old, Then::Waits, "upstream-invalid").await;
     rig.refuses("an old client", OLD, "HTTP/1.1 200 OK\r\nA\r\n\r\n", Then::Waits, "upstream-invalid").await;
+    let interim =
+        "HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    rig.refuses("a body behind 100", GET, interim, Then::Waits, "upstream-invalid").await;
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(101));
     let large = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "b".repeat(70_000));
     let endless = format!("HTTP/1.1 200 {}", "b".repeat(100_000));
@@ -586,6 +641,15 @@ async fn odd_answers_that_can_be_read_in_one_way_pass_framed_anew() {
             true,
         ),
         ("a 204 without a length", GET, "HTTP/1.1 204 No Content\r\n\r\n".into(), "", true),
+        (
+            "102 with a length",
+            GET,
+            format!(
+                "HTTP/1.1 102 Processing\r\nContent-Length: 5\r\n\r\n{head}Content-Length: 5\r\n\r\nhello"
+            ),
+            "hello",
+            true,
+        ),
         (
             "100 unasked",
             GET,

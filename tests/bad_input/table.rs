@@ -21,7 +21,7 @@ const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n";
 const SENTINEL: &str = "GET /sentinel HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
 /// Most pieces that a row is cut into.
-const PIECES: usize = 300;
+pub(crate) const PIECES: usize = 300;
 
 /// The fields that Fairway adds to a request.
 const OWN: [&str; 8] = [
