@@ -5,17 +5,19 @@
 //! Not here: what becomes of one of them (see [`crate::leaving`]), how long each is borne (`proxy/tests/wire`).
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use fairway_testkit::netns::Netns;
 use fairway_testkit::origin::{Identity, Origin};
 use fairway_testkit::process::{raise_file_limit, resident_kib};
 use fairway_testkit::raw::Raw;
-use fairway_testkit::{Fairway, client};
+use fairway_testkit::{Fairway, FairwayOptions, client};
 use futures_util::StreamExt;
 use futures_util::stream::iter;
 
 use crate::leaving::{in_flight, nothing_in_flight};
-use crate::table::start;
+use crate::table::{BINARY, config, start};
 
 /// Connections that are opened at the same time.
 const AT_ONCE: usize = 100;
@@ -118,8 +120,8 @@ async fn clients_that_never_read_a_large_answer_cost_no_memory() {
 #[tokio::test]
 async fn thousands_of_idle_connections_cost_little_and_are_served_when_they_ask() {
     let _quiet = Netns::enter();
-    let count =
-        usize::try_from(raise_file_limit().saturating_sub(1000)).expect("a number of files").min(20_000);
+    // Fairway keeps as many files for its own side as for clients.
+    let count = usize::try_from(raise_file_limit() / 2 - 500).expect("a number of files").min(20_000);
     let origin = Origin::start(Identity::new("one", "v1")).await;
     let fairway = start(&[origin.address()], "outlier = false\n", "").await;
     requests_are_served(&fairway).await;
@@ -140,4 +142,53 @@ async fn thousands_of_idle_connections_cost_little_and_are_served_when_they_ask(
     requests_are_served(&fairway).await;
     let again: Vec<Raw> = iter(idle.into_iter().map(ask)).buffer_unordered(AT_ONCE).collect().await;
     assert_eq!(again.len(), count);
+}
+
+#[tokio::test]
+async fn when_files_run_out_open_connections_are_served_and_new_ones_wait() {
+    let _quiet = Netns::enter();
+    let origin = Origin::start(Identity::new("one", "v1")).await;
+    // As an operator's `LimitNOFILE`: the limit is the process's own.
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let program = folder.path().join("fairway");
+    std::fs::write(&program, format!("#!/bin/sh\nulimit -n 200\nexec {BINARY} \"$@\"\n"))
+        .expect("it is written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let fairway = FairwayOptions::new(&program).config(config(&[origin.address()], "", "")).start().await;
+    fairway.ready().await;
+    let get = "GET /bytes?n=5 HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let mut early = Raw::connect(fairway.http()).await;
+    early.send(get).await;
+    early.read_until("xxxxx").await;
+    let mut crowd = crowd(fairway.http(), 400, "").await;
+    let told = |lines: &[String]| {
+        lines.iter().any(|line| line.contains("no connection can be accepted")).then_some(())
+    };
+    fairway.log().find(told).await.expect("it is told");
+    early.send(get).await;
+    assert!(early.head().await.starts_with("HTTP/1.1 200 "), "the one that is open is served");
+    early.read_until("xxxxx").await;
+    // It waits rather than asks again and again.
+    let pid = fairway.process().pid();
+    let before = cpu_ticks(pid);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let ticks = cpu_ticks(pid) - before;
+    assert!(ticks < 50, "{ticks} hundredths of a second of CPU in a second without work");
+    // Those that wait are served as soon as others leave.
+    let mut late = crowd.split_off(300);
+    drop(crowd);
+    for raw in &mut late {
+        raw.send(get).await;
+        assert!(raw.head().await.starts_with("HTTP/1.1 200 "));
+        raw.read_until("xxxxx").await;
+    }
+}
+
+/// CPU time of a process, user and system, in the kernel's ticks of 10 ms.
+fn cpu_ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process has a stat");
+    let (_, numbers) = stat.rsplit_once(") ").expect("a name in brackets");
+    let number =
+        |at: usize| numbers.split(' ').nth(at).and_then(|text| text.parse::<u64>().ok()).expect("a number");
+    number(11) + number(12)
 }

@@ -1,7 +1,10 @@
 //! Fields that say where a request came from, and fields for one hop: nobody spoofs the former, nobody strips ours by the
 //! latter (RFC 9110 section 7.6.1, design rules 11 and "Proxy behaviour").
 
-use crate::table::Bench;
+use fairway_testkit::raw_origin::RawOrigin;
+use tokio::net::TcpStream;
+
+use crate::table::{Bench, access, config, start};
 
 const SPOOFED: &str = "6.6.6.6";
 
@@ -204,4 +207,41 @@ async fn a_request_that_comes_by_again_and_again_is_a_loop() {
         assert!(got.get("via").len() == 1 && got.get("via")[0].ends_with(", 1.1 edge"), "{what}: {got:?}");
     }
     bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_service_that_leads_back_here_ends_in_a_refusal_and_one_that_is_here_is_no_instance() {
+    // By a detour that Fairway cannot see: each pass is a request, until `Via` names this node too often.
+    let detour = RawOrigin::start().await;
+    let fairway = start(&[detour.address()], "", "").await;
+    let address = fairway.http();
+    let relay = tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let mut from = detour.accept().await.stream;
+            open.push(tokio::spawn(async move {
+                let mut to = TcpStream::connect(address).await.expect("fairway accepts");
+                // Either side may close as it likes.
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            }));
+        }
+    });
+    let answer = fairway.get("a.test", "/").await;
+    assert_eq!((answer.status, &answer.json()["type"]), (508, &"loop".into()));
+    let told = fairway.log().find(|lines| {
+        let told: Vec<_> = lines.iter().filter_map(|line| access(line)).collect();
+        (told.len() >= 7).then_some(told)
+    });
+    let told = told.await.expect("fairway runs");
+    assert_eq!(told[0], (508, "loop".to_owned()), "the last pass ends first");
+    assert!(told[1..].iter().all(|line| *line == (508, "ok".to_owned())) && told.len() == 7, "{told:?}");
+    // Directly: its own listener is no instance.
+    let own = config(&[address], "", "[docker]\nenabled = false\n");
+    std::fs::write(fairway.config_file(), own).expect("the file is there");
+    fairway.reload();
+    let named = |problems: &serde_json::Value| problems.to_string().contains(&address.to_string());
+    fairway.wait_until("a problem that names it", "/api/v1/problems", named).await;
+    let list = fairway.list("instances").await;
+    assert!(list.is_empty() || list.iter().all(|instance| instance["condition"] != "ready"), "{list:?}");
+    relay.abort();
 }

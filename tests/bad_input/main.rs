@@ -5,6 +5,7 @@
 //! - [`framing`], [`syntax`], [`target`], [`forwarding`], [`upgrade`]: what clients send.
 //! - [`answers`]: what instances send.
 //! - [`leaving`], [`crowds`]: clients that are slow, or leave, one by one and by the thousand.
+//! - [`slow`]: instances that are.
 //! - [`streams`]: what is long, or goes on for long.
 //!
 //! Not here: the same rules one by one (the unit tests of `proxy/src/h1`), behaviour within one process
@@ -15,6 +16,7 @@ mod crowds;
 mod forwarding;
 mod framing;
 mod leaving;
+mod slow;
 mod streams;
 mod syntax;
 mod table;

@@ -219,18 +219,22 @@ impl Bench {
     }
 }
 
-/// One worker, its log as JSON, the host `a.test` with these instances, `service` lines for it, and more lines.
+/// A Fairway with [`config`].
 pub(crate) async fn start(instances: &[SocketAddr], service: &str, more: &str) -> Fairway {
+    let fairway = FairwayOptions::new(BINARY).config(config(instances, service, more)).start().await;
+    fairway.ready().await;
+    fairway
+}
+
+/// One worker, its log as JSON, the host `a.test` with these instances, `service` lines for it, and more lines.
+pub(crate) fn config(instances: &[SocketAddr], service: &str, more: &str) -> String {
     let instances: Vec<String> = instances.iter().map(|address| format!("\"{address}\"")).collect();
     let instances = instances.join(", ");
     let threads = if more.contains("[proxy]") { "" } else { "[proxy]\nthreads = 1\n" };
-    let config = format!(
+    format!(
         "[node]\nname = \"edge\"\n{threads}[log]\nformat = \"json\"\n{more}\n\
          [[service]]\nname = \"web\"\nroutes = [\"a.test\"]\ninstances = [{instances}]\n{service}\n"
-    );
-    let fairway = FairwayOptions::new(BINARY).config(config).start().await;
-    fairway.ready().await;
-    fairway
+    )
 }
 
 /// Writes octets in about so many pieces. The other side may refuse before it has taken all of them.
