@@ -57,6 +57,7 @@ fn main() {
             addr,
             proxy_protocol: false,
             upgrades: vec!["websocket".into()],
+            redirect_to_https: false,
             tls: None,
         }],
         tls: Tls::default(),

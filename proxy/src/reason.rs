@@ -109,6 +109,8 @@ reasons! {
     ExpectationRefused = "expectation-refused", Some(417), "this expectation cannot be met";
     /// An upgrade that the listener does not list.
     UpgradeRefused = "upgrade-refused", Some(400), "this upgrade is not served";
+    /// The connection was made for another host.
+    Misdirected = "misdirected", Some(421), "this connection does not serve this host";
     /// `Via` names this node more than 5 times.
     Loop = "loop", Some(508), "the request has passed here before: a service routes to the proxy itself";
     /// A fault of Fairway's own.

@@ -23,7 +23,7 @@ use crate::h1::syntax::is_token_octet;
 use crate::listener::{BindError, bind};
 use crate::spread::{Handed, Spread};
 use crate::table::TableHandle;
-use crate::tls::{Certificates, server_config};
+use crate::tls::{Certificates, TlsError, server_config};
 use crate::worker::Worker;
 
 /// What the data plane is started with.
@@ -60,8 +60,8 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// TLS cannot be spoken as a listener asks.
-    #[error("TLS cannot be spoken")]
-    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A thread or a runtime cannot be made.
     #[error("a worker thread cannot be started")]
     Thread(#[source] std::io::Error),

@@ -41,14 +41,14 @@ impl Hop {
     /// Appends the head of the request as the instance gets it.
     pub fn write_request(&self, out: &mut Vec<u8>, head: &RequestHead, upgrade: Option<&Arc<str>>) {
         let Self { client, peer, ends, id } = self;
-        let origin = Origin { client, peer, ends: *ends, node: "edge", id, upgrade };
+        let origin = Origin { client, peer, ends: *ends, node: "edge", id, upgrade, certificate: None };
         forward::write_request(out, head, &origin);
     }
 }
 
 /// Appends the head of the final answer as the client gets it, with a body framed like this.
 pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, length: BodyLength, close: bool) {
-    forward::write_response(out, head, &ResponsePlan { length, close, says_keep_alive: false });
+    forward::write_response(out, head, &ResponsePlan { length, close, says_keep_alive: false, hsts: None });
 }
 
 /// Appends the head of an answer that comes before the final one.

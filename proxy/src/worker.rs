@@ -216,7 +216,7 @@ async fn behind_balancer(mut stream: TcpStream, mut visit: Visit) {
 }
 
 /// Serves a connection that starts with a TLS handshake.
-async fn over_tls(stream: TcpStream, mut visit: Visit) {
+async fn over_tls(stream: TcpStream, visit: Visit) {
     let (worker, door) = (visit.worker.clone(), visit.door.clone());
     let Some(config) = &door.tls else { return };
     // A connection that was accepted is served, also while the worker drains.
@@ -225,7 +225,6 @@ async fn over_tls(stream: TcpStream, mut visit: Visit) {
         Ok(stream) => {
             worker.metrics.handshake(&door.name, handshake::done(stream.tls()));
             let _counted = worker.metrics.connection(&door.name, "tls");
-            visit.tls = true;
             tls::serve(stream, visit).await;
         }
         Err(failed) => {

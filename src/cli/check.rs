@@ -18,7 +18,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let flags = Flags { config: file, ..Flags::default() };
     let loaded = Config::load(&flags, env, &System::detect(env)).and_then(|config| {
-        certificates::load(&config.certificates)?;
+        certificates::load(&config)?;
         Ok(config)
     });
     let config = loaded.map_err(|errors| {

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use fairway_catalog::config::labels::Severity;
 use fairway_catalog::{InputsHandle, Problem, Settings};
-use fairway_config::ConfigErrors;
 use fairway_config::file::{CertificateFiles, ConfigError};
+use fairway_config::{Config, ConfigErrors};
+use fairway_proxy::tls::clients::read_authorities;
 use fairway_proxy::tls::{Certificate, Certificates};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -32,8 +33,30 @@ const PAIR: Duration = Duration::from_secs(1);
 /// A certificate that ends within this time is told, unless its whole life is shorter than ten times that.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Every certificate of the configuration, for `fairway check` and the start: all errors at once.
-pub(crate) fn load(all: &[CertificateFiles]) -> Result<Vec<Loaded>, ConfigErrors> {
+/// Every certificate of the configuration, for `fairway check` and the start: all errors at once, those in the files of the
+/// authorities of clients too.
+pub(crate) fn load(config: &Config) -> Result<Vec<Loaded>, ConfigErrors> {
+    let asked = config.https.items.iter().filter_map(|listener| listener.tls.as_ref()?.clients.as_ref());
+    let unusable = asked.filter_map(|clients| read_authorities(&clients.ca).err());
+    let mut errors: Vec<_> = unusable
+        .map(|error| ConfigError {
+            place: error.file.display().to_string(),
+            given: String::new(),
+            text: error.text.clone(),
+            remedy: error.remedy().to_owned(),
+        })
+        .collect();
+    match load_all(&config.certificates) {
+        Ok(loaded) if errors.is_empty() => Ok(loaded),
+        Ok(_) => Err(ConfigErrors(errors)),
+        Err(ConfigErrors(more)) => {
+            errors.extend(more);
+            Err(ConfigErrors(errors))
+        }
+    }
+}
+
+fn load_all(all: &[CertificateFiles]) -> Result<Vec<Loaded>, ConfigErrors> {
     let (mut loaded, mut errors) = (Vec::new(), Vec::new());
     for files in all {
         match Loaded::read(files) {
@@ -223,7 +246,7 @@ impl Keeper {
         let before = self.wanted.borrow().clone();
         let is_known = |files: &&CertificateFiles| before.iter().any(|loaded| loaded.files == **files);
         let (known, new): (Vec<_>, Vec<_>) = all.iter().partition(is_known);
-        let fresh = load(&new.into_iter().cloned().collect::<Vec<_>>())?;
+        let fresh = load_all(&new.into_iter().cloned().collect::<Vec<_>>())?;
         debug_assert!(known.len() + fresh.len() == all.len());
         let find =
             |files: &CertificateFiles| before.iter().chain(&fresh).find(|one| one.files == *files).cloned();

@@ -26,7 +26,7 @@ const BAD_CONFIG: u8 = 2;
 /// Runs until a signal ends it. Exit status 2 for a bad configuration, 1 when a part cannot start.
 pub(crate) fn run(flags: Flags) -> ExitCode {
     let loaded = load(&flags).and_then(|config| {
-        let certificates = certificates::load(&config.certificates)?;
+        let certificates = certificates::load(&config)?;
         Ok((config, certificates))
     });
     let (config, certificates) = match loaded {

@@ -27,7 +27,7 @@ pub(super) fn http(
     let written = root.section("http").and_then(|mut table| {
         let listen = table.get("listen").and_then(|node| node.array());
         table.finish();
-        Some(listen?.iter().filter_map(|node| listener(node, plain_listener, |_, _| {})).collect())
+        Some(listen?.iter().filter_map(|node| listener(node, plain_listener, tls::plain_keys)).collect())
     });
     given_or_written(over, written, plain_listener, cx)
 }
@@ -43,7 +43,12 @@ pub(super) fn https(
         let listen = table.get("listen").and_then(|node| node.array());
         tls = tls::section(&mut table);
         table.finish();
-        Some(listen?.iter().filter_map(|node| listener(node, tls::listener, tls::keys)).collect())
+        Some(
+            listen?
+                .iter()
+                .filter_map(|node| listener(node, tls::listener, |table, item| tls::keys(cx, table, item)))
+                .collect(),
+        )
     });
     (given_or_written(over, written, tls::listener, cx), tls)
 }
@@ -80,7 +85,13 @@ pub(super) fn addresses(cx: &Cx<'_>, given: &Given) -> Vec<Placed<SocketAddr>> {
 
 /// A plain listener without settings of its own.
 pub(super) fn plain_listener(addr: SocketAddr) -> HttpListener {
-    HttpListener { addr, proxy_protocol: false, upgrades: vec![Arc::from("websocket")], tls: None }
+    HttpListener {
+        addr,
+        proxy_protocol: false,
+        upgrades: vec![Arc::from("websocket")],
+        redirect_to_https: false,
+        tls: None,
+    }
 }
 
 /// An address, or a table. `bare` is a listener without settings; `keys` reads those of its kind alone.

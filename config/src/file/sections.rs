@@ -30,7 +30,7 @@ fn networks(node: Option<Node<'_>>) -> Vec<IpNet> {
     list(node, |text| Ok(network(text)?)).unwrap_or_default()
 }
 
-fn path(cx: &Cx<'_>, node: Option<Node<'_>>) -> Option<PathBuf> {
+pub(super) fn path(cx: &Cx<'_>, node: Option<Node<'_>>) -> Option<PathBuf> {
     node?.parsed(|text| match text {
         "" => Err(Wrong::new("the path is empty", "write the path of a file, or leave the key out")),
         _ => Ok(cx.path(text)),

@@ -65,9 +65,9 @@ state_dir = "state"
 name = "edge"
 zone = "a"
 [http]
-listen = ["0.0.0.0:80", { addr = "0.0.0.0:8081", proxy_protocol = true, upgrades = ["WebSocket", "tls/1.0"] }]
+listen = ["0.0.0.0:80", { addr = "0.0.0.0:8081", proxy_protocol = true, redirect_to_https = true, upgrades = ["WebSocket", "tls/1.0"] }]
 [https]
-listen = ["[::]:443", { addr = "0.0.0.0:8443", min_version = "1.3" }]
+listen = ["[::]:443", { addr = "0.0.0.0:8443", min_version = "1.3", client_certificates = "optional", client_ca = "ca.pem", hsts = "max-age=1; preload" }]
 handshake_timeout = "5s"
 handshakes_max = 100
 public_port = 444
@@ -140,6 +140,10 @@ fn every_key_is_read() {
     assert_eq!((second.addr, second.proxy_protocol), (addr("0.0.0.0:8081"), true));
     assert_eq!(second.upgrades, ["websocket".into(), "tls/1.0".into()]);
     assert_eq!(config.https.items[0].addr, addr("[::]:443"));
+    assert_eq!((config.http.items[0].redirect_to_https, second.redirect_to_https), (false, true));
+    let asked = config.https.items[1].tls.as_ref().expect("it speaks TLS");
+    let clients = ClientCertificates { required: false, ca: "/etc/ca.pem".into() };
+    assert_eq!((&asked.clients, asked.hsts.as_deref()), (&Some(clients), Some("max-age=1; preload")));
     let versions: Vec<_> =
         config.https.items.iter().filter_map(|item| Some(item.tls.as_ref()?.min_version)).collect();
     assert_eq!(versions, [TlsVersion::V12, TlsVersion::V13]);
@@ -286,6 +290,36 @@ fn each_wrong_value_has_its_place_and_remedy() {
             "https.listen = [{ addr = '0.0.0.0:443', min_version = '1.1' }]",
             "1: https.listen[0].min_version",
             "\"1.2\"",
+        ),
+        (
+            "https.listen = [{ addr = '0.0.0.0:443', client_certificates = 'optional' }]",
+            "1: https.listen[0]",
+            "client_ca",
+        ),
+        (
+            "https.listen = [{ addr = '0.0.0.0:443', client_ca = 'a' }]",
+            "1: https.listen[0]",
+            "`client_certificates",
+        ),
+        (
+            "https.listen = [{ addr = '0.0.0.0:443', client_ca = 'a', client_certificates = 'yes' }]",
+            "1: https.listen[0].client_certificates",
+            "`optional`",
+        ),
+        (
+            "https.listen = [{ addr = '0.0.0.0:443', hsts = 'preload' }]",
+            "1: https.listen[0].hsts",
+            "max-age=31536000",
+        ),
+        (
+            "https.listen = [{ addr = '0.0.0.0:443', hsts = 'max-age=1y' }]",
+            "1: https.listen[0].hsts",
+            "max-age=31536000",
+        ),
+        (
+            "https.listen = [{ addr = '0.0.0.0:443', hsts = 'max-age=1; x\\r\\ny' }]",
+            "1: https.listen[0].hsts",
+            "max-age=31536000",
         ),
         ("https.handshake_timeout = '1h'", "1: https.handshake_timeout", "`5m`"),
         ("https.handshakes_max = 0", "1: https.handshakes_max", "from 1"),

@@ -77,6 +77,8 @@ pub struct HttpListener {
     pub proxy_protocol: bool,
     /// Upgrade tokens forwarded, lower case; default `websocket`. Never `h2c`.
     pub upgrades: Vec<Arc<str>>,
+    /// Whether a plain listener answers what comes without TLS with 308 to `https`, but for internal names.
+    pub redirect_to_https: bool,
     /// What it asks of TLS; `None` for a plain listener.
     pub tls: Option<ListenerTls>,
 }
@@ -86,6 +88,19 @@ pub struct HttpListener {
 pub struct ListenerTls {
     /// `min_version`
     pub min_version: TlsVersion,
+    /// `client_certificates` and `client_ca`; `None`: clients are asked for none.
+    pub clients: Option<ClientCertificates>,
+    /// `hsts`: the value of `Strict-Transport-Security` in answers that have none.
+    pub hsts: Option<Arc<str>>,
+}
+
+/// Which certificates a TLS listener asks its clients for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// Whether a client without one is refused.
+    pub required: bool,
+    /// PEM file of the authorities that make them.
+    pub ca: PathBuf,
 }
 
 /// The oldest version of TLS that is spoken.

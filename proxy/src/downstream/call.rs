@@ -130,6 +130,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             Kept::new(&self.head, first).map_err(|error| refused(Reason::BodyInvalid, error.text()))?;
         self.source.rest();
         let worker = &self.visit.worker;
+        if self.visit.is_misdirected(self.head.host()) {
+            return Err(refused(Reason::Misdirected, "this connection was made for another host"));
+        }
         if passes(&self.head, &worker.shared.node) > PASSES_MAX {
             return Err(refused(Reason::Loop, "`Via` names this node more than 5 times"));
         }
@@ -268,11 +271,16 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let worker = &self.visit.worker;
         let mut head_up = worker.buffers.lend_head();
         let (visit, node) = (self.visit, &worker.shared.node);
-        write_request(
-            &mut head_up,
-            &self.head,
-            &Origin { client: &client, peer: &visit.peer, ends: visit.ends, node, id: &self.id, upgrade },
-        );
+        let origin = Origin {
+            client: &client,
+            peer: &visit.peer,
+            ends: visit.ends,
+            node,
+            id: &self.id,
+            upgrade,
+            certificate: visit.session.as_ref().and_then(|session| session.certificate.as_ref()),
+        };
+        write_request(&mut head_up, &self.head, &origin);
         let request = Prepared { head_up: &head_up, kept, upgrade };
         let attempt = self.over_http1(&pick, request).await;
         worker.buffers.give_back_head(head_up);
@@ -367,6 +375,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             upgrade: request.upgrade,
             settings,
             may_stay: &|| !worker.is_draining(),
+            hsts: self.visit.door.hsts.as_deref(),
             total: settings.total_timeout.map(|total| self.began + total),
             timer: self.timer,
             buffers: &worker.buffers,
@@ -473,13 +482,15 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
 
     /// Whose request it is, and where it leads in the present table.
     fn find(&self) -> Found {
-        let Visit { ends, tls, worker, .. } = self.visit;
+        let Visit { ends, tls, door, worker, .. } = self.visit;
         let mut reader = worker.table.borrow_mut();
         let table = reader.table();
         let trusted = worker.shared.trusted.load();
         let client = Client::of(&self.head, ends.peer.ip(), *tls, &trusted, &table.internal);
         let view = self.head.view(client.address, client.internal, client.secure);
+        let to_https = |host| door.redirect_to_https && !client.secure && !table.is_internal_name(host);
         let route = match table.find(&view) {
+            Find::Route(entry) if to_https(view.host) => Err((Reason::RedirectToHttps, Some(entry.clone()))),
             Find::Route(entry) => Ok(entry.clone()),
             Find::RedirectToHttps(entry) => Err((Reason::RedirectToHttps, Some(entry.clone()))),
             Find::Unknown => Err((Reason::NoRoute, None)),

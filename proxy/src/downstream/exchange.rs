@@ -46,6 +46,8 @@ pub(super) struct Exchange<'a, D, B, O, A> {
     pub(super) settings: &'a UpstreamSettings,
     /// Whether the client's connection may stay open afterwards.
     pub(super) may_stay: &'a dyn Fn() -> bool,
+    /// The listener's `Strict-Transport-Security`.
+    pub(super) hsts: Option<&'a str>,
     pub(super) total: Option<Instant>,
     pub(super) timer: &'a mut Timer,
     pub(super) buffers: &'a Buffers,
@@ -108,6 +110,7 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
             head,
             upgrade: self.upgrade,
             may_stay: self.may_stay,
+            hsts: self.hsts,
             settings,
             buffers: self.buffers,
             seen,
@@ -212,6 +215,7 @@ struct Download<'a, D, A> {
     head: &'a RequestHead,
     upgrade: Option<&'a Arc<str>>,
     may_stay: &'a dyn Fn() -> bool,
+    hsts: Option<&'a str>,
     settings: &'a UpstreamSettings,
     buffers: &'a Buffers,
     seen: &'a Seen,
@@ -294,7 +298,8 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
             && self.head.keep_alive
             && to_length != BodyLength::UntilClose
             && (self.may_stay)();
-        let plan = ResponsePlan { length: to_length, close: !stays, says_keep_alive: stays && old_client };
+        let says_keep_alive = stays && old_client;
+        let plan = ResponsePlan { length: to_length, close: !stays, says_keep_alive, hsts: self.hsts };
         out.clear();
         write_response(out, &answer, &plan);
         let reuse =

@@ -33,6 +33,7 @@ use crate::refusal::Refusal;
 use crate::sides::http1::Body;
 use crate::sides::{Flow, Piece, Sink};
 use crate::stream::{Duplex, Ends, Stream};
+use crate::tls::session::Session;
 use crate::turn;
 use crate::worker::Worker;
 pub(crate) use call::Call;
@@ -59,6 +60,10 @@ pub(crate) struct Door {
     pub(crate) upgrades: Vec<Arc<str>>,
     /// Whether each connection starts with a PROXY header.
     pub(crate) proxy_protocol: bool,
+    /// What comes without TLS is sent to `https`.
+    pub(crate) redirect_to_https: bool,
+    /// `Strict-Transport-Security` of its answers.
+    pub(crate) hsts: Option<Arc<str>>,
     /// How it speaks TLS; `None`: it does not.
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
@@ -70,6 +75,8 @@ impl Door {
             name: listener.addr.to_string().into(),
             upgrades: listener.upgrades.clone(),
             proxy_protocol: listener.proxy_protocol,
+            redirect_to_https: listener.redirect_to_https,
+            hsts: listener.tls.as_ref().and_then(|tls| tls.hsts.clone()),
             tls,
         }
     }
@@ -83,6 +90,8 @@ pub(crate) struct Visit {
     pub(crate) peer: AddressText,
     /// The client uses TLS.
     pub(crate) tls: bool,
+    /// What was agreed upon in our own handshake with it.
+    pub(crate) session: Option<Box<Session>>,
     /// Where it came in.
     pub(crate) door: Rc<Door>,
     /// Who serves it.
@@ -92,12 +101,17 @@ pub(crate) struct Visit {
 impl Visit {
     /// Of a connection between these ends.
     pub(crate) fn new(ends: Ends, tls: bool, door: Rc<Door>, worker: Rc<Worker>) -> Self {
-        Self { ends, peer: AddressText::new(ends.peer.ip()), tls, door, worker }
+        Self { ends, peer: AddressText::new(ends.peer.ip()), tls, session: None, door, worker }
     }
 
     /// Of a connection whose ends, and whose use of TLS, a trusted balancer in front has named.
     pub(crate) fn as_said(self, ends: Ends, tls: bool) -> Self {
         Self::new(ends, tls, self.door, self.worker)
+    }
+
+    /// Whether a request for this host should have come on another connection.
+    pub(crate) fn is_misdirected(&self, host: &str) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.may_carry(host))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::h1::trailers::is_alias;
 use crate::h1::write::{HeadWriter, push_number};
 use crate::h1::{Known, RequestHead, ResponseHead, Version};
 use crate::stream::Ends;
+use crate::tls::session::ClientCertificate;
 use address_text::AddressText;
 use client::Client;
 use request_id::{RequestId, is_traceparent};
@@ -37,6 +38,8 @@ pub(crate) struct Origin<'a> {
     pub id: &'a RequestId,
     /// The protocol that the connection is to be upgraded to.
     pub upgrade: Option<&'a Arc<str>>,
+    /// The certificate that the client showed us. What anybody else says of one is never passed on.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// Appends the head of the request as the instance gets it.
@@ -71,6 +74,11 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
     connection_to_instance(&mut writer, head, origin);
     via(&mut writer, head, origin.node);
     write_forwarding(out, head, origin);
+    if let Some(certificate) = origin.certificate {
+        HeadWriter::behind(out)
+            .field(b"X-Client-Cert-Subject", certificate.subject.as_bytes())
+            .field(b"X-Client-Cert-Fingerprint", certificate.fingerprint.as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -191,17 +199,19 @@ fn push_quoted_if_needed(out: &mut Vec<u8>, host: &str) {
 
 /// How an answer goes on to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ResponsePlan {
+pub(crate) struct ResponsePlan<'a> {
     /// How its body is framed towards the client.
     pub length: BodyLength,
     /// Whether the client's connection is closed after it.
     pub close: bool,
     /// Say so to a client of HTTP/1.0 that asked to keep it open.
     pub says_keep_alive: bool,
+    /// The value of `Strict-Transport-Security`, unless the instance sets its own.
+    pub hsts: Option<&'a str>,
 }
 
 /// Appends the head of an answer as the client gets it.
-pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &ResponsePlan) {
+pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &ResponsePlan<'_>) {
     let raw = head.raw();
     let mut writer = HeadWriter::response(out, head.status, head.reason());
     for field in head.fields.iter() {
@@ -220,6 +230,12 @@ pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &Resp
         }
         (length, _) => writer.framing(length),
     };
+    if let Some(policy) = plan.hsts {
+        let name = b"Strict-Transport-Security";
+        if !head.fields.iter().any(|field| field.name(raw).eq_ignore_ascii_case(name)) {
+            writer.field(name, policy.as_bytes());
+        }
+    }
     if plan.close {
         writer.field(b"Connection", b"close");
     } else if plan.says_keep_alive {

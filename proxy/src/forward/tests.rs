@@ -22,8 +22,8 @@ fn written(head: &RequestHead, peer: &str, upgrade: Option<&Arc<str>>) -> String
     let ends = Ends { peer: SocketAddr::new(peer, 1234), local: SocketAddr::from(([127, 0, 0, 1], 8080)) };
     let id = RequestId::sent(b"id-1").expect("an id");
     let mut out = Vec::new();
-    let origin =
-        Origin { client: &client, peer: &AddressText::new(peer), ends, node: "edge", id: &id, upgrade };
+    let peer = &AddressText::new(peer);
+    let origin = Origin { client: &client, peer, ends, node: "edge", id: &id, upgrade, certificate: None };
     write_request(&mut out, head, &origin);
     String::from_utf8(out).expect("text")
 }
@@ -140,7 +140,7 @@ fn only_the_protocol_that_was_chosen_is_asked_for() {
     );
 }
 
-fn answered(text: &str, plan: ResponsePlan) -> String {
+fn answered(text: &str, plan: ResponsePlan<'_>) -> String {
     let head = ResponseHead::read(Bytes::copy_from_slice(text.as_bytes()), false).expect("an answer");
     let mut out = Vec::new();
     write_response(&mut out, &head, &plan);
@@ -151,7 +151,7 @@ fn answered(text: &str, plan: ResponsePlan) -> String {
 fn an_answer_is_framed_for_the_client_and_says_whether_the_connection_stays() {
     let from =
         "HTTP/1.1 200 OK\r\nConnection: close, X-Own\r\nX-Own: 1\r\nKeep-Alive: timeout=5\r\nServer: s\r\n";
-    let keep = ResponsePlan { length: BodyLength::Chunked, close: false, says_keep_alive: false };
+    let keep = ResponsePlan { length: BodyLength::Chunked, close: false, says_keep_alive: false, hsts: None };
     assert_eq!(
         answered(&format!("{from}\r\n"), keep),
         "HTTP/1.1 200 OK\r\nServer: s\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -161,7 +161,7 @@ fn an_answer_is_framed_for_the_client_and_says_whether_the_connection_stays() {
         answered(&format!("{from}Content-Length: 5\r\n\r\n"), ResponsePlan { length, close: true, ..keep }),
         "HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
     );
-    let plan = ResponsePlan { length: BodyLength::Empty, close: false, says_keep_alive: true };
+    let plan = ResponsePlan { length: BodyLength::Empty, close: false, says_keep_alive: true, hsts: None };
     assert_eq!(
         answered("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", plan),
         "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n"

@@ -74,6 +74,8 @@ known! {
     XForwardedPort = "x-forwarded-port";
     XForwardedProto = "x-forwarded-proto";
     ProxyConnection = "proxy-connection";
+    XClientCertSubject = "x-client-cert-subject";
+    XClientCertFingerprint = "x-client-cert-fingerprint";
     ProxyAuthorization = "proxy-authorization";
     ProxyAuthenticate = "proxy-authenticate";
     TransferEncoding = "transfer-encoding";
@@ -108,6 +110,8 @@ impl Known {
                 | Self::XForwardedPort
                 | Self::XForwardedProto
                 | Self::XRequestId
+                | Self::XClientCertSubject
+                | Self::XClientCertFingerprint
         )
     }
 

@@ -27,6 +27,11 @@ impl<'a> HeadWriter<'a> {
         Self(out)
     }
 
+    /// Goes on with a head whose first fields stand in `out`.
+    pub fn behind(out: &'a mut Vec<u8>) -> Self {
+        Self(out)
+    }
+
     /// Adds a field.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> &mut Self {
         self.parts(name, &[value])

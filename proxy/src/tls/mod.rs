@@ -1,15 +1,18 @@
 //! TLS towards clients.
 //!
 //! - [`x509`], [`certificate`]: one certificate, from the text of its files.
-//! - [`choice`]: which certificate a client gets.
+//! - [`choice`]: which certificate a client gets; [`clients`]: which one it must show.
 //! - [`stream`]: a TLS connection as the data plane uses it, also towards instances.
 //! - [`handshake`]: its time, its number, what goes wrong in it.
+//! - [`session`]: what was agreed upon.
 //!
 //! Here: what a listener asks of TLS, and what serves a connection afterwards. Not here: reading and watching files.
 
 pub mod certificate;
 pub mod choice;
+pub mod clients;
 pub(crate) mod handshake;
+pub(crate) mod session;
 pub(crate) mod stream;
 pub mod x509;
 
@@ -22,15 +25,30 @@ use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 
 pub use certificate::{Certificate, CertificateError};
 pub use choice::Certificates;
+use clients::ClientCaError;
+use session::Session;
 use stream::TlsStream;
 
 use crate::downstream::{Connection, Visit};
+
+/// Why a listener cannot speak TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The authorities of its clients' certificates cannot be read.
+    #[error(transparent)]
+    ClientCa(#[from] ClientCaError),
+    /// What it asks for is not possible.
+    #[error("TLS cannot be spoken")]
+    Rustls(#[from] rustls::Error),
+}
 
 /// What clients are offered to speak, the preferred first (ALPN). Each has its place in [`serve`].
 const OFFERED: &[&[u8]] = &[b"http/1.1"];
 
 /// Serves a connection whose handshake is done: here the protocol that was agreed upon chooses who does it.
-pub(crate) async fn serve(stream: TlsStream<ServerConnection>, visit: Visit) {
+pub(crate) async fn serve(stream: TlsStream<ServerConnection>, mut visit: Visit) {
+    visit.tls = true;
+    visit.session = Some(Box::new(Session::of(stream.tls())));
     match stream.tls().alpn_protocol() {
         None | Some(b"http/1.1") => Connection::new(stream, visit).serve().await,
         // Nothing else is offered.
@@ -42,15 +60,18 @@ pub(crate) async fn serve(stream: TlsStream<ServerConnection>, visit: Visit) {
 pub(crate) fn server_config(
     asked: &ListenerTls,
     certificates: &Arc<Certificates>,
-) -> Result<Arc<ServerConfig>, rustls::Error> {
+) -> Result<Arc<ServerConfig>, TlsError> {
     let versions: &[&SupportedProtocolVersion] = match asked.min_version {
         TlsVersion::V12 => &[&version::TLS13, &version::TLS12],
         TlsVersion::V13 => &[&version::TLS13],
     };
-    let mut config = ServerConfig::builder_with_provider(certificate::provider())
-        .with_protocol_versions(versions)?
-        .with_no_client_auth()
-        .with_cert_resolver(certificates.clone());
+    let provider = certificate::provider();
+    let config = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions)?;
+    let config = match &asked.clients {
+        None => config.with_no_client_auth(),
+        Some(clients) => config.with_client_cert_verifier(clients::verifier(clients, provider)?),
+    };
+    let mut config = config.with_cert_resolver(certificates.clone());
     config.alpn_protocols = OFFERED.iter().map(|protocol| protocol.to_vec()).collect();
     // Sessions are resumed by tickets alone, whose keys change every 6 hours: nothing is kept per session. Each listener has
     // keys of its own, so that a session of a listener that asks for no client certificate is worth nothing at one that does.

@@ -122,6 +122,7 @@ pub(crate) struct Options {
     pub access_log: Option<AccessLogConfig>,
     pub threads: usize,
     pub proxy_protocol: bool,
+    pub redirect_to_https: bool,
     /// A second listener, for TLS.
     pub https: Option<Https>,
 }
@@ -142,6 +143,7 @@ impl Default for Options {
             access_log: None,
             threads: 1,
             proxy_protocol: false,
+            redirect_to_https: false,
             https: None,
         }
     }
@@ -167,6 +169,7 @@ impl Plane {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             proxy_protocol: options.proxy_protocol,
             upgrades: options.upgrades,
+            redirect_to_https: options.redirect_to_https,
             tls: None,
         };
         let secure = options.https.is_some();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairway_config::file::{ListenerTls, Tls, TlsVersion};
+use fairway_config::file::{ClientCertificates, ListenerTls, Tls, TlsVersion};
 use fairway_proxy::tls::{Certificate, Certificates};
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -273,7 +273,7 @@ async fn without_a_certificate_every_handshake_fails_and_nothing_else() {
 
 #[tokio::test]
 async fn a_listener_for_tls_1_3_alone_refuses_1_2() {
-    let listener = ListenerTls { min_version: TlsVersion::V13 };
+    let listener = ListenerTls { min_version: TlsVersion::V13, ..ListenerTls::default() };
     let (certificate, trusted) = certificate(&["shop.test"]);
     let https = Https { listener, certificates: store(&[certificate]), ..Https::default() };
     let plane = Plane::with(Options { https: Some(https), ..Options::default() }, |_| {});
@@ -309,4 +309,168 @@ async fn a_drain_tells_clients_over_tls_to_close_and_ends() {
     let drained = plane.drain(Duration::from_secs(10)).await;
     assert_eq!(drained.cut, 0);
     assert!(wire.ends().await, "with TLS's own end, or this is an error");
+}
+
+/// Certificates made by an authority of this test.
+struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    file: tempfile::NamedTempFile,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let made = params.self_signed(&key).expect("a certificate");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), made.pem()).expect("it can be written");
+        Self { issuer: rcgen::Issuer::new(params, key), file }
+    }
+
+    /// A client that trusts `server` and shows a certificate of this authority.
+    fn client(&self, server: &CertificateDer<'static>) -> (Client, CertificateDer<'static>) {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Comp\u{e4}ny");
+        params.distinguished_name.push(rcgen::DnType::CommonName, "alice");
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let made = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(server.clone()).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![made.der().clone()], key.into())
+            .expect("a good pair");
+        (Client(Arc::new(config)), made.der().clone())
+    }
+}
+
+fn asking(authority: &Authority, required: bool, origin: SocketAddr) -> (Plane, CertificateDer<'static>) {
+    let clients = Some(ClientCertificates { required, ca: authority.file.path().to_owned() });
+    let (certificate, trusted) = certificate(&["shop.test"]);
+    let listener = ListenerTls { clients, ..ListenerTls::default() };
+    let https = Https { listener, certificates: store(&[certificate]), ..Https::default() };
+    let options = Options { https: Some(https), trusted: vec!["127.0.0.0/8"], ..Options::default() };
+    (Plane::with(options, |cluster| drop(cluster.add(origin, "shop.test", &[]))), trusted)
+}
+
+/// Sends a request with spoofed fields, and gives its head as the instance got it.
+async fn asked_with_spoofed_fields(wire: &mut Secure, origin: &Origin) -> String {
+    let spoofed = "X-Client-Cert-Subject: CN=root\r\nx-client-cert-fingerprint: 00\r\nX_Client_Cert_Subject: CN=root\r\n";
+    wire.send(format!(
+        "GET / HTTP/1.1\r\nHost: shop.test\r\n{spoofed}Connection: x-client-cert-subject\r\n\r\n"
+    ))
+    .await;
+    let mut up = origin.accept().await;
+    let head = up.head().await;
+    up.send(ok("hello")).await;
+    wire.read_until("hello").await;
+    assert!(!head.contains("root") && !head.contains("X_Client"), "{head}");
+    head
+}
+
+#[tokio::test]
+async fn the_instance_learns_who_the_client_is_by_its_certificate_and_nobody_can_pretend() {
+    for required in [false, true] {
+        let (origin, authority) = (Origin::new().await, Authority::new());
+        let (plane, server) = asking(&authority, required, origin.address);
+        let (client, shown) = authority.client(&server);
+        let digest = rustls_digest(&shown);
+        // The second connection resumes the session of the first.
+        for round in 0..2 {
+            let mut wire = client.connect(&plane, "shop.test").await;
+            let head = asked_with_spoofed_fields(&mut wire, &origin).await;
+            assert_eq!(
+                field(&head, "x-client-cert-subject"),
+                Some(r"CN=alice,O=Comp\C3\A4ny"),
+                "{round}: {head}"
+            );
+            assert_eq!(field(&head, "x-client-cert-fingerprint"), Some(&*digest), "{round}");
+        }
+    }
+}
+
+fn rustls_digest(der: &[u8]) -> String {
+    let rustls::SupportedCipherSuite::Tls13(suite) =
+        rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256
+    else {
+        panic!("it is a suite of TLS 1.3");
+    };
+    suite.common.hash_provider.hash(der).as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_served_where_it_is_optional_and_refused_where_it_is_required() {
+    let (origin, authority) = (Origin::new().await, Authority::new());
+    let (plane, server) = asking(&authority, false, origin.address);
+    let without = Client::new(std::slice::from_ref(&server), rustls::ALL_VERSIONS);
+    let mut wire = without.connect(&plane, "shop.test").await;
+    let head = asked_with_spoofed_fields(&mut wire, &origin).await;
+    assert_eq!(field(&head, "x-client-cert-subject"), None);
+
+    // In TLS 1.3 a client learns of its refusal with the first answer.
+    let refused = async |client: Client, plane: &Plane| match client.try_connect(plane, "shop.test").await {
+        Ok(mut wire) => {
+            wire.send(get("/")).await;
+            wire.ends().await
+        }
+        Err(_) => true,
+    };
+    let (plane, server) = asking(&authority, true, origin.address);
+    for versions in [&[&version::TLS13][..], &[&version::TLS12]] {
+        assert!(refused(Client::new(std::slice::from_ref(&server), versions), &plane).await);
+    }
+    let (stranger, _) = Authority::new().client(&server);
+    assert!(refused(stranger, &plane).await, "another authority's certificate is worth nothing");
+}
+
+#[tokio::test]
+async fn answers_over_tls_have_the_listeners_hsts_policy_unless_the_instance_has_its_own() {
+    let origin = Origin::new().await;
+    let hsts = Some("max-age=31536000; includeSubDomains".into());
+    let (plane, client) = plane(|https| https.listener.hsts = hsts, origin.address);
+    let mut wire = client.connect(&plane, "shop.test").await;
+    wire.send(get("/")).await;
+    let mut up = origin.accept().await;
+    up.head().await;
+    up.send(ok("one")).await;
+    let head = wire.head().await;
+    assert_eq!(
+        field(&head, "strict-transport-security"),
+        Some("max-age=31536000; includeSubDomains"),
+        "{head}"
+    );
+    wire.read_until("one").await;
+    wire.send(get("/")).await;
+    up.head().await;
+    up.send("HTTP/1.1 200 OK\r\nstrict-transport-security: max-age=1\r\nContent-Length: 0\r\n\r\n").await;
+    let head = wire.head().await;
+    assert_eq!(head.to_ascii_lowercase().matches("strict-transport-security").count(), 1, "{head}");
+    assert_eq!(field(&head, "strict-transport-security"), Some("max-age=1"));
+}
+
+#[tokio::test]
+async fn a_plain_listener_may_send_everybody_to_https_but_for_internal_names_and_those_who_used_tls() {
+    let address = Origin::new().await.serve("hello");
+    let options = Options { redirect_to_https: true, trusted: vec!["127.0.0.0/8"], ..Options::default() };
+    let plane = Plane::with(options, |cluster| {
+        cluster.add(address, "shop.test;shop.local", &[]);
+    });
+    let answer = plane.exchange("GET /a?b HTTP/1.0\r\nHost: shop.test\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+    assert_eq!(
+        field(&answer, "location"),
+        Some("https://shop.test/a?b"),
+        "without a TLS listener: the usual port"
+    );
+    let in_front = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n";
+    let answer = plane.exchange(format!("GET / HTTP/1.0\r\nHost: shop.test\r\n{in_front}\r\n")).await;
+    assert!(answer.contains("hello"), "TLS ended in front: {answer}");
+    let answer = plane.exchange("GET / HTTP/1.0\r\nHost: other.test\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
 }
