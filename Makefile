@@ -50,8 +50,8 @@ deny:            ## licences, banned and doubled crates, advisories; needs cargo
 demo: setup      ## the main job on a real engine, until Ctrl-C; ONCE=1 ends by itself
 	$(SUDO) env ONCE='$(ONCE)' bash examples/demo/demo.sh
 
-bench:           ## micro-benchmarks, with the release profile
-	cargo bench --workspace --benches
+bench:           ## micro-benchmarks of the data plane, with the release profile
+	cargo bench -p fairway-proxy --bench codec --bench table
 
 fuzz:            ## fuzzes what reads octets of strangers, TARGET by TARGET for SECONDS (600); see fuzz/run.sh
 	@for target in $(or $(TARGET),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))); do \

@@ -30,6 +30,18 @@ fn scanned(input: &[u8]) -> Result<Scan, ScanError> {
     whole
 }
 
+/// Lines end with CRLF and hold neither CR nor LF nor NUL.
+fn lines_are_plain(head: &[u8]) {
+    let lines = head.strip_suffix(b"\r\n\r\n").expect("a head ends with an empty line");
+    let text = lines.split(|octet| *octet == b'\n');
+    let count = text.clone().count();
+    for (number, line) in text.enumerate() {
+        let line =
+            if number + 1 < count { line.strip_suffix(b"\r").expect("a line ends with CRLF") } else { line };
+        assert!(!line.iter().any(|octet| matches!(octet, b'\r' | b'\0')), "a line holds neither CR nor NUL");
+    }
+}
+
 /// A body as far as its octets are there.
 #[derive(Debug, PartialEq, Eq)]
 struct Followed {

@@ -14,6 +14,9 @@ pub fn check(input: &[u8]) {
             settled => return assert_eq!(settled, whole, "it was settled after {end} octets"),
         }
     }
+    if matches!(whole, ProxyHeader::Own(_) | ProxyHeader::Client { .. }) && input.starts_with(b"PROXY") {
+        assert!(input.ends_with(b"\r\n"), "a line ends with CRLF");
+    }
     match whole {
         ProxyHeader::Own(end) => assert_eq!(end, input.len(), "it was Partial before its last octet"),
         ProxyHeader::Client { end, peer, local, .. } => {

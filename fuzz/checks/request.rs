@@ -9,7 +9,7 @@ use fairway_proxy::h1::trailers::is_alias;
 use fairway_proxy::h1::{FIELDS_MAX, Known, RequestHead, Scan, Version};
 use fairway_proxy::workbench::Hop;
 
-use super::{NameValue, follow, scanned};
+use super::{NameValue, follow, lines_are_plain, scanned};
 
 /// Exactly one of each is in every request that goes on.
 const OURS: [Known; 9] = [
@@ -27,13 +27,15 @@ const OURS: [Known; 9] = [
 /// None of these is ever in a request that goes on.
 const NEVER: [Known; 4] = [Known::Proxy, Known::KeepAlive, Known::ProxyConnection, Known::Http2Settings];
 
-/// What is accepted means the same to httparse, its body is the same wherever it is split, and the request that goes on
-/// reads back as the one that came, with our fields in place of the client's.
+/// What is accepted can be read in one way only and means the same to httparse, its body is the same wherever it is
+/// split, and the request that goes on reads back as the one that came, with our fields in place of the client's.
 pub fn check(input: &[u8]) {
     // The parser alone must bear anything, also what the scanner would have stopped.
     let _ = RequestHead::read(Bytes::copy_from_slice(input));
     let Ok(Scan::Complete(end)) = scanned(input) else { return };
     let Ok(head) = RequestHead::read(Bytes::copy_from_slice(&input[..end])) else { return };
+    lines_are_plain(&input[..end]);
+    can_be_read_in_one_way(&head);
     agrees_with_httparse(&head, input, end);
     body_is_the_same(&head, &input[end..]);
     let stranger = IpAddr::from([192, 0, 2, 1]);
@@ -46,6 +48,25 @@ pub fn check(input: &[u8]) {
     }
     if head.upgrades {
         goes_on(&head, &Hop::new(&head, stranger, &[]), Some(&"websocket".into()));
+    }
+}
+
+/// The classes of hardening that an accepted request must be free of, told without the codec's own code.
+fn can_be_read_in_one_way(head: &RequestHead) {
+    let named = |name: &[u8]| {
+        head.fields.iter().filter(|field| field.name(head.raw()).eq_ignore_ascii_case(name)).count()
+    };
+    assert!(named(b"content-length") + named(b"transfer-encoding") <= 1, "one framing");
+    assert!(named(b"host") <= 1, "one host");
+    assert!(!head.host().is_empty() && !head.host().bytes().any(|octet| octet.is_ascii_uppercase()));
+    let path = head.path().to_ascii_lowercase();
+    assert!(path.starts_with('/') && !path.bytes().any(|octet| octet <= b' ' || octet == 0x7f));
+    for octets in ["\\", "#", "?", "%00", "%5c"] {
+        assert!(!path.contains(octets), "no {octets} in a path");
+    }
+    for segment in path.replace("%2e", ".").split('/') {
+        let name = segment.split(';').next().unwrap_or_default();
+        assert!(name != "." && name != "..", "no dot segments in a path");
     }
 }
 

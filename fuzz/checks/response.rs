@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fairway_proxy::h1::{BodyLength, FIELDS_MAX, Known, ResponseHead, Scan, Version};
 use fairway_proxy::workbench::{write_interim, write_response};
 
-use super::{NameValue, scanned};
+use super::{NameValue, lines_are_plain, scanned};
 
 /// What is accepted means the same to httparse, and the answer that goes on reads back as the one that came, in the framing
 /// that was chosen for it.
@@ -13,7 +13,9 @@ pub fn check(input: &[u8]) {
         let _ = ResponseHead::read(Bytes::copy_from_slice(input), to_head);
         let Ok(Scan::Complete(end)) = scanned(input) else { return };
         let Ok(head) = ResponseHead::read(Bytes::copy_from_slice(&input[..end]), to_head) else { return };
+        lines_are_plain(&input[..end]);
         agrees_with_httparse(&head, input, end);
+        is_kept_only_if_framed_once(&head);
         if head.is_interim() {
             interim_goes_on(&head);
         } else if head.status != 101 {
@@ -21,6 +23,16 @@ pub fn check(input: &[u8]) {
                 goes_on(&head, to_head, length, close);
             }
         }
+    }
+}
+
+/// Where another reader may see another end, the connection carries no second answer.
+fn is_kept_only_if_framed_once(head: &ResponseHead) {
+    let lengths = head.values(Known::ContentLength).count();
+    let encodings = head.values(Known::TransferEncoding).count();
+    assert!(encodings <= 1, "one coding at most");
+    if lengths > 0 && encodings > 0 {
+        assert!(!head.keep_alive && head.framing.doubtful, "two framings");
     }
 }
 
