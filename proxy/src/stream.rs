@@ -74,6 +74,16 @@ impl<S: Stream> Duplex<S> {
         Self(RefCell::new(stream))
     }
 
+    /// The stream itself, for what is done within one poll.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut S) -> T) -> T {
+        work(&mut self.0.borrow_mut())
+    }
+
+    /// The stream again.
+    pub(crate) fn into_inner(self) -> S {
+        self.0.into_inner()
+    }
+
     /// Waits until there is something to read, the end or an error included.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         poll_fn(|cx| self.0.borrow_mut().poll_readable(cx)).await

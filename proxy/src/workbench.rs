@@ -41,7 +41,8 @@ impl Hop {
     /// Appends the head of the request as the instance gets it.
     pub fn write_request(&self, out: &mut Vec<u8>, head: &RequestHead, upgrade: Option<&Arc<str>>) {
         let Self { client, peer, ends, id } = self;
-        let origin = Origin { client, peer, ends: *ends, node: "edge", id, upgrade, certificate: None };
+        let (over_http2, certificate) = (false, None);
+        let origin = Origin { client, peer, ends: *ends, over_http2, node: "edge", id, upgrade, certificate };
         forward::write_request(out, head, &origin);
     }
 }

@@ -275,6 +275,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             client: &client,
             peer: &visit.peer,
             ends: visit.ends,
+            over_http2: D::HTTP2,
             node,
             id: &self.id,
             upgrade,

@@ -239,6 +239,9 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
             if answer.status == 101 {
                 return self.switch(&answer, &mut out.text).await;
             }
+            if let Some(text) = self.down.misreads(&answer) {
+                return End::NoAnswer(Reason::UpstreamInvalid, text);
+            }
             if !answer.is_interim() {
                 wait_no_longer(self.waits);
                 return self.answer(answer, &mut out.text).await;

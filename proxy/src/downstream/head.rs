@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::http2::PREFACE_HEAD;
 use super::{Connection, HEADER, IDLE, Visit, refused};
 use crate::buffers::make_room;
 use crate::h1::syntax::is_token_octet;
@@ -28,6 +29,8 @@ pub(super) enum Next {
     Request(Box<RequestHead>, Instant),
     /// Something that is none.
     Refused(Refused, Instant),
+    /// The preface of HTTP/2, which is still in the buffer.
+    Http2,
     /// Nothing: it idled for too long, or the worker stops.
     Finished,
     /// The client is gone.
@@ -51,6 +54,7 @@ impl<S: Stream> Connection<S> {
                 Ok(None) if self.buffer.is_empty() => {} // the empty line that some clients send after a body
                 Ok(None) => return Next::Gone,
                 Err(Stop::Refused(refused)) => return Next::Refused(refused, began),
+                Err(Stop::Http2) => return Next::Http2,
                 Err(Stop::Gone) => return Next::Gone,
             }
         }
@@ -83,6 +87,9 @@ impl<S: Stream> Connection<S> {
                 }
             }
             if started && let Scan::Complete(end) = look(&mut scanner, &self.buffer)? {
+                if self.is_fresh && &self.buffer[..end] == PREFACE_HEAD {
+                    return Err(Stop::Http2);
+                }
                 // A copy of the head alone: the buffer is free for others while the request waits for its answer.
                 let raw = Bytes::copy_from_slice(&self.buffer[..end]);
                 self.buffer.advance(end);
@@ -107,6 +114,7 @@ impl<S: Stream> Connection<S> {
 /// Why no head was read.
 enum Stop {
     Refused(Refused),
+    Http2,
     Gone,
 }
 

@@ -3,6 +3,7 @@
 //! - [`head`]: reading the next request's head, idling before it.
 //! - [`call`]: one request: its route, the instances it is sent to, what is answered when none will do.
 //! - [`exchange`]: one request on one connection to one instance.
+//! - [`http2`]: connections that speak HTTP/2, with requests side by side.
 //!
 //! Not here: what is refused (see `h1`), who is chosen (see `pick`).
 
@@ -10,6 +11,7 @@ mod body;
 mod call;
 mod exchange;
 mod head;
+pub(crate) mod http2;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -122,6 +124,8 @@ pub(crate) struct Connection<S> {
     timer: Timer,
     /// What was read and not yet used; without memory while the connection idles.
     buffer: BytesMut,
+    /// No request has been read yet: what comes may be HTTP/2.
+    is_fresh: bool,
 }
 
 /// What becomes of a connection after a request.
@@ -137,24 +141,30 @@ pub(crate) enum After {
 
 impl<S: Stream> Connection<S> {
     pub(crate) fn new(stream: S, visit: Visit) -> Self {
-        Self { visit, io: Duplex::new(stream), timer: Timer::new(), buffer: BytesMut::new() }
+        Self { visit, io: Duplex::new(stream), timer: Timer::new(), buffer: BytesMut::new(), is_fresh: true }
     }
 
     /// Serves it to its end.
     pub(crate) async fn serve(mut self) {
         let worker = self.visit.worker.clone();
         let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
-        let _counted = worker.metrics.connection(&self.visit.door.name, "http1");
+        let counted = worker.metrics.connection(&self.visit.door.name, "http1");
         let after = loop {
             let after = match self.next_head().await {
                 Next::Request(head, began) => self.call(head, began).await,
-                Next::Refused(refused, began) => self.refuse_unread(refused, began).await,
+                Next::Refused(refused, began) => self.refuse(refused, began).await,
+                Next::Http2 => {
+                    drop(counted);
+                    // Boxed, so that connections that speak HTTP/1 need no room for it.
+                    return Box::pin(http2::serve(self.io.into_inner(), self.buffer, self.visit)).await;
+                }
                 Next::Finished => After::Close,
                 Next::Gone => After::Drop,
             };
             if after != After::Next {
                 break after;
             }
+            self.is_fresh = false;
         };
         if after == After::Close {
             self.close().await;
@@ -166,57 +176,22 @@ impl<S: Stream> Connection<S> {
     pub(crate) async fn refuse_plain_http(mut self) {
         let detail = "this port speaks TLS, and this looks like plain HTTP: use https://";
         let refused = refused(Reason::RequestInvalid, detail);
-        if self.refuse_unread(refused, turn::now()).await == After::Close {
+        if self.refuse(refused, turn::now()).await == After::Close {
             self.close().await;
         }
     }
 
     async fn call(&mut self, head: Box<RequestHead>, began: Instant) -> After {
-        let Self { visit, io, timer, buffer } = self;
+        let Self { visit, io, timer, buffer, .. } = self;
         let reader = BodyReader::new(head.body, Extensions::Refused);
         let source = Body { io, buffer, buffers: &visit.worker.buffers, reader };
         Call::new(visit, io, source, timer, head, began).run().await
     }
 
     /// Refuses what cannot be read as a request. Nobody knows where the next one would start, so the connection ends.
-    async fn refuse_unread(&mut self, refused: Refused, began: Instant) -> After {
-        let Refused { reason, detail } = refused;
-        let refusal = Refusal {
-            reason,
-            detail,
-            request_id: "",
-            to_head: false,
-            close: true,
-            says_keep_alive: false,
-            location: None,
-        };
-        let status = refusal.status();
-        let Self { visit: Visit { worker, ends, .. }, io, timer, .. } = self;
-        let written = send(io, timer, &refusal, worker).await;
-        let took = turn::now().duration_since(began);
-        worker.metrics.request_done(worker.metrics.unrouted(), status, reason, took);
-        if let Some(access) = &worker.access {
-            let line = Line {
-                client: ends.peer.ip().to_canonical(),
-                method: "",
-                host: "",
-                path: "",
-                status,
-                bytes: 0,
-                route: "",
-                backend: "",
-                instance: "",
-                why: "",
-                reason,
-                attempts: 0,
-                total: took,
-                connect: None,
-                first_byte: None,
-                request_id: "",
-            };
-            access.line(&line, &worker.clock);
-        }
-        if written { After::Close } else { After::Drop }
+    async fn refuse(&mut self, refused: Refused, began: Instant) -> After {
+        let Self { visit, io, timer, .. } = self;
+        if refuse_unread(visit, io, timer, refused, began).await { After::Close } else { After::Drop }
     }
 
     /// Ends our direction, then reads for a while: octets that arrive at a closed socket would make the system reset the
@@ -243,6 +218,53 @@ impl<S: Stream> Connection<S> {
         // Whoever still sends after that has been told twice.
         let _ = self.timer.within(until, drained).await;
     }
+}
+
+/// Refuses a request that cannot be read as one; false when the client does not take the answer.
+async fn refuse_unread(
+    visit: &Visit,
+    down: &impl Sink,
+    timer: &mut Timer,
+    refused: Refused,
+    began: Instant,
+) -> bool {
+    let Visit { worker, ends, .. } = visit;
+    let Refused { reason, detail } = refused;
+    let refusal = Refusal {
+        reason,
+        detail,
+        request_id: "",
+        to_head: false,
+        close: true,
+        says_keep_alive: false,
+        location: None,
+    };
+    let status = refusal.status();
+    let written = send(down, timer, &refusal, worker).await;
+    let took = turn::now().duration_since(began);
+    worker.metrics.request_done(worker.metrics.unrouted(), status, reason, took);
+    if let Some(access) = &worker.access {
+        let line = Line {
+            client: ends.peer.ip().to_canonical(),
+            method: "",
+            host: "",
+            path: "",
+            status,
+            bytes: 0,
+            route: "",
+            backend: "",
+            instance: "",
+            why: "",
+            reason,
+            attempts: 0,
+            total: took,
+            connect: None,
+            first_byte: None,
+            request_id: "",
+        };
+        access.line(&line, &worker.clock);
+    }
+    written
 }
 
 /// Sends an answer of our own; false when the client does not take it.

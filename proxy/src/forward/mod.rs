@@ -32,6 +32,8 @@ pub(crate) struct Origin<'a> {
     pub peer: &'a AddressText,
     /// The two ends of that connection.
     pub ends: Ends,
+    /// It came over HTTP/2, though its head is read as HTTP/1.1.
+    pub over_http2: bool,
     /// This node's name, a token.
     pub node: &'a str,
     /// The request's id.
@@ -72,7 +74,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
         length => writer.framing(length),
     };
     connection_to_instance(&mut writer, head, origin);
-    via(&mut writer, head, origin.node);
+    via(&mut writer, head, origin);
     write_forwarding(out, head, origin);
     if let Some(certificate) = origin.certificate {
         HeadWriter::behind(out)
@@ -96,8 +98,12 @@ fn keeps_trace(head: &RequestHead) -> bool {
     parents.next().is_some_and(is_traceparent) && parents.next().is_none()
 }
 
-fn via(writer: &mut HeadWriter<'_>, head: &RequestHead, node: &str) {
-    let version: &[u8] = if head.version == Version::Http11 { b"1.1 " } else { b"1.0 " };
+fn via(writer: &mut HeadWriter<'_>, head: &RequestHead, origin: &Origin<'_>) {
+    let (node, version): (_, &[u8]) = match head.version {
+        _ if origin.over_http2 => (origin.node, b"2.0 "),
+        Version::Http11 => (origin.node, b"1.1 "),
+        Version::Http10 => (origin.node, b"1.0 "),
+    };
     let mut before = head.values(Known::Via).filter(|value| !value.is_empty()).peekable();
     if before.peek().is_none() {
         writer.parts(b"Via", &[version, node.as_bytes()]);

@@ -22,8 +22,9 @@ fn written(head: &RequestHead, peer: &str, upgrade: Option<&Arc<str>>) -> String
     let ends = Ends { peer: SocketAddr::new(peer, 1234), local: SocketAddr::from(([127, 0, 0, 1], 8080)) };
     let id = RequestId::sent(b"id-1").expect("an id");
     let mut out = Vec::new();
-    let peer = &AddressText::new(peer);
-    let origin = Origin { client: &client, peer, ends, node: "edge", id: &id, upgrade, certificate: None };
+    let (peer, over_http2, certificate) = (&AddressText::new(peer), false, None);
+    let origin =
+        Origin { client: &client, peer, ends, over_http2, node: "edge", id: &id, upgrade, certificate };
     write_request(&mut out, head, &origin);
     String::from_utf8(out).expect("text")
 }

@@ -5,10 +5,12 @@
 //! protocol allows can mean something else in another. Bodies stay as they come.
 //!
 //! - [`http1`]: the sides of HTTP/1.1 connections.
+//! - [`http2`]: the sides of HTTP/2 streams.
 //!
 //! Not here: what an exchange does with its sides (see `downstream`), moving bodies (see `relay`).
 
 pub(crate) mod http1;
+pub(crate) mod http2;
 
 use std::cell::Cell;
 use std::io;
@@ -43,7 +45,7 @@ impl Piece {
 }
 
 /// Why a body comes no further.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SourceError {
     /// The source ended before its body did.
     Cut,
@@ -81,6 +83,9 @@ pub(crate) trait Sink {
 
 /// The client's side of one request, as far as answers go.
 pub(crate) trait Downstream: Sink {
+    /// The client speaks HTTP/2, as `Via` tells.
+    const HTTP2: bool = false;
+
     /// Ready once the client has gone, and takes no answer any more.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 
@@ -89,6 +94,11 @@ pub(crate) trait Downstream: Sink {
 
     /// Makes the client see that the rest of an answer that was framed so is missing.
     fn cut(&self, length: BodyLength);
+
+    /// Why the client would take this answer for something else.
+    fn misreads(&self, _: &ResponseHead) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Why there is no head of an answer.

@@ -327,6 +327,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.unread.drain(..count).collect()
     }
 
+    /// The same; `None` when the connection ends before.
+    pub(crate) async fn try_read_exactly(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.unread.len() < count {
+            if !self.read_more().await {
+                return None;
+            }
+        }
+        Some(self.unread.drain(..count).collect())
+    }
+
     pub(crate) async fn read_to_end(&mut self) -> String {
         while self.read_more().await {}
         String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()

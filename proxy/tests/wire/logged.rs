@@ -22,14 +22,14 @@ impl Write for Lines {
     }
 }
 
-fn logged() -> (Options, Receiver<Vec<u8>>) {
+pub(crate) fn logged() -> (Options, Receiver<Vec<u8>>) {
     let (sender, receiver) = channel();
     let log = AccessLogConfig { format: LogFormat::Json, to: Box::new(Lines(sender)) };
     (Options { access_log: Some(log), ..Options::default() }, receiver)
 }
 
 /// The lines of a plane that has stopped.
-async fn lines(plane: Plane, receiver: Receiver<Vec<u8>>) -> Vec<serde_json::Value> {
+pub(crate) async fn lines(plane: Plane, receiver: Receiver<Vec<u8>>) -> Vec<serde_json::Value> {
     plane.drain(Duration::from_secs(5)).await;
     // The writer ends with the workers, and with it the channel.
     let text: Vec<u8> = receiver.iter().flatten().collect();

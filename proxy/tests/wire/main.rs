@@ -3,6 +3,7 @@
 mod balancers;
 mod bodies;
 mod failures;
+mod http2;
 mod kit;
 mod logged;
 mod messages;

@@ -41,7 +41,7 @@ async fn what_two_parsers_could_read_differently_is_refused_and_the_connection_c
         ("GET /../a HTTP/1.1\r\nHost: shop.test\r\n\r\n".into(), 400, "path-invalid"),
         ("GET /a#b HTTP/1.1\r\nHost: shop.test\r\n\r\n".into(), 400, "path-invalid"),
         ("CONNECT shop.test:80 HTTP/1.1\r\nHost: shop.test:80\r\n\r\n".into(), 501, "method-refused"),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505, "version-refused"),
+        ("PRI * HTTP/2.0\r\nHost: shop.test\r\n\r\n".into(), 505, "version-refused"),
         (format!("GET /{} HTTP/1.1\r\nHost: shop.test\r\n\r\n", "a".repeat(9000)), 414, "target-too-long"),
         (format!("GET /{}", "a".repeat(9000)), 414, "target-too-long"),
         (format!("{get}{}\r\n", "A: b\r\n".repeat(101)), 431, "header-too-large"),

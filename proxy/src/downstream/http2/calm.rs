@@ -1,0 +1,314 @@
+//! Counts the frames of a connection as they pass, and says when a client floods: what costs us work and brings nobody an
+//! answer is paid from budgets that time and answers refill.
+//!
+//! `h2` itself bounds header blocks and their continuations, streams reset before they were looked at, small and empty
+//! DATA, and streams that break the protocol. What it does not bound is counted here: resets over time (rapid reset), PING,
+//! SETTINGS, PRIORITY, WINDOW_UPDATE and frames of unknown kinds.
+//!
+//! Not here: what follows (see `serving`).
+
+use tokio::time::Instant;
+
+const HEAD: usize = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+/// The octets in front of the first frame.
+pub(super) const PREFACE: usize = 24;
+
+/// The head of a frame (RFC 9113 section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FrameHead {
+    len: u32,
+    kind: Kind,
+    flags: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Data,
+    Headers,
+    Reset,
+    Settings,
+    Ping,
+    Continuation,
+    /// PRIORITY, WINDOW_UPDATE, GOAWAY, PUSH_PROMISE and what is unknown.
+    Other,
+}
+
+impl FrameHead {
+    fn read(octets: [u8; HEAD]) -> Self {
+        let [a, b, c, kind, flags, ..] = octets;
+        let kind = match kind {
+            0 => Kind::Data,
+            1 => Kind::Headers,
+            3 => Kind::Reset,
+            4 => Kind::Settings,
+            6 => Kind::Ping,
+            9 => Kind::Continuation,
+            _ => Kind::Other,
+        };
+        Self { len: u32::from_be_bytes([0, a, b, c]), kind, flags }
+    }
+}
+
+/// Walks from frame to frame.
+#[derive(Debug)]
+struct Walk {
+    head: [u8; HEAD],
+    /// Octets of the head that are there.
+    have: usize,
+    /// Octets until the next head.
+    skip: usize,
+}
+
+impl Walk {
+    /// The first frame comes behind so many octets.
+    fn behind(skip: usize) -> Self {
+        Self { head: [0; HEAD], have: 0, skip }
+    }
+
+    /// Goes on over these octets.
+    fn over(&mut self, mut octets: &[u8], mut seen: impl FnMut(FrameHead)) {
+        loop {
+            let skip = self.skip.min(octets.len());
+            self.skip -= skip;
+            octets = &octets[skip..];
+            if octets.is_empty() {
+                return;
+            }
+            let more = (HEAD - self.have).min(octets.len());
+            self.head[self.have..self.have + more].copy_from_slice(&octets[..more]);
+            self.have += more;
+            octets = &octets[more..];
+            if self.have == HEAD {
+                let head = FrameHead::read(self.head);
+                (self.have, self.skip) = (0, head.len as usize);
+                seen(head);
+            }
+        }
+    }
+}
+
+/// What may be spent at once, and what comes back with time.
+#[derive(Debug)]
+struct Budget {
+    left: u32,
+    most: u32,
+    per_second: u32,
+    since: Instant,
+}
+
+impl Budget {
+    fn new((most, per_second): (u32, u32), now: Instant) -> Self {
+        Self { left: most, most, per_second, since: now }
+    }
+
+    fn earn(&mut self, amount: u32) {
+        self.left = (self.left + amount).min(self.most);
+    }
+
+    /// False when there is nothing left to spend.
+    fn spend(&mut self, now: Instant) -> bool {
+        if self.left == 0 {
+            let passed = now.saturating_duration_since(self.since);
+            let earned = passed.as_millis() * u128::from(self.per_second) / 1000;
+            if earned > 0 {
+                self.since = now;
+                self.earn(u32::try_from(earned).unwrap_or(u32::MAX).min(self.most));
+            }
+        }
+        let had = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        had
+    }
+}
+
+/// Streams that a client may reset at once, and per second, beside one for each answer that it took.
+const RESETS: (u32, u32) = (200, 20);
+
+/// Other frames without an answer that it may send at once, and per second, beside some for each frame that we send.
+const FRAMES: (u32, u32) = (1000, 100);
+
+/// Frames that one HEADERS or DATA frame of ours may cause: two window updates, a ping to measure with, and as much again.
+const CAUSED: u32 = 6;
+
+/// Watches a connection.
+#[derive(Debug)]
+pub(super) struct Calm {
+    inbound: Walk,
+    outbound: Walk,
+    frames: Budget,
+    resets: Budget,
+    /// A header block is open: its last frame has not come.
+    block_open: bool,
+    /// The frame that is being read belongs to a header block.
+    in_block: bool,
+    flood: Option<&'static str>,
+}
+
+impl Calm {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            inbound: Walk::behind(PREFACE),
+            outbound: Walk::behind(0),
+            frames: Budget::new(FRAMES, now),
+            resets: Budget::new(RESETS, now),
+            block_open: false,
+            in_block: false,
+            flood: None,
+        }
+    }
+
+    /// The client sent these octets.
+    pub(super) fn received(&mut self, octets: &[u8], now: Instant) {
+        let Self { inbound, frames, resets, block_open, in_block, flood, .. } = self;
+        inbound.over(octets, |frame| {
+            *in_block = matches!(frame.kind, Kind::Headers | Kind::Continuation);
+            if *in_block {
+                *block_open = frame.flags & END_HEADERS == 0;
+            }
+            let calm = match frame.kind {
+                Kind::Reset => resets.spend(now),
+                Kind::Data if frame.len > 0 || frame.flags & END_STREAM != 0 => true,
+                Kind::Headers => true,
+                // Ours are few, and each is answered once.
+                Kind::Settings if frame.flags & ACK != 0 => true,
+                _ => frames.spend(now),
+            };
+            if !calm {
+                *flood = Some(if frame.kind == Kind::Reset { "resets" } else { "frames" });
+            }
+        });
+    }
+
+    /// We sent these octets.
+    pub(super) fn sent(&mut self, octets: &[u8]) {
+        let Self { outbound, frames, resets, .. } = self;
+        outbound.over(octets, |frame| match frame.kind {
+            Kind::Data | Kind::Headers => {
+                frames.earn(CAUSED);
+                resets.earn(u32::from(frame.flags & END_STREAM != 0));
+            }
+            _ => {}
+        });
+    }
+
+    /// What the client sends too much of, if anything.
+    pub(super) fn flood(&self) -> Option<&'static str> {
+        self.flood
+    }
+
+    /// Whether the client has begun a header and not ended it.
+    pub(super) fn is_in_header(&self) -> bool {
+        self.block_open || (self.in_block && self.inbound.skip > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, len: usize) -> Vec<u8> {
+        let mut frame = (len as u32).to_be_bytes()[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags, 0, 0, 0, 1]);
+        frame.resize(HEAD + len, 0);
+        frame
+    }
+
+    /// A client that has just sent its preface, and the time.
+    fn after_preface() -> (Calm, Instant) {
+        let now = Instant::now();
+        let mut calm = Calm::new(now);
+        calm.received(&[0xff; PREFACE], now);
+        (calm, now)
+    }
+
+    #[test]
+    fn frames_are_found_wherever_the_octets_are_split() {
+        let octets = [vec![0xff; PREFACE], frame(1, 5, 30), frame(0, 0, 0), frame(6, 0, 8)].concat();
+        for size in 1..octets.len() {
+            let (mut walk, mut seen) = (Walk::behind(PREFACE), Vec::new());
+            for piece in octets.chunks(size) {
+                walk.over(piece, |frame| seen.push((frame.kind, frame.len)));
+            }
+            assert_eq!(seen, [(Kind::Headers, 30), (Kind::Data, 0), (Kind::Ping, 8)], "{size}");
+        }
+    }
+
+    #[test]
+    fn control_frames_without_answers_run_out_and_come_back_with_time() {
+        for (kind, flags) in [(2, 0), (4, 0), (6, 0), (6, 1), (8, 0), (9, 4), (0, 0), (77, 0)] {
+            let (mut calm, start) = after_preface();
+            let frame = frame(kind, flags, 0);
+            for _ in 0..FRAMES.0 {
+                calm.received(&frame, start);
+            }
+            assert_eq!(calm.flood(), None, "{kind}");
+            let later = start + Duration::from_secs(1);
+            for _ in 0..FRAMES.1 {
+                calm.received(&frame, later);
+            }
+            assert_eq!(calm.flood(), None, "{kind}");
+            calm.received(&frame, later);
+            assert_eq!(calm.flood(), Some("frames"), "{kind}");
+        }
+    }
+
+    #[test]
+    fn window_updates_of_a_client_that_takes_answers_are_no_flood() {
+        let (mut calm, now) = after_preface();
+        for _ in 0..10 * FRAMES.0 {
+            calm.sent(&frame(0, 0, 100));
+            calm.received(&[frame(8, 0, 4), frame(8, 0, 4)].concat(), now);
+        }
+        assert_eq!(calm.flood(), None);
+    }
+
+    #[test]
+    fn resets_are_bounded_by_answers_and_time() {
+        let (ask, reset, answer) = (frame(1, 5, 10), frame(3, 0, 4), frame(1, 5, 10));
+        let both = [ask, reset.clone()].concat();
+        let (mut calm, now) = after_preface();
+        for _ in 0..10 * RESETS.0 {
+            calm.sent(&answer);
+            calm.received(&both, now);
+        }
+        assert_eq!(calm.flood(), None, "one reset for each answer");
+        calm.sent(&answer);
+        for _ in 0..RESETS.0 {
+            calm.received(&both, now);
+        }
+        assert_eq!(calm.flood(), None);
+        calm.received(&both, now);
+        assert_eq!(calm.flood(), Some("resets"));
+
+        let (mut calm, start) = after_preface();
+        for now in [start, start + Duration::from_secs(3600)] {
+            for _ in 0..RESETS.0 {
+                calm.received(&reset, now);
+            }
+            assert_eq!(calm.flood(), None, "an hour gives back no more than there was");
+        }
+        calm.received(&reset, start + Duration::from_secs(3600));
+        assert_eq!(calm.flood(), Some("resets"));
+    }
+
+    #[test]
+    fn an_unfinished_header_is_seen() {
+        let (mut calm, now) = after_preface();
+        let (headers, end) = (frame(1, 0, 10), frame(9, 4, 10));
+        let (split, rest) = end.split_at(HEAD + 9);
+        for (octets, want) in
+            [(&headers[..HEAD], true), (&headers[HEAD..], true), (split, true), (rest, false)]
+        {
+            calm.received(octets, now);
+            assert_eq!(calm.is_in_header(), want);
+        }
+        calm.received(&frame(0, 0, 10)[..12], now);
+        assert!(!calm.is_in_header());
+    }
+}

@@ -1,0 +1,105 @@
+//! A client's connection that speaks HTTP/2: one task with all its streams.
+//!
+//! `h2` is used as it is rather than through hyper: hyper writes twice per request under load, gives each stream a task of
+//! its own, and hides the frames, which have to be counted.
+//!
+//! - [`serving`]: the turns of the connection's task, its limits and its end.
+//! - [`slots`]: the futures of the streams; [`answer`]: what such a future does.
+//! - [`wire`]: the octets under `h2`, written once a turn; [`calm`]: what a client may not flood us with.
+//!
+//! Not here: how heads and bodies are translated (see `sides::http2`), what is done with a request (see `call`).
+
+mod answer;
+mod calm;
+mod serving;
+mod slots;
+mod wire;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::Builder;
+use tokio::task::unconstrained;
+
+use super::{HEADER, LINGER, LINGER_BYTES, Visit};
+use crate::deadline::Timer;
+use crate::stream::Stream;
+use crate::turn;
+use answer::answer;
+use serving::Serving;
+use wire::{Handle, Wire};
+
+/// What a client sends first (RFC 9113 section 3.4), as far as it looks like the head of a request.
+pub(super) const PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// Most streams of a client at once.
+const STREAMS_MAX: u32 = 100;
+
+/// Octets of one stream's body that may be on their way to us.
+const STREAM_WINDOW: u32 = 128 * 1024;
+
+/// Octets of all bodies of a connection that may be on their way to us.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Octets of one answer that wait in `h2` beside those on their way.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// From here on `h2` answers 431 by itself. Above our own limit, so that a refusal is told like every other.
+const HEADER_LIST: u32 = 96 * 1024;
+
+/// Streams that a client may reset before we have looked at them.
+const RESET_UNSEEN_MAX: usize = 100;
+
+/// Streams that a client may make us reset by breaking the protocol (CVE-2025-8671), while the connection lives.
+const BROKEN_MAX: usize = 256;
+
+/// How long a client that was told that the connection ends may take to say that it knows.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Serves a connection to its end. `early` is what was read from it.
+pub(crate) async fn serve<S: Stream>(stream: S, early: BytesMut, visit: Visit) {
+    let worker = visit.worker.clone();
+    let _counted = worker.metrics.connection(&visit.door.name, "h2");
+    let wire = Wire::new(stream, early, worker);
+    let mut handshake = builder(!visit.door.upgrades.is_empty()).handshake::<_, Bytes>(Handle(wire.clone()));
+    let mut timer = Timer::new();
+    let limit = turn::now() + HEADER;
+    let shaken = timer.within(
+        limit,
+        poll_fn(|cx| {
+            wire.start_turn();
+            let shaken = Pin::new(&mut handshake).poll(cx);
+            // An error shows with the next read.
+            let _ = wire.poll_out(cx);
+            shaken
+        }),
+    );
+    // Whoever does not even send the preface is no client that could be told.
+    let Some(Ok(h2)) = shaken.await else { return };
+    let visit = Rc::new(visit);
+    let serving = Serving::new(h2, wire.clone(), visit, timer, answer);
+    // Bounded by turns of its own: the budget of the runtime would end a turn in the middle.
+    let told = unconstrained(serving).await;
+    if told {
+        wire.linger(LINGER, LINGER_BYTES).await;
+    }
+}
+
+fn builder(takes_connect: bool) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESET_UNSEEN_MAX)
+        .max_local_error_reset_streams(Some(BROKEN_MAX));
+    if takes_connect {
+        builder.enable_connect_protocol();
+    }
+    builder
+}

@@ -1,0 +1,223 @@
+//! The connection under `h2`: what `h2` writes is collected and goes out with one system call when the connection's task
+//! has nothing more to do in its turn; what it reads is watched for floods.
+//!
+//! hyper, and `h2` alone, write whenever a stream has something: two writes per request under load, where one per turn
+//! will do.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::calm::Calm;
+use crate::downstream::IDLE;
+use crate::stream::{Duplex, Stream};
+use crate::turn;
+use crate::worker::Worker;
+
+/// Octets that wait to be written before `h2` is asked to wait, too.
+const WAITING_MAX: usize = 64 * 1024;
+
+/// Reads in one turn, so that a client that sends without end does not keep the worker from others.
+const READS_MAX: u32 = 32;
+
+/// One client's connection.
+pub(super) struct Wire<S> {
+    io: Duplex<S>,
+    worker: Rc<Worker>,
+    /// What was read before it was known to be HTTP/2.
+    early: RefCell<BytesMut>,
+    out: RefCell<Out>,
+    calm: RefCell<Calm>,
+    reads_left: Cell<u32>,
+}
+
+/// What waits to be written.
+#[derive(Default)]
+struct Out {
+    waiting: BytesMut,
+    /// `h2` waits for room.
+    is_full: bool,
+    /// Since when the client takes nothing.
+    stalled: Option<Instant>,
+}
+
+impl<S: Stream> Wire<S> {
+    pub(super) fn new(stream: S, early: BytesMut, worker: Rc<Worker>) -> Rc<Self> {
+        Rc::new(Self {
+            io: Duplex::new(stream),
+            worker,
+            early: RefCell::new(early),
+            out: RefCell::default(),
+            calm: RefCell::new(Calm::new(turn::now())),
+            reads_left: Cell::new(READS_MAX),
+        })
+    }
+
+    /// A turn starts: so much may be read.
+    pub(super) fn start_turn(&self) {
+        self.reads_left.set(READS_MAX);
+    }
+
+    /// Whether all that may be read in this turn has been: the rest is for the next one.
+    pub(super) fn has_read_enough(&self) -> bool {
+        self.reads_left.get() == 0
+    }
+
+    /// Writes what waits, as far as the client takes it. Ready once nothing waits.
+    pub(super) fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut out = self.out.borrow_mut();
+        let Out { waiting, is_full, stalled } = &mut *out;
+        while !waiting.is_empty() {
+            let Poll::Ready(written) = self.io.with(|io| Pin::new(io).poll_write(cx, waiting)) else {
+                stalled.get_or_insert_with(turn::now);
+                return Poll::Pending;
+            };
+            match written? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                octets => waiting.advance(octets),
+            }
+            *stalled = None;
+            if *is_full && waiting.len() < WAITING_MAX {
+                *is_full = false;
+                cx.waker().wake_by_ref();
+            }
+        }
+        if waiting.capacity() > 0 {
+            self.worker.buffers.give_back(std::mem::take(waiting));
+        }
+        self.io.with(|io| Pin::new(io).poll_flush(cx))
+    }
+
+    /// When a client that takes nothing is given up.
+    pub(super) fn stalled_limit(&self) -> Option<Instant> {
+        self.out.borrow().stalled.map(|since| since + IDLE)
+    }
+
+    /// What the client sends too much of, if anything.
+    pub(super) fn flood(&self) -> Option<&'static str> {
+        self.calm.borrow().flood()
+    }
+
+    /// Whether the client has begun a header and not ended it.
+    pub(super) fn is_in_header(&self) -> bool {
+        self.calm.borrow().is_in_header()
+    }
+
+    /// Reads and forgets for a while after the end, so that our last word is not lost: octets that arrive at a closed socket
+    /// would make the system reset the connection.
+    pub(super) async fn linger(&self, longest: Duration, mut octets: usize) {
+        let drained = async {
+            let mut buffer = self.worker.buffers.lend();
+            while octets > 0 {
+                buffer.clear();
+                match self.io.read(&mut buffer).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => octets = octets.saturating_sub(read),
+                }
+            }
+            self.worker.buffers.give_back(buffer);
+        };
+        // Whoever still sends after that has been told.
+        let _ = tokio::time::timeout(longest, drained).await;
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let mut early = self.early.borrow_mut();
+        if !early.is_empty() {
+            let octets = early.len().min(buffer.remaining());
+            buffer.put_slice(&early.split_to(octets));
+            if early.is_empty() {
+                self.worker.buffers.give_back(std::mem::take(&mut early));
+            }
+        } else if self.flood().is_some() {
+            // Nothing more is read from it; the connection ends with this turn.
+            return Poll::Pending;
+        } else if let Some(left) = self.reads_left.get().checked_sub(1) {
+            ready!(self.io.with(|io| Pin::new(io).poll_read(cx, buffer)))?;
+            self.reads_left.set(left);
+        } else {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.calm.borrow_mut().received(&buffer.filled()[before..], turn::now());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes all of it, unless too much waits already.
+    fn poll_write<'o>(
+        &self,
+        cx: &mut Context<'_>,
+        parts: impl Iterator<Item = &'o [u8]>,
+    ) -> Poll<io::Result<usize>> {
+        if self.out.borrow().waiting.len() >= WAITING_MAX {
+            let written = self.poll_out(cx)?;
+            let mut out = self.out.borrow_mut();
+            if written.is_pending() && out.waiting.len() >= WAITING_MAX {
+                out.is_full = true;
+                return Poll::Pending;
+            }
+        }
+        let mut out = self.out.borrow_mut();
+        if out.waiting.is_empty() {
+            out.waiting = self.worker.buffers.lend();
+        }
+        let mut calm = self.calm.borrow_mut();
+        let mut taken = 0;
+        for part in parts {
+            out.waiting.extend_from_slice(part);
+            calm.sent(part);
+            taken += part.len();
+        }
+        Poll::Ready(Ok(taken))
+    }
+}
+
+/// The connection as `h2` sees it.
+pub(super) struct Handle<S>(pub(super) Rc<Wire<S>>);
+
+impl<S: Stream> AsyncRead for Handle<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_read(cx, buffer)
+    }
+}
+
+impl<S: Stream> AsyncWrite for Handle<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, std::iter::once(octets))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, parts.iter().map(|part| &**part))
+    }
+
+    /// Bodies come as parts of their own, rather than through another buffer of `h2`.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Done at the end of the turn.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.0.poll_out(cx))?;
+        self.0.io.with(|io| Pin::new(io).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,15 @@
+//! The sides of HTTP/2 streams: what the `h2` crate says and takes becomes heads in HTTP/1.1 text and pieces of bodies.
+//!
+//! - [`fields`]: header fields from one form into the other, for requests, answers and trailers alike.
+//! - [`request`]: the head of a client's request as the text that the strict reader of HTTP/1.1 reads.
+//! - [`body`]: a body that comes on a stream; [`send`]: one that goes out on it.
+//! - [`client`]: the client's side of one request.
+//!
+//! Not here: connections and their bounds (see `downstream::http2`), what an exchange does with its sides (see
+//! `downstream`).
+
+pub(crate) mod body;
+pub(crate) mod client;
+pub(crate) mod fields;
+pub(crate) mod request;
+pub(crate) mod send;

@@ -1,0 +1,8 @@
+//! Clients that speak HTTP/2 by prior knowledge: through the client of `h2`, and frame by frame.
+
+mod bounds;
+mod ends;
+mod kit;
+mod messages;
+mod streams;
+mod tunnels;
