@@ -8,9 +8,9 @@ use fairway_config::file::LogFormat;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
-/// Starts logging. `RUST_LOG` sets the levels; default `info`.
+/// Starts logging. `RUST_LOG` sets the levels; default `info`, and of `h2` errors alone: any client can make it warn.
 pub(crate) fn start(format: LogFormat) {
-    let levels = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let levels = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,h2=error"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(levels)
         .with_timer(SystemTime)

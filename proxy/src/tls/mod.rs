@@ -18,6 +18,7 @@ pub mod x509;
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use fairway_config::file::{ListenerTls, TlsVersion};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::NoServerSessionStorage;
@@ -29,7 +30,7 @@ use clients::ClientCaError;
 use session::Session;
 use stream::TlsStream;
 
-use crate::downstream::{Connection, Visit};
+use crate::downstream::{Connection, Visit, http2};
 
 /// Why a listener cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +44,15 @@ pub enum TlsError {
 }
 
 /// What clients are offered to speak, the preferred first (ALPN). Each has its place in [`serve`].
-const OFFERED: &[&[u8]] = &[b"http/1.1"];
+const OFFERED: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// Serves a connection whose handshake is done: here the protocol that was agreed upon chooses who does it.
 pub(crate) async fn serve(stream: TlsStream<ServerConnection>, mut visit: Visit) {
     visit.tls = true;
     visit.session = Some(Box::new(Session::of(stream.tls())));
     match stream.tls().alpn_protocol() {
+        // Boxed, so that connections that speak HTTP/1 need no room for it.
+        Some(b"h2") => Box::pin(http2::serve(stream, BytesMut::new(), visit)).await,
         None | Some(b"http/1.1") => Connection::new(stream, visit).serve().await,
         // Nothing else is offered.
         Some(_) => {}

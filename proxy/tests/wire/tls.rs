@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::kit::*;
 
-type Secure = Wire<TlsStream<TcpStream>>;
+pub(crate) type Secure = Wire<TlsStream<TcpStream>>;
 
 /// A certificate for these names, and what a client must trust to believe it.
 fn certificate(names: &[&str]) -> (Certificate, CertificateDer<'static>) {
@@ -34,7 +34,7 @@ fn store(all: &[Certificate]) -> Arc<Certificates> {
 }
 
 /// A plane with one origin that answers `origin`, TLS with one certificate, and a client that trusts it.
-fn plane(change: impl FnOnce(&mut Https), origin: SocketAddr) -> (Plane, Client) {
+pub(crate) fn plane(change: impl FnOnce(&mut Https), origin: SocketAddr) -> (Plane, Client) {
     let (certificate, trusted) = certificate(&["shop.test", "*.shop.test"]);
     let mut https = Https { certificates: store(&[certificate]), ..Https::default() };
     change(&mut https);
@@ -44,7 +44,7 @@ fn plane(change: impl FnOnce(&mut Https), origin: SocketAddr) -> (Plane, Client)
     (plane, Client::new(&[trusted], rustls::ALL_VERSIONS))
 }
 
-struct Client(Arc<ClientConfig>);
+pub(crate) struct Client(Arc<ClientConfig>);
 
 impl Client {
     fn new(trusted: &[CertificateDer<'static>], versions: &[&'static SupportedProtocolVersion]) -> Self {
@@ -56,7 +56,7 @@ impl Client {
         Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
     }
 
-    fn speaking(&self, protocols: &[&str]) -> Self {
+    pub(crate) fn speaking(&self, protocols: &[&str]) -> Self {
         let mut config = (*self.0).clone();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Self(Arc::new(config))
@@ -69,12 +69,12 @@ impl Client {
         connected.map(Wire::over)
     }
 
-    async fn connect(&self, plane: &Plane, name: &str) -> Secure {
+    pub(crate) async fn connect(&self, plane: &Plane, name: &str) -> Secure {
         self.try_connect(plane, name).await.expect("the handshake succeeds")
     }
 }
 
-fn session(wire: &Secure) -> &rustls::ClientConnection {
+pub(crate) fn session(wire: &Secure) -> &rustls::ClientConnection {
     wire.stream.get_ref().1
 }
 

@@ -4,5 +4,6 @@ mod bounds;
 mod ends;
 mod kit;
 mod messages;
+mod over_tls;
 mod streams;
 mod tunnels;
