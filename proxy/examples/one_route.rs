@@ -10,6 +10,7 @@ use fairway_config::labels;
 use fairway_config::names::Weight;
 use fairway_proxy::metrics::Metrics;
 use fairway_proxy::table::TableHandle;
+use fairway_proxy::tls::Trust;
 use fairway_proxy::{ProxyConfig, start};
 use jiff::Timestamp;
 
@@ -62,6 +63,7 @@ fn main() {
         }],
         tls: Tls::default(),
         certificates: Arc::default(),
+        trust: Trust::new(Vec::new(), None, true).expect("TLS can be spoken"),
         threads,
         trusted_proxies: Vec::new(),
         node: "edge".into(),

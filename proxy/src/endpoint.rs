@@ -4,13 +4,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use fairway_catalog::{Instance, InstanceKey};
 use fairway_config::labels::{Balance, Protocol, Transport};
+use rustls::client::Resumption;
 
 use crate::pick::failures::Failures;
 use crate::pick::peak_ewma::PeakEwma;
@@ -23,6 +24,9 @@ pub const IN_FLIGHT_MAX: u32 = 1024;
 const SLOW: Duration = Duration::from_secs(1);
 /// Differences below this, in microseconds, say more about the machine's other work than about the instance.
 const NOISE_MICROS: f32 = 10_000.0;
+
+/// Server names under which sessions of one instance are kept: it has one, and another after a reload.
+const NAMES_OF_ONE: usize = 2;
 
 /// How much an instance has to do, and how well it does it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,6 +112,10 @@ pub struct UpstreamSettings {
     pub total_timeout: Option<Duration>,
     /// How often a request may be sent to another instance after a failure; default 1.
     pub retries: u8,
+    /// Whom its certificate must be for; `None`: the name it is known by.
+    pub tls_server_name: Option<Arc<str>>,
+    /// Whether its certificate is checked; `None`: as the configuration file says.
+    pub tls_verify: Option<bool>,
 }
 
 impl UpstreamSettings {
@@ -122,6 +130,8 @@ impl UpstreamSettings {
             idle_timeout: transport.idle_timeout.unwrap_or(secs(90)),
             total_timeout: transport.total_timeout,
             retries: transport.retries.unwrap_or(1),
+            tls_server_name: transport.tls_server_name.clone(),
+            tls_verify: transport.tls_verify,
         }
     }
 }
@@ -134,6 +144,8 @@ pub struct EndpointState {
     latency: PeakEwma,
     failures: Failures,
     retired: AtomicBool,
+    /// TLS sessions that may be taken up again; of all workers.
+    sessions: OnceLock<Resumption>,
 }
 
 impl EndpointState {
@@ -145,6 +157,7 @@ impl EndpointState {
             latency: PeakEwma::default(),
             failures: Failures::default(),
             retired: AtomicBool::new(false),
+            sessions: OnceLock::new(),
         }
     }
 
@@ -199,6 +212,12 @@ impl EndpointState {
             None => slow,
         };
         Burden { micros, in_flight, weight: f32::from(weight) }
+    }
+
+    /// Where TLS with it keeps what makes the next handshake shorter. Only ever this life's: a name may be shared by many
+    /// instances, each of which knows its own tickets alone.
+    pub(crate) fn sessions(&self) -> Resumption {
+        self.sessions.get_or_init(|| Resumption::in_memory_sessions(NAMES_OF_ONE)).clone()
     }
 
     /// Whether no table has this instance any more: its pooled connections are to be closed.

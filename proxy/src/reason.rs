@@ -61,6 +61,8 @@ reasons! {
     ConnectFailed = "connect-failed", Some(502), "connecting to the instance failed";
     /// No connection in time.
     ConnectTimeout = "connect-timeout", Some(504), "connecting to the instance took too long";
+    /// No TLS: its certificate is not believed, or it speaks none.
+    UpstreamTlsFailed = "upstream-tls-failed", Some(502), "TLS with the instance cannot be agreed upon";
     /// The connection ended before a whole response head.
     UpstreamClosed = "upstream-closed", Some(502), "the instance closed the connection before it answered";
     /// Its response cannot be read as HTTP.

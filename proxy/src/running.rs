@@ -23,7 +23,7 @@ use crate::h1::syntax::is_token_octet;
 use crate::listener::{BindError, bind};
 use crate::spread::{Handed, Spread};
 use crate::table::TableHandle;
-use crate::tls::{Certificates, TlsError, server_config};
+use crate::tls::{Certificates, TlsError, Trust, server_config};
 use crate::worker::Worker;
 
 /// What the data plane is started with.
@@ -35,6 +35,8 @@ pub struct ProxyConfig {
     pub tls: Tls,
     /// What TLS listeners show; may be replaced at any time.
     pub certificates: Arc<Certificates>,
+    /// Whom TLS towards instances believes.
+    pub trust: Arc<Trust>,
     /// Worker threads, as [`worker_count`] says; the metrics are made for as many.
     pub threads: usize,
     /// Peers whose forwarding headers are believed.
@@ -78,6 +80,7 @@ pub(crate) struct Shared {
     pub(crate) spread: Arc<Spread>,
     pub(crate) tls: Tls,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) trust: ArcSwap<Trust>,
 }
 
 /// What the workers are to do.
@@ -106,7 +109,8 @@ struct WorkerThread {
 
 /// Binds all listeners, then starts the workers. Nothing is left behind when it fails.
 pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, StartError> {
-    let ProxyConfig { listeners, tls, certificates, threads, trusted_proxies, node, access_log } = config;
+    let ProxyConfig { listeners, tls, certificates, trust, threads, trusted_proxies, node, access_log } =
+        config;
     let count = worker_count(threads);
     let mut addresses = Vec::with_capacity(listeners.len());
     let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
@@ -128,6 +132,7 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         spread,
         tls,
         certificates,
+        trust: ArcSwap::new(trust),
     });
     let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
     let phase = watch::Sender::new(Phase::Running);
@@ -204,6 +209,11 @@ impl Running {
     /// Replaces the peers whose forwarding headers are believed; requests that are read from now on see it.
     pub fn set_trusted_proxies(&self, trusted: Vec<IpNet>) {
         self.shared.trusted.store(Arc::new(canonical(trusted)));
+    }
+
+    /// Replaces whom TLS towards instances believes; connections that are opened from now on see it.
+    pub fn set_trust(&self, trust: Arc<Trust>) {
+        self.shared.trust.store(trust);
     }
 
     /// Open connections of each worker.

@@ -32,6 +32,7 @@ use crate::table::{TableHandle, TableReader};
 use crate::tls;
 use crate::tls::handshake::{self, Failed, Handshakes};
 use crate::turn::by_turns;
+use crate::upstream::link::Link;
 use crate::upstream::pool::Pool;
 
 /// How often pools are swept and log lines handed over.
@@ -45,7 +46,7 @@ pub(crate) struct Worker {
     pub(crate) handle: Arc<TableHandle>,
     pub(crate) table: RefCell<TableReader>,
     pub(crate) metrics: WorkerMetrics,
-    pub(crate) pool: Pool<TcpStream>,
+    pub(crate) pool: Pool<Link>,
     pub(crate) buffers: Buffers,
     pub(crate) rng: RefCell<Rng>,
     pub(crate) clock: Clock,

@@ -8,7 +8,7 @@ use fairway_config::file::{Flags, System};
 
 use super::failure::Failure;
 use super::table::printable;
-use crate::run::certificates;
+use crate::run::{certificates, trust};
 
 /// Fails with every error. Warnings are printed; they stop nothing.
 pub(crate) fn run(
@@ -19,6 +19,7 @@ pub(crate) fn run(
     let flags = Flags { config: file, ..Flags::default() };
     let loaded = Config::load(&flags, env, &System::detect(env)).and_then(|config| {
         certificates::load(&config)?;
+        trust::load(&config.upstream_tls)?;
         Ok(config)
     });
     let config = loaded.map_err(|errors| {

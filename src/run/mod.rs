@@ -12,6 +12,7 @@ mod persist;
 mod reload;
 mod settings;
 mod tell;
+pub(crate) mod trust;
 mod watch_file;
 mod watch_files;
 
@@ -27,9 +28,10 @@ const BAD_CONFIG: u8 = 2;
 pub(crate) fn run(flags: Flags) -> ExitCode {
     let loaded = load(&flags).and_then(|config| {
         let certificates = certificates::load(&config)?;
-        Ok((config, certificates))
+        let trust = trust::load(&config.upstream_tls)?;
+        Ok((config, certificates, trust))
     });
-    let (config, certificates) = match loaded {
+    let (config, certificates, trust) = match loaded {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");
@@ -45,7 +47,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(parts::run(flags, config, certificates)),
+        Ok(runtime) => runtime.block_on(parts::run(flags, config, certificates, trust)),
         Err(error) => Err(format!("the system gives no threads for the control runtime: {error}").into()),
     };
     match ended {

@@ -22,7 +22,7 @@ use fairway_proxy::access_log::AccessLogConfig;
 use fairway_proxy::metrics::{Metrics, TableCollector};
 use fairway_proxy::running::{self, ProxyConfig, worker_count};
 use fairway_proxy::table::{TableHandle, follow};
-use fairway_proxy::tls::Certificates;
+use fairway_proxy::tls::{Certificates, Trust};
 use jiff::Timestamp;
 use prometheus::{Histogram, HistogramOpts, Registry};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use super::certificates::{self, Keeper, Loaded, Names};
 use super::reload::{Reach, Reload};
 use super::settings::{Surroundings, settings};
+use super::trust::Follow;
 use super::watch_file::Changes;
 use super::{exec, persist, tell};
 
@@ -38,7 +39,12 @@ use super::{exec, persist, tell};
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs everything until SIGTERM or SIGINT, then drains. Fails when a part that was asked for cannot start.
-pub(crate) async fn run(flags: Flags, config: Config, certificates: Vec<Loaded>) -> Result<(), Failure> {
+pub(crate) async fn run(
+    flags: Flags,
+    config: Config,
+    certificates: Vec<Loaded>,
+    trust: Arc<Trust>,
+) -> Result<(), Failure> {
     let started = Timestamp::now();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -50,7 +56,7 @@ pub(crate) async fn run(flags: Flags, config: Config, certificates: Vec<Loaded>)
     let table = TableHandle::new(Metrics::new(workers));
     registry.register(Box::new(TableCollector::new(table.clone())?))?;
     let shown = certificates::serve(&certificates);
-    let (proxy, bound, mut listener_problems) = start_proxy(&config, &table, &shown)?;
+    let (proxy, bound, mut listener_problems) = start_proxy(&config, &table, &shown, &trust)?;
     for (kind, address) in &bound {
         tracing::info!("listening {kind} {address}");
     }
@@ -122,13 +128,18 @@ pub(crate) async fn run(flags: Flags, config: Config, certificates: Vec<Loaded>)
     tokio::spawn(tell::what_is_found(catalogs.clone()));
     tokio::spawn(tell::where_dns_answers(dns.addresses()));
 
+    let mut trust_files = Follow::new(&config.upstream_tls, inputs.clone());
     let reach = Reach { inputs, file, dns: dns_config, certificates: keeper };
     let mut reload = Reload::new(changes, flags, config, around, reach);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = reload.next() => reload.take_over(&proxy),
+            () = reload.next() => {
+                reload.take_over(&proxy);
+                trust_files.replace(&reload.config().upstream_tls);
+            }
+            () = trust_files.next() => trust_files.read_again(&proxy),
         }
     }
 
@@ -177,6 +188,7 @@ fn start_proxy(
     config: &Config,
     table: &Arc<TableHandle>,
     certificates: &Arc<Certificates>,
+    trust: &Arc<Trust>,
 ) -> Result<(running::Running, Vec<Bound>, Vec<Problem>), Failure> {
     let start = |http: &[HttpListener]| {
         let listeners: Vec<_> = http.iter().chain(&config.https.items).cloned().collect();
@@ -186,6 +198,7 @@ fn start_proxy(
             listeners,
             tls: config.tls.clone(),
             certificates: certificates.clone(),
+            trust: trust.clone(),
             threads: config.proxy.threads,
             trusted_proxies: config.proxy.trusted_proxies.clone(),
             node: config.node.name.clone(),

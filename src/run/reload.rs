@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use super::certificates::Keeper;
 use super::parts::DnsConfig;
 use super::settings::{Surroundings, settings, unless_same};
+use super::trust;
 use super::watch_file::Changes;
 
 /// Our name in [`InputsHandle::report`].
@@ -69,18 +70,21 @@ impl Reload {
     pub(crate) fn take_over(&mut self, proxy: &Running) {
         let loaded = super::load(&self.flags).and_then(|config| {
             let certificates = self.reach.certificates.check(&config.certificates)?;
-            Ok((config, certificates))
+            let trust = trust::load(&config.upstream_tls)?;
+            Ok((config, certificates, trust))
         });
         match loaded {
-            Ok((config, certificates)) if config == self.config => {
+            Ok((config, certificates, trust)) if config == self.config => {
                 tracing::info!("the configuration was read again and is the same");
                 self.reach.certificates.replace(certificates);
+                proxy.set_trust(trust);
                 self.report(&[]);
             }
-            Ok((config, certificates)) => {
+            Ok((config, certificates, trust)) => {
                 self.config = config;
                 self.apply(proxy);
                 self.reach.certificates.replace(certificates);
+                proxy.set_trust(trust);
                 tracing::info!("the changed configuration holds");
             }
             Err(ConfigErrors(errors)) => {

@@ -84,6 +84,7 @@ fn assemble(
     let docker = sections::docker(cx, &mut root, over, env);
     let routing = sections::routing(cx, &mut root);
     let (proxy, trusts_somebody) = sections::proxy(&mut root);
+    let upstream_tls = tls::upstream(cx, &mut root);
     let log = sections::log(cx, &mut root, over);
     let shutdown_grace = sections::shutdown_grace(&mut root);
     let services = service::services(&mut root);
@@ -111,6 +112,7 @@ fn assemble(
         docker,
         routing,
         proxy,
+        upstream_tls,
         log,
         shutdown_grace,
         services,

@@ -12,7 +12,7 @@ use crate::labels::{self, LabelProblem, ProbeCheck, Severity, parse_entry, parse
 use crate::names::{RouteEntry, Version, Weight};
 
 /// Keys of a service, each with the label that says the same.
-const AS_LABELS: [(&str, &str); 20] = [
+const AS_LABELS: [(&str, &str); 22] = [
     ("name", "fairway.service"),
     ("project", "fairway.project"),
     ("version", "fairway.version"),
@@ -27,6 +27,8 @@ const AS_LABELS: [(&str, &str); 20] = [
     ("drain", "fairway.drain"),
     ("split_by", "fairway.split_by"),
     ("hedge", "fairway.hedge"),
+    ("tls.server_name", "fairway.tls.server_name"),
+    ("tls.verify", "fairway.tls.verify"),
     ("timeout.connect", "fairway.timeout.connect"),
     ("timeout.first_byte", "fairway.timeout.first_byte"),
     ("timeout.idle", "fairway.timeout.idle"),
@@ -44,6 +46,8 @@ const PROBE: [(&str, &str); 4] = [
     ("timeout_seconds", "aliyun.probe.timeout_seconds"),
     ("initial_delay_seconds", "aliyun.probe.initial_delay_seconds"),
 ];
+/// Keys of the table `tls`.
+const TLS: [(&str, &str); 2] = [("server_name", "fairway.tls.server_name"), ("verify", "fairway.tls.verify")];
 /// Keys of the table `timeout`.
 const TIMEOUT: [(&str, &str); 4] = [
     ("connect", "fairway.timeout.connect"),
@@ -161,6 +165,7 @@ fn service(table: &mut Table<'_>) -> Option<StaticService> {
     for list in AS_LISTS {
         labels.take_list(table, list);
     }
+    labels.take_section(table, "tls", &TLS);
     labels.take_section(table, "timeout", &TIMEOUT);
     labels.take_section(table, "probe", &PROBE);
     if !labels.0.contains_key("fairway.service") && table.get("name").is_none() {

@@ -1,5 +1,6 @@
 //! Whole configurations: precedence, every key, and errors told all at once.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -53,6 +54,7 @@ fn without_a_file_the_defaults_stand() {
     assert!(!config.admin.configured && config.docker.enabled);
     assert_eq!(config.docker.hosts[0].endpoint, DockerEndpoint::Unix("/var/run/docker.sock".into()));
     assert_eq!(&*config.routing.domain_suffix, "localhost");
+    assert_eq!(config.upstream_tls, UpstreamTls { ca: Vec::new(), identity: None, verify: true });
     assert_eq!(config.log, Log { format: LogFormat::Text, access: true });
     assert_eq!(config.shutdown_grace, Duration::from_secs(30));
     assert_eq!(config.warnings, []);
@@ -596,5 +598,41 @@ proptest! {
             ..Flags::default()
         };
         let _ = with(&flags, &[], "");
+    }
+}
+
+#[test]
+fn what_tls_towards_instances_trusts_is_files_beside_the_configuration() {
+    let tls = from_file(
+        "[upstream_tls]\nca = 'ca.pem'\ncert = 'client.pem'\nkey = '/keys/client.pem'\nverify = false\n",
+    )
+    .upstream_tls;
+    let identity = UpstreamIdentity { cert: "/etc/client.pem".into(), key: "/keys/client.pem".into() };
+    let want = UpstreamTls { ca: vec!["/etc/ca.pem".into()], identity: Some(identity), verify: false };
+    assert_eq!(tls, want);
+    assert_eq!(
+        from_file("upstream_tls.ca = ['a', '/b']").upstream_tls.ca,
+        ["/etc/a", "/b"].map(PathBuf::from)
+    );
+    for (text, place, advice) in [
+        ("upstream_tls.cert = 'a'", "1: upstream_tls", "write both, or none"),
+        ("upstream_tls.verify = 'no'", "1: upstream_tls.verify", "true"),
+        ("upstream_tls.ca = ['']", "1: upstream_tls.ca[0]", "path of a file"),
+        ("upstream_tls.cas = 'a'", "1: upstream_tls.cas", "`ca`"),
+    ] {
+        assert_error(text, place, advice);
+    }
+}
+
+#[test]
+fn a_service_says_what_its_certificate_is_for() {
+    let service = "[[service]]\nname = 'a'\ninstances = ['10.0.0.7:443']\nprotocol = 'https'\n";
+    for tls in [
+        "tls = { server_name = 'web.test', verify = false }",
+        "'tls.server_name' = 'web.test'\n'tls.verify' = false",
+    ] {
+        let spec = &from_file(&format!("{service}{tls}\n")).services[0].spec;
+        assert_eq!(spec.transport.tls_server_name.as_deref(), Some("web.test"), "{tls}");
+        assert_eq!(spec.transport.tls_verify, Some(false), "{tls}");
     }
 }

@@ -1,4 +1,4 @@
-//! What `[https]` and its listeners ask of TLS.
+//! What `[https]` and its listeners ask of TLS, and `[upstream_tls]`.
 //!
 //! Not here: what every listener has (see `listeners`), `[[certificate]]` (see `sections`), reading the files named.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::cursor::{Cx, Table, Wrong};
 use super::listeners::plain_listener;
 use super::sections::{path, time};
-use super::{ClientCertificates, HttpListener, ListenerTls, Tls, TlsVersion};
+use super::{ClientCertificates, HttpListener, ListenerTls, Tls, TlsVersion, UpstreamIdentity, UpstreamTls};
 use crate::labels::shown;
 
 /// The keys of `[https]` beside `listen`.
@@ -119,4 +119,28 @@ fn version(text: &str) -> Result<TlsVersion, Wrong> {
             "write \"1.2\" or \"1.3\"",
         )),
     }
+}
+
+/// `[upstream_tls]`
+pub(super) fn upstream(cx: &Cx<'_>, root: &mut Table<'_>) -> UpstreamTls {
+    let mut tls = UpstreamTls::default();
+    let Some(mut table) = root.section("upstream_tls") else { return tls };
+    tls.ca = match table.get("ca") {
+        Some(node) if node.is_array() => {
+            let files = node.array().unwrap_or_default();
+            files.into_iter().filter_map(|file| path(cx, Some(file))).collect()
+        }
+        node => path(cx, node).into_iter().collect(),
+    };
+    tls.identity = match ["cert", "key"].map(|name| path(cx, table.get(name))) {
+        [Some(cert), Some(key)] => Some(UpstreamIdentity { cert, key }),
+        [None, None] => None,
+        _ => {
+            table.error(Wrong::new("`cert` and `key` belong together", "write both, or none"));
+            None
+        }
+    };
+    tls.verify = table.get("verify").and_then(|node| node.boolean()).unwrap_or(true);
+    table.finish();
+    tls
 }

@@ -38,6 +38,8 @@ pub struct Config {
     pub routing: Routing,
     /// `[proxy]`
     pub proxy: Proxy,
+    /// `[upstream_tls]`
+    pub upstream_tls: UpstreamTls,
     /// `[log]`
     pub log: Log,
     /// `[shutdown] grace`: longest wait for requests in flight at a stop; default 30 s.
@@ -269,6 +271,32 @@ pub struct Proxy {
     pub threads: usize,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// `[upstream_tls]`: what TLS towards instances trusts and shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM files with the authorities that are trusted; empty: those of the system.
+    pub ca: Vec<PathBuf>,
+    /// Certificate and key that are shown to instances that ask for one.
+    pub identity: Option<UpstreamIdentity>,
+    /// Whether certificates of instances are checked whose labels say nothing; default true.
+    pub verify: bool,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { ca: Vec::new(), identity: None, verify: true }
+    }
+}
+
+/// Our certificate towards instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamIdentity {
+    /// PEM file with the chain, our own certificate first.
+    pub cert: PathBuf,
+    /// PEM file with its key.
+    pub key: PathBuf,
 }
 
 /// `[log]`

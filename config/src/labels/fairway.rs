@@ -1,6 +1,8 @@
 //! `fairway.*`: what the older label language lacks.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::clients::{self, one_of};
@@ -48,9 +50,30 @@ pub(super) fn apply<'a>(
         "split_by" => to.split_by = Some(clients::split_by(value)?),
         "match" => to.matches = clients::rules(value, found),
         "hedge" => to.hedge = hedge(value)?,
+        "tls.server_name" => to.tls_server_name = Some(server_name(value)?),
+        "tls.verify" => to.tls_verify = Some(scalar::boolean(value)?),
         _ => {}
     }
     Ok(())
+}
+
+/// A DNS name or an address, as a certificate names it. A wildcard is what certificates hold, not what is asked for.
+fn server_name(value: &str) -> Result<Arc<str>, Flaw> {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if value.parse::<IpAddr>().is_ok() || (value.len() <= 253 && value.split('.').all(is_label)) {
+        return Ok(value.to_ascii_lowercase().into());
+    }
+    let text = format!("`{}` is no name that a certificate could be for", super::shown(value));
+    Err(Flaw::refused(
+        "label-server-name",
+        text,
+        "write a DNS name such as `web.internal`, without port or wildcard",
+    ))
 }
 
 fn version_flaw(value: &str) -> Flaw {

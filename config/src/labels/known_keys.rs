@@ -5,7 +5,7 @@
 use super::flaw::{Flaw, shown};
 
 /// Every `fairway.*` key, without the family.
-pub(crate) const FAIRWAY: [&str; 20] = [
+pub(crate) const FAIRWAY: [&str; 22] = [
     "balance",
     "dns",
     "drain",
@@ -23,6 +23,8 @@ pub(crate) const FAIRWAY: [&str; 20] = [
     "timeout.first_byte",
     "timeout.idle",
     "timeout.total",
+    "tls.server_name",
+    "tls.verify",
     "version",
     "weight",
     "zone",

@@ -88,6 +88,10 @@ pub struct Transport {
     pub matches: Vec<MatchRule>,
     /// `fairway.hedge`.
     pub hedge: Option<Hedge>,
+    /// `fairway.tls.server_name`: whom an instance's certificate must be for, lower case.
+    pub tls_server_name: Option<Arc<str>>,
+    /// `fairway.tls.verify`: whether an instance's certificate is checked.
+    pub tls_verify: Option<bool>,
 }
 
 /// `aliyun.routing.port_N`.

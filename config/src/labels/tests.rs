@@ -241,6 +241,8 @@ fn every_fairway_key_is_read() {
         ("fairway.split_by", "client-ip"),
         ("fairway.match", "header:x-group=beta; client:10.1.0.0/16"),
         ("fairway.hedge", "p95"),
+        ("fairway.tls.server_name", "Web.Internal"),
+        ("fairway.tls.verify", "false"),
     ]);
     assert_eq!(parsed.problems, []);
     let want = ServiceSpec {
@@ -268,6 +270,8 @@ fn every_fairway_key_is_read() {
                 MatchRule::Client("10.1.0.0/16".parse().expect("a network")),
             ],
             hedge: Some(Hedge::P95),
+            tls_server_name: Some("web.internal".into()),
+            tls_verify: Some(false),
         },
         has_own_labels: true,
         ..ServiceSpec::default()
@@ -295,6 +299,9 @@ fn bad_fairway_values_have_a_kind_and_a_remedy() {
         ("fairway.weight", "0.5", "label-weight", "0 to 1000"),
         ("fairway.dns", "weighed", "label-dns", "`weighted`"),
         ("fairway.protocol", "http2", "label-protocol", "`http1`"),
+        ("fairway.tls.server_name", "*.internal", "label-server-name", "`web.internal`"),
+        ("fairway.tls.server_name", "web:443", "label-server-name", "without port"),
+        ("fairway.tls.verify", "off", "label-not-boolean", "`true` or `false`"),
         ("fairway.timeout.connect", "5", "label-not-a-duration", "`5s`"),
         ("fairway.timeout.idle", "0s", "label-duration-out-of-range", "from 1ms"),
         ("fairway.retries", "11", "label-not-a-number", "0 to 10"),

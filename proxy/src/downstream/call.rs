@@ -337,18 +337,18 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
 
     async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
         let start = turn::now();
-        let mut connecting = pin!(connect(&pick.endpoint));
+        let mut connecting = pin!(connect(&pick.endpoint, &self.visit.worker.shared.trust));
         let down = self.down;
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(Some(connected)),
             Poll::Pending => down.poll_gone(cx).map(|()| None),
         });
         match connected.await {
-            Some(Ok(up)) => {
+            Some(Ok(link)) => {
                 let took = turn::now().duration_since(start);
                 self.record.connect = Some(took);
                 self.visit.worker.metrics.connected(&pick.version.upstream, took);
-                Ok(up)
+                Ok(Upstream::new(link))
             }
             Some(Err(error)) => Err(refused(error.reason(), error.detail())),
             None => Err(refused(Reason::ClientLeft, "")),

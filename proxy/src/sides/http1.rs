@@ -177,6 +177,12 @@ impl<S: Stream> Answers for Incoming<'_, S> {
                     return Err(NoHead::Closed("the instance's answer broke off in its header"));
                 }
                 Ok(0) => return Err(NoHead::Closed("the instance closed the connection without an answer")),
+                // TLS 1.3 has such news after the handshake.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(NoHead::Closed(
+                        "the instance ended TLS; if it asks for a certificate, see `[upstream_tls] cert`",
+                    ));
+                }
                 Err(_) => {
                     return Err(NoHead::Closed("the connection to the instance broke before an answer"));
                 }

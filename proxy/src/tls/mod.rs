@@ -1,8 +1,9 @@
-//! TLS towards clients.
+//! TLS towards clients and instances.
 //!
 //! - [`x509`], [`certificate`]: one certificate, from the text of its files.
 //! - [`choice`]: which certificate a client gets; [`clients`]: which one it must show.
 //! - [`stream`]: a TLS connection as the data plane uses it, also towards instances.
+//! - [`trust`]: whom we believe when we speak TLS to instances, and what we show.
 //! - [`handshake`]: its time, its number, what goes wrong in it.
 //! - [`session`]: what was agreed upon.
 //!
@@ -14,6 +15,7 @@ pub mod clients;
 pub(crate) mod handshake;
 pub(crate) mod session;
 pub(crate) mod stream;
+pub mod trust;
 pub mod x509;
 
 use std::sync::Arc;
@@ -29,6 +31,7 @@ pub use choice::Certificates;
 use clients::ClientCaError;
 use session::Session;
 use stream::TlsStream;
+pub use trust::{Trust, authorities};
 
 use crate::downstream::{Connection, Visit, http2};
 

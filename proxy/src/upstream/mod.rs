@@ -2,11 +2,14 @@
 //!
 //! Not here: which instance (see `pick`), what is sent (see `relay`).
 
+pub(crate) mod link;
 pub(crate) mod pool;
+mod tls;
 
 use std::io;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use fairway_config::labels::Protocol;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,9 +17,11 @@ use tokio::time::timeout;
 use crate::endpoint::{Endpoint, UpstreamSettings};
 use crate::reason::Reason;
 use crate::stream::Duplex;
+use crate::tls::Trust;
+use link::Link;
 
-/// A connection to an instance.
-pub(crate) type Upstream = Duplex<TcpStream>;
+/// A connection to an instance that speaks HTTP/1.1.
+pub(crate) type Upstream = Duplex<Link>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +32,9 @@ pub(crate) enum ConnectError {
     /// Not in time.
     #[error("connecting took too long")]
     TimedOut,
+    /// TLS cannot be agreed upon; why, in one sentence.
+    #[error("{0}")]
+    Tls(&'static str),
     /// `fairway.protocol` asks for something that is not spoken.
     #[error("the instance's protocol is not spoken")]
     NotSpoken,
@@ -38,6 +46,7 @@ impl ConnectError {
         match self {
             Self::Failed(_) | Self::NotSpoken => Reason::ConnectFailed,
             Self::TimedOut => Reason::ConnectTimeout,
+            Self::Tls(_) => Reason::UpstreamTlsFailed,
         }
     }
 
@@ -52,21 +61,30 @@ impl ConnectError {
                 _ => "the connection to the instance failed",
             },
             Self::TimedOut => "the instance did not accept the connection in time",
-            Self::NotSpoken => "the instance's `fairway.protocol` is not spoken yet: http1 is",
+            Self::Tls(text) => text,
+            Self::NotSpoken => "the instance's `fairway.protocol` is not spoken yet: http1 and https are",
         }
     }
 }
 
-/// Opens a connection.
-pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Upstream, ConnectError> {
-    if endpoint.settings.protocol != Protocol::Http1 {
+/// Opens a connection, TLS included where the instance speaks it, within `fairway.timeout.connect`.
+pub(crate) async fn connect(endpoint: &Endpoint, trust: &ArcSwap<Trust>) -> Result<Link, ConnectError> {
+    if matches!(endpoint.settings.protocol, Protocol::H2c | Protocol::H2) {
         return Err(ConnectError::NotSpoken);
     }
-    let connecting = timeout(endpoint.settings.connect_timeout, TcpStream::connect(endpoint.address));
-    let stream = connecting.await.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::Failed)?;
-    // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
-    let _ = stream.set_nodelay(true);
-    Ok(Duplex::new(stream))
+    let connected = timeout(endpoint.settings.connect_timeout, async {
+        let tcp = TcpStream::connect(endpoint.address).await.map_err(ConnectError::Failed)?;
+        // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
+        let _ = tcp.set_nodelay(true);
+        match endpoint.settings.protocol {
+            Protocol::Http1 | Protocol::H2c => Ok(Link::Plain(tcp)),
+            Protocol::Https | Protocol::H2 => {
+                let trust = trust.load_full();
+                tls::handshake(tcp, endpoint, &trust).await.map(|tls| Link::Tls(Box::new(tls)))
+            }
+        }
+    });
+    connected.await.map_err(|_| ConnectError::TimedOut)?
 }
 
 /// How long an idle connection may be kept: less than the instance says it keeps it, as far as it says.

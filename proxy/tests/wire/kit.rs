@@ -12,7 +12,7 @@ use fairway_config::labels;
 use fairway_config::names::Weight;
 use fairway_proxy::metrics::Metrics;
 use fairway_proxy::table::TableHandle;
-use fairway_proxy::tls::Certificates;
+use fairway_proxy::tls::{Certificates, Trust};
 use fairway_proxy::{AccessLogConfig, Drained, ProxyConfig, Running, start};
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -125,6 +125,8 @@ pub(crate) struct Options {
     pub redirect_to_https: bool,
     /// A second listener, for TLS.
     pub https: Option<Https>,
+    /// Whom TLS towards instances believes; nobody if `None`.
+    pub trust: Option<Arc<Trust>>,
 }
 
 /// How a plane speaks TLS.
@@ -145,6 +147,7 @@ impl Default for Options {
             proxy_protocol: false,
             redirect_to_https: false,
             https: None,
+            trust: None,
         }
     }
 }
@@ -179,6 +182,7 @@ impl Plane {
             listeners: std::iter::once(listener).chain(secure).collect(),
             tls: https.limits,
             certificates: https.certificates,
+            trust: options.trust.unwrap_or_else(|| Trust::new(Vec::new(), None, true).expect("TLS")),
             threads: options.threads,
             trusted_proxies: options.trusted.iter().map(|net| net.parse().expect("a net")).collect(),
             node: "edge".into(),

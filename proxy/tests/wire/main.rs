@@ -8,6 +8,7 @@ mod kit;
 mod logged;
 mod messages;
 mod refusals;
+mod secure_origins;
 mod spreading;
 mod stopping;
 mod tls;
