@@ -84,6 +84,8 @@ pub struct Route {
     pub sticky: bool,
     /// How the version is drawn.
     pub split_by: SplitBy,
+    /// Most octets of a request's body (`fairway.body_max`), `u64::MAX` for any; `None`: the listener's limit holds.
+    pub body_max: Option<u64>,
     /// No container claims it any more; it goes at this time.
     pub ends: Option<Timestamp>,
 }

@@ -10,5 +10,6 @@ pub mod file;
 pub mod labels;
 pub mod lint;
 pub mod names;
+pub mod size;
 
 pub use file::{Config, ConfigError, ConfigErrors, Flags, System};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairway_catalog::facts::{SourceFacts, UnitKind};
 use fairway_catalog::{Catalog, Inputs, Lifecycle, SourceId, Unit};
-use fairway_config::file::{HttpListener, Tls};
+use fairway_config::file::{HttpListener, Limits, Tls};
 use fairway_config::labels;
 use fairway_config::names::Weight;
 use fairway_proxy::metrics::Metrics;
@@ -60,6 +60,7 @@ fn main() {
             upgrades: vec!["websocket".into()],
             redirect_to_https: false,
             tls: None,
+            limits: Limits::default(),
         }],
         tls: Tls::default(),
         certificates: Arc::default(),
@@ -67,6 +68,7 @@ fn main() {
         threads,
         trusted_proxies: Vec::new(),
         node: "edge".into(),
+        limits: Limits::default(),
         access_log: None,
     };
     let running = start(config, handle).expect("the data plane starts");

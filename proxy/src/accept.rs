@@ -14,14 +14,16 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep};
 
 use crate::downstream::Door;
-use crate::spread::Handed;
+use crate::gate::Full;
+use crate::spread::{Handed, Place};
+use crate::upstream::is_out_of_files;
 use crate::worker::{Worker, welcome};
 
 /// How often an accept error is told at most.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// Pause after the system had no more descriptors or memory for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause when the system has no more descriptors or memory for a connection, or the process has all that it may have.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the worker drains, then what already waits, then closes the socket. `number` is the listener's.
 pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>, number: usize) {
@@ -33,24 +35,41 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, do
         }
     };
     let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
-    let mut told: Option<Instant> = None;
+    let mut pause = Pause { told: None };
     loop {
+        // Those that wait in the backlog are accepted when others have gone; nobody may hold up a stop.
+        if !worker.is_draining() && worker.shared.is_full() {
+            pause.take(&door, &"the process has as many connections as it may have").await;
+            continue;
+        }
         let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
             Poll::Pending if worker.is_draining() => Poll::Ready(None),
             accepted => accepted.map(Some),
         });
         match accepted.await {
-            Some(Ok((stream, peer))) => place(&worker, &door, number, stream, peer),
+            Some(Ok((stream, peer))) => admit(&worker, &door, number, stream, peer),
             Some(Err(error)) if is_passing(&error) => {}
-            Some(Err(error)) => {
-                if told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
-                    told = Some(Instant::now());
-                    tracing::warn!(listener = %door.name, %error, "no connection can be accepted for the moment");
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
+            Some(Err(_)) if worker.is_draining() => return,
+            // Idle connections to instances are the first to go, and the next try may find room at once.
+            Some(Err(error)) if is_out_of_files(&error) && worker.give_up_idle() => {}
+            Some(Err(error)) => pause.take(&door, &error).await,
             None => return,
         }
+    }
+}
+
+/// Waits instead of trying again and again, and says so once in a while.
+struct Pause {
+    told: Option<Instant>,
+}
+
+impl Pause {
+    async fn take(&mut self, door: &Door, why: &dyn std::fmt::Display) {
+        if self.told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            tracing::warn!(listener = %door.name, error = %why, "no connection can be accepted for the moment");
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -60,20 +79,44 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | TimedOut)
 }
 
-/// Serves a connection here or on the worker that has fewer.
-fn place(worker: &Rc<Worker>, door: &Rc<Door>, number: usize, stream: TcpStream, peer: SocketAddr) {
+/// Closes a connection that is one too many; serves another here or on the worker that has fewer.
+fn admit(worker: &Rc<Worker>, door: &Rc<Door>, number: usize, stream: TcpStream, peer: SocketAddr) {
+    let limits = door.limits.get();
+    let pass = door.gate.enter(&limits).and_then(|mut pass| {
+        // Behind a balancer it is known later who the client is.
+        if !door.proxy_protocol && !worker.shared.trusts(peer) {
+            pass.of_client(peer.ip(), &limits)?;
+        }
+        Ok(pass)
+    });
+    let pass = match pass {
+        Ok(pass) => pass,
+        Err(full) => return refuse(worker, door, full, peer),
+    };
     let spread = &worker.shared.spread;
     // A worker that drains keeps what it has accepted: the others may have ended.
     let seat = if worker.is_draining() { spread.seat_on(worker.number) } else { spread.seat(worker.number) };
-    if seat.worker == worker.number {
-        return welcome(worker, door, stream, peer, seat);
+    let is_own = seat.worker == worker.number;
+    let place = Place { seat, pass };
+    if is_own {
+        return welcome(worker, door, stream, peer, place);
     }
     // Unregistered here, for another worker's runtime. An error means that it is gone.
     let Ok(stream) = stream.into_std() else { return };
-    if let Err(back) = spread.hand(Handed { stream, peer, door: number, seat })
+    if let Err(back) = spread.hand(Handed { stream, peer, door: number, place })
         && let Ok(stream) = TcpStream::from_std(back.stream)
     {
-        welcome(worker, door, stream, peer, spread.seat_on(worker.number));
+        let place = Place { seat: spread.seat_on(worker.number), ..back.place };
+        welcome(worker, door, stream, peer, place);
+    }
+}
+
+/// Counts and tells a connection that is closed at once.
+pub(crate) fn refuse(worker: &Worker, door: &Door, full: Full, peer: SocketAddr) {
+    worker.handle.metrics().connection_refused(&door.name, full.as_str());
+    if door.gate.tells() {
+        let (reason, client) = (full.as_str(), peer.ip().to_canonical());
+        tracing::warn!(listener = %door.name, reason, %client, "connections are refused");
     }
 }
 
@@ -94,9 +137,9 @@ pub(crate) async fn take_handed(
         })
         .await
     };
-    while let Some(Handed { stream, peer, door, seat }) = next(&mut handed).await {
+    while let Some(Handed { stream, peer, door, place }) = next(&mut handed).await {
         if let (Some(door), Ok(stream)) = (doors.get(door), TcpStream::from_std(stream)) {
-            welcome(&worker, door, stream, peer, seat);
+            welcome(&worker, door, stream, peer, place);
         }
     }
 }

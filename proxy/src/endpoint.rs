@@ -17,7 +17,7 @@ use crate::pick::failures::Failures;
 use crate::pick::peak_ewma::PeakEwma;
 use crate::pick::stable_hash::BuildStable;
 
-/// Most requests in flight at one instance.
+/// Most requests in flight at one instance, where nothing else is said.
 pub const IN_FLIGHT_MAX: u32 = 1024;
 
 /// What an instance counts as that failed a moment ago, or has not answered yet.
@@ -146,10 +146,12 @@ pub struct EndpointState {
     retired: AtomicBool,
     /// TLS sessions that may be taken up again; of all workers.
     sessions: OnceLock<Resumption>,
+    /// Most requests in flight: one number for all instances, read with every request and hardly ever written.
+    in_flight_max: Arc<AtomicU32>,
 }
 
 impl EndpointState {
-    fn new() -> Self {
+    fn new(in_flight_max: Arc<AtomicU32>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             uid: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -158,13 +160,14 @@ impl EndpointState {
             failures: Failures::default(),
             retired: AtomicBool::new(false),
             sessions: OnceLock::new(),
+            in_flight_max,
         }
     }
 
-    /// Counts one more request in flight; `None` at the limit of [`IN_FLIGHT_MAX`].
+    /// Counts one more request in flight; `None` at the limit ([`EndpointStates::set_in_flight_max`]).
     pub fn begin(self: &Arc<Self>) -> Option<InFlight> {
         // Taken first and given back if it was one too many: one atomic operation on the usual way.
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) < IN_FLIGHT_MAX {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.in_flight_max.load(Ordering::Relaxed) {
             return Some(InFlight(self.clone()));
         }
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -178,7 +181,7 @@ impl EndpointState {
 
     /// Whether the limit of requests in flight is reached.
     pub fn is_full(&self) -> bool {
-        self.in_flight() >= IN_FLIGHT_MAX
+        self.in_flight() >= self.in_flight_max.load(Ordering::Relaxed)
     }
 
     /// Takes in how long an answer took, from the choice of the instance to the first byte of the response head.
@@ -243,35 +246,50 @@ impl Drop for InFlight {
 }
 
 /// The state of every instance that some route has.
-#[derive(Debug, Default)]
-pub struct EndpointStates(DashMap<InstanceKey, Arc<EndpointState>, BuildStable>);
+#[derive(Debug)]
+pub struct EndpointStates {
+    known: DashMap<InstanceKey, Arc<EndpointState>, BuildStable>,
+    in_flight_max: Arc<AtomicU32>,
+}
+
+impl Default for EndpointStates {
+    fn default() -> Self {
+        Self { known: DashMap::default(), in_flight_max: Arc::new(AtomicU32::new(IN_FLIGHT_MAX)) }
+    }
+}
 
 impl EndpointStates {
+    /// Sets how many requests may be in flight at each instance, of all workers; [`IN_FLIGHT_MAX`] at first.
+    pub fn set_in_flight_max(&self, most: u32) {
+        self.in_flight_max.store(most, Ordering::Relaxed);
+    }
+
     /// The state of this life of an instance, a new one if it is not known.
     pub(crate) fn of(&self, key: &InstanceKey) -> Arc<EndpointState> {
-        self.0.entry(key.clone()).or_insert_with(|| Arc::new(EndpointState::new())).clone()
+        let new = || Arc::new(EndpointState::new(self.in_flight_max.clone()));
+        self.known.entry(key.clone()).or_insert_with(new).clone()
     }
 
     /// The state of this life of an instance.
     pub fn get(&self, key: &InstanceKey) -> Option<Arc<EndpointState>> {
-        self.0.get(key).map(|state| state.clone())
+        self.known.get(key).map(|state| state.clone())
     }
 
     /// Forgets this life of an instance and marks its state retired.
     pub(crate) fn retire(&self, key: &InstanceKey) {
-        if let Some((_, state)) = self.0.remove(key) {
+        if let Some((_, state)) = self.known.remove(key) {
             state.retired.store(true, Ordering::Release);
         }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.known.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.known.is_empty()
     }
 }
 
@@ -279,9 +297,13 @@ impl EndpointStates {
 mod tests {
     use super::*;
 
+    fn state() -> EndpointState {
+        EndpointState::new(EndpointStates::default().in_flight_max)
+    }
+
     #[test]
     fn requests_in_flight_are_counted_until_their_guard_is_dropped_and_never_exceed_the_limit() {
-        let state = Arc::new(EndpointState::new());
+        let state = Arc::new(state());
         let guards: Vec<_> = (0..IN_FLIGHT_MAX).map_while(|_| state.begin()).collect();
         assert_eq!(state.in_flight(), IN_FLIGHT_MAX);
         assert!(state.begin().is_none() && state.is_full());
@@ -291,7 +313,7 @@ mod tests {
 
     #[test]
     fn an_instance_without_an_answer_gets_one_request_at_a_time_while_others_are_known() {
-        let (fresh, known, now) = (Arc::new(EndpointState::new()), EndpointState::new(), Instant::now());
+        let (fresh, known, now) = (Arc::new(state()), state(), Instant::now());
         known.observe(Duration::from_millis(5), now);
         assert!(!known.burden(1, now).is_less_than(fresh.burden(1, now)));
         let _first = fresh.begin();
@@ -300,7 +322,7 @@ mod tests {
 
     #[test]
     fn about_as_fast_is_as_good_and_then_fewer_in_flight_are_better() {
-        let (one, other, now) = (Arc::new(EndpointState::new()), EndpointState::new(), Instant::now());
+        let (one, other, now) = (Arc::new(state()), state(), Instant::now());
         one.observe(Duration::from_millis(30), now);
         other.observe(Duration::from_millis(50), now);
         let less = |a: &EndpointState, b: &EndpointState| a.burden(1, now).is_less_than(b.burden(1, now));

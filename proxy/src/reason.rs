@@ -79,6 +79,10 @@ reasons! {
     ClientLeft = "client-left", Some(499), "the client left";
     /// Its request body did not arrive in time.
     ClientTimeout = "client-timeout", Some(408), "the request did not arrive in time";
+    /// Its request body has more octets than the route or the listener takes.
+    BodyTooLarge = "body-too-large", Some(413), "the request body is too large";
+    /// Its request body arrived more slowly than the listener allows.
+    BodyTooSlow = "body-too-slow", Some(408), "the request body arrived too slowly";
     /// Its request body broke its framing.
     BodyInvalid = "body-invalid", Some(400), "the request body is not framed as announced";
 
@@ -99,9 +103,9 @@ reasons! {
     TransferEncoding = "transfer-encoding", Some(400), "the transfer encoding is not exactly `chunked`";
     /// A path that another parser could read as another.
     PathInvalid = "path-invalid", Some(400), "the path could be read as another path";
-    /// A target longer than 8 KiB.
+    /// A target longer than the listener takes; 8 KiB by default.
     TargetTooLong = "target-too-long", Some(414), "the request target is too long";
-    /// More than 100 fields or 64 KiB of header.
+    /// More fields or octets of header than the listener takes; 100 and 64 KiB by default.
     HeaderTooLarge = "header-too-large", Some(431), "the request header is too large";
     /// CONNECT, TRACE and the like.
     MethodRefused = "method-refused", Some(501), "this method is not served";
@@ -115,6 +119,8 @@ reasons! {
     Misdirected = "misdirected", Some(421), "this connection does not serve this host";
     /// `Via` names this node more than 5 times.
     Loop = "loop", Some(508), "the request has passed here before: a service routes to the proxy itself";
+    /// No descriptor is left for a connection to the instance.
+    OutOfFiles = "out-of-files", Some(503), "the proxy has no file descriptor left";
     /// A fault of Fairway's own.
     Internal = "internal", Some(500), "a fault in the proxy";
 }

@@ -5,11 +5,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use fairway_config::file::{HttpListener, Tls};
+use fairway_config::file::{HttpListener, Limits, Tls};
 use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio::runtime::LocalOptions;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::access_log::{self, AccessLogConfig, AccessLogSender};
 use crate::downstream::Door;
+use crate::gate::Gate;
 use crate::h1::syntax::is_token_octet;
 use crate::listener::{BindError, bind};
 use crate::spread::{Handed, Spread};
@@ -45,6 +47,8 @@ pub struct ProxyConfig {
     pub node: Arc<str>,
     /// `None`: no access log.
     pub access_log: Option<AccessLogConfig>,
+    /// What holds for all listeners together: `connections_total`, `requests_per_instance`.
+    pub limits: Limits,
 }
 
 /// How many workers `[proxy] threads` means: 0 is one per core.
@@ -81,6 +85,23 @@ pub(crate) struct Shared {
     pub(crate) tls: Tls,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) trust: ArcSwap<Trust>,
+    /// Most connections of all listeners.
+    connections_max: AtomicUsize,
+    /// How often the process has run out of descriptors: each time idle connections to instances are closed.
+    pub(crate) shortages: AtomicU64,
+}
+
+impl Shared {
+    /// Whether there are as many connections as there may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.spread.total() >= self.connections_max.load(Relaxed)
+    }
+
+    /// Whether this peer's word on clients is believed.
+    pub(crate) fn trusts(&self, peer: SocketAddr) -> bool {
+        let peer = peer.ip().to_canonical();
+        self.trusted.load().iter().any(|net| net.contains(&peer))
+    }
 }
 
 /// What the workers are to do.
@@ -96,6 +117,10 @@ pub struct Running {
     /// The addresses listened on, in the order of the listeners; port 0 replaced by the port that was given.
     pub addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
+    /// The listeners as configured, in their order.
+    configured: Vec<SocketAddr>,
+    limits: watch::Sender<Arc<[Limits]>>,
+    table: Arc<TableHandle>,
     phase: watch::Sender<Phase>,
     workers: Vec<WorkerThread>,
 }
@@ -109,17 +134,27 @@ struct WorkerThread {
 
 /// Binds all listeners, then starts the workers. Nothing is left behind when it fails.
 pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, StartError> {
-    let ProxyConfig { listeners, tls, certificates, trust, threads, trusted_proxies, node, access_log } =
-        config;
+    let ProxyConfig {
+        listeners,
+        tls,
+        certificates,
+        trust,
+        threads,
+        trusted_proxies,
+        node,
+        access_log,
+        limits,
+    } = config;
     let count = worker_count(threads);
     let mut addresses = Vec::with_capacity(listeners.len());
     let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
     for listener in &listeners {
         let (address, bound) = bind(listener.addr, count)?;
         addresses.push(address);
-        let config = listener.tls.as_ref().map(|asked| server_config(asked, &certificates)).transpose()?;
+        let tls = listener.tls.as_ref().map(|asked| server_config(asked, &certificates)).transpose()?;
+        let opening = Opening { listener: listener.clone(), tls, gate: Arc::default() };
         for (worker, socket) in sockets.iter_mut().zip(bound) {
-            worker.push((socket, listener.clone(), config.clone()));
+            worker.push((socket, opening.clone()));
         }
     }
     let (spread, handed) = Spread::new(count);
@@ -133,7 +168,12 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         tls,
         certificates,
         trust: ArcSwap::new(trust),
+        connections_max: AtomicUsize::new(limits.connections_total.unwrap_or(usize::MAX)),
+        shortages: AtomicU64::new(0),
     });
+    table.states().set_in_flight_max(limits.requests_per_instance);
+    let configured = listeners.iter().map(|listener| listener.addr).collect();
+    let limits = watch::Sender::new(listeners.iter().map(|listener| listener.limits).collect());
     let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
     let phase = watch::Sender::new(Phase::Running);
     let mut workers = Vec::with_capacity(count);
@@ -145,21 +185,31 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
             shared: shared.clone(),
             table: table.clone(),
             access: access.clone(),
+            limits: limits.subscribe(),
             phase: phase.subscribe(),
         };
         workers.push(seed.spawn().map_err(StartError::Thread)?);
     }
-    Ok(Running { addresses, shared, phase, workers })
+    Ok(Running { addresses, shared, configured, limits, table, phase, workers })
+}
+
+/// A listener as every worker opens it.
+#[derive(Clone)]
+struct Opening {
+    listener: HttpListener,
+    tls: Option<Arc<ServerConfig>>,
+    gate: Arc<Gate>,
 }
 
 /// What one worker is started with, still on another thread.
 struct Seed {
     number: usize,
     handed: UnboundedReceiver<Handed>,
-    sockets: Vec<(std::net::TcpListener, HttpListener, Option<Arc<ServerConfig>>)>,
+    sockets: Vec<(std::net::TcpListener, Opening)>,
     shared: Arc<Shared>,
     table: Arc<TableHandle>,
     access: Option<AccessLogSender>,
+    limits: watch::Receiver<Arc<[Limits]>>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -190,11 +240,11 @@ impl Seed {
     }
 
     async fn run(self) -> usize {
-        let Self { number, sockets, handed, shared, table, access, phase } = self;
+        let Self { number, sockets, handed, shared, table, access, limits, phase } = self;
         let worker = Worker::new(number, shared, table, access.map(|access| access.for_worker()));
-        let opened =
-            sockets.into_iter().map(|(socket, listener, tls)| (socket, Rc::new(Door::new(&listener, tls))));
-        worker.run(opened.collect(), handed, phase).await
+        let door =
+            |(socket, Opening { listener, tls, gate })| (socket, Rc::new(Door::new(&listener, tls, gate)));
+        worker.run(sockets.into_iter().map(door).collect(), handed, limits, phase).await
     }
 }
 
@@ -214,6 +264,21 @@ impl Running {
     /// Replaces whom TLS towards instances believes; connections that are opened from now on see it.
     pub fn set_trust(&self, trust: Arc<Trust>) {
         self.shared.trust.store(trust);
+    }
+
+    /// Replaces the limits: those of each listener that is in `listeners` by its address as configured, and those that hold
+    /// for all together. Connections that are open stay; what is read from now on is held to the new ones.
+    pub fn set_limits(&self, limits: &Limits, listeners: &[HttpListener]) {
+        let most = limits.connections_total.unwrap_or(usize::MAX);
+        self.shared.connections_max.store(most, Relaxed);
+        self.table.states().set_in_flight_max(limits.requests_per_instance);
+        self.limits.send_modify(|present| {
+            let new = self.configured.iter().zip(present.iter()).map(|(address, present)| {
+                let listener = listeners.iter().find(|listener| listener.addr == *address);
+                listener.map_or(*present, |listener| listener.limits)
+            });
+            *present = new.collect();
+        });
     }
 
     /// Open connections of each worker.

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::gate::Pass;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Handing over costs a wake-up, so a worker keeps what it accepts up to this fraction above the least loaded one: exact
@@ -36,7 +37,16 @@ pub(crate) struct Handed {
     pub(crate) peer: SocketAddr,
     /// Which of the listeners it came in by, in their order.
     pub(crate) door: usize,
+    pub(crate) place: Place,
+}
+
+/// What a connection holds for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// With its worker.
     pub(crate) seat: Seat,
+    /// With its listener and its client.
+    pub(crate) pass: Pass,
 }
 
 impl Spread {
@@ -70,7 +80,12 @@ impl Spread {
 
     /// Gives a connection to the worker of its seat, or back when that worker has ended.
     pub(crate) fn hand(&self, handed: Handed) -> Result<(), Handed> {
-        self.0[handed.seat.worker].sender.send(handed).map_err(|back| back.0)
+        self.0[handed.place.seat.worker].sender.send(handed).map_err(|back| back.0)
+    }
+
+    /// Open connections of all workers.
+    pub(crate) fn total(&self) -> usize {
+        self.0.iter().map(|desk| desk.open.load(Relaxed)).sum()
     }
 
     /// Open connections of each worker.
@@ -94,7 +109,10 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use fairway_config::file::Limits;
+
     use super::*;
+    use crate::gate::Gate;
 
     #[test]
     fn few_connections_are_spread_exactly_wherever_they_are_accepted() {
@@ -125,7 +143,8 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let handed = || {
             let stream = std::net::TcpStream::connect(address).expect("it is accepted");
-            Handed { stream, peer: address, door: 0, seat: spread.seat_on(1) }
+            let pass = Arc::new(Gate::default()).enter(&Limits::default()).expect("there is room");
+            Handed { stream, peer: address, door: 0, place: Place { seat: spread.seat_on(1), pass } }
         };
         assert!(spread.hand(handed()).is_ok());
         assert!(receivers[1].try_recv().is_ok());

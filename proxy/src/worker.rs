@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
 use std::time::Duration;
 
+use fairway_config::file::Limits;
 use fastrand::Rng;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -18,15 +20,15 @@ use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::accept::{accept, take_handed};
+use crate::accept::{accept, refuse, take_handed};
 use crate::access_log::AccessLog;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
-use crate::downstream::{Connection, Door, HEADER, Visit};
+use crate::downstream::{Connection, Door, Visit};
 use crate::metrics::WorkerMetrics;
 use crate::proxy_header::{self, Said};
 use crate::running::{Phase, Shared};
-use crate::spread::{Handed, Seat};
+use crate::spread::{Handed, Place};
 use crate::stream::Ends;
 use crate::table::{TableHandle, TableReader};
 use crate::tls;
@@ -105,6 +107,13 @@ impl Worker {
         }
     }
 
+    /// Closes idle connections to instances, for descriptors that are needed elsewhere; false when there were none. The
+    /// other workers do so too at their next tick.
+    pub(crate) fn give_up_idle(&self) -> bool {
+        self.shared.shortages.fetch_add(1, Relaxed);
+        self.pool.clear()
+    }
+
     fn open(&self) -> usize {
         self.connections.borrow().len()
     }
@@ -114,9 +123,11 @@ impl Worker {
         self: &Rc<Self>,
         sockets: Vec<(std::net::TcpListener, Rc<Door>)>,
         handed: UnboundedReceiver<Handed>,
+        limits: watch::Receiver<Arc<[Limits]>>,
         mut phase: watch::Receiver<Phase>,
     ) -> usize {
-        let doors = sockets.iter().map(|(_, door)| door.clone()).collect();
+        let doors: Vec<_> = sockets.iter().map(|(_, door)| door.clone()).collect();
+        let following = spawn_local(follow_limits(limits, doors.clone()));
         let mut accepting = vec![spawn_local(take_handed(self.clone(), handed, doors))];
         for (number, (socket, door)) in sockets.into_iter().enumerate() {
             accepting.push(spawn_local(accept(self.clone(), socket, door, number)));
@@ -146,6 +157,7 @@ impl Worker {
             () = sleep_until(until) => {}
         }
         tick.abort();
+        following.abort();
         self.pool.clear();
         if let Some(access) = &self.access {
             access.hand_over(&self.clock);
@@ -170,10 +182,25 @@ impl Drop for Entered {
     }
 }
 
+/// Keeps the limits of each listener as the last reload has them.
+async fn follow_limits(mut limits: watch::Receiver<Arc<[Limits]>>, doors: Vec<Rc<Door>>) {
+    while limits.changed().await.is_ok() {
+        for (door, limits) in doors.iter().zip(limits.borrow_and_update().iter()) {
+            door.limits.set(*limits);
+        }
+    }
+}
+
 async fn tick(worker: Rc<Worker>) {
+    let mut shortages = worker.shared.shortages.load(Relaxed);
     loop {
         sleep(TICK).await;
         worker.pool.sweep();
+        let now = worker.shared.shortages.load(Relaxed);
+        if now != shortages {
+            shortages = now;
+            worker.pool.clear();
+        }
         if let Some(access) = &worker.access {
             access.hand_over(&worker.clock);
         }
@@ -181,7 +208,13 @@ async fn tick(worker: Rc<Worker>) {
 }
 
 /// Serves a connection that was accepted, here or by another worker.
-pub(crate) fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
+pub(crate) fn welcome(
+    worker: &Rc<Worker>,
+    door: &Rc<Door>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+) {
     // Gone already: there is nobody to tell.
     let Ok(local) = stream.local_addr() else { return };
     // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
@@ -191,25 +224,29 @@ pub(crate) fn welcome(worker: &Rc<Worker>, door: &Rc<Door>, stream: TcpStream, p
     let visit = Visit::new(ends, false, door, worker);
     // A task for each kind, so that plain connections do not take the memory of those with TLS.
     match (visit.door.proxy_protocol, visit.door.tls.is_some()) {
-        (true, _) => spawn_local(by_turns(behind_balancer(stream, visit), seat)),
-        (false, true) => spawn_local(by_turns(over_tls(stream, visit), seat)),
-        (false, false) => spawn_local(by_turns(Connection::new(stream, visit).serve(), seat)),
+        (true, _) => spawn_local(by_turns(behind_balancer(stream, visit, place), ())),
+        (false, true) => spawn_local(by_turns(over_tls(stream, visit), place)),
+        (false, false) => spawn_local(by_turns(Connection::new(stream, visit).serve(), place)),
     };
 }
 
 /// Serves a connection that starts with a PROXY header. From a peer that is not trusted, or without the header, it is
 /// closed: anybody could say anything there.
-async fn behind_balancer(mut stream: TcpStream, mut visit: Visit) {
-    let peer = visit.ends.peer.ip().to_canonical();
-    if !visit.worker.shared.trusted.load().iter().any(|net| net.contains(&peer)) {
+async fn behind_balancer(mut stream: TcpStream, mut visit: Visit, mut place: Place) {
+    let (worker, door) = (visit.worker.clone(), visit.door.clone());
+    if !worker.shared.trusts(visit.ends.peer) {
         return;
     }
-    match timeout(HEADER, proxy_header::read(&mut stream)).await {
+    let limits = door.limits.get();
+    match timeout(limits.header_time, proxy_header::read(&mut stream)).await {
         Ok(Ok(Said::Own)) => {}
         Ok(Ok(Said::Client { ends, tls })) => visit = visit.as_said(ends, tls),
         Ok(Err(_)) | Err(_) => return,
     }
-    if visit.door.tls.is_some() {
+    if let Err(full) = place.pass.of_client(visit.ends.peer.ip(), &limits) {
+        return refuse(&worker, &door, full, visit.ends.peer);
+    }
+    if door.tls.is_some() {
         over_tls(stream, visit).await;
     } else {
         Connection::new(stream, visit).serve().await;

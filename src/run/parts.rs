@@ -11,7 +11,7 @@ use fairway_admin::{AdminState, Control, Listeners};
 use fairway_catalog::config::labels::Severity;
 use fairway_catalog::{Catalog, Inputs, InputsHandle, Problem, publish};
 use fairway_config::Config;
-use fairway_config::file::{Dns, Flags, HttpListener, Listen};
+use fairway_config::file::{Dns, Flags, HttpListener, Limits, Listen};
 use fairway_discovery::NodeInfo;
 use fairway_discovery::docker::{DIFF_EVERY, DockerSource};
 use fairway_discovery::exec::Engines;
@@ -33,7 +33,7 @@ use super::reload::{Reach, Reload};
 use super::settings::{Surroundings, settings};
 use super::trust::Follow;
 use super::watch_file::Changes;
-use super::{exec, persist, tell};
+use super::{exec, file_limit, persist, tell};
 
 /// Any reason for which a part cannot start; shown with its causes.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -196,6 +196,7 @@ fn start_proxy(
             listeners.iter().map(|listener| if listener.tls.is_some() { "https" } else { "http" }).collect();
         let proxy_config = ProxyConfig {
             listeners,
+            limits: with_file_limit(&config.limits),
             tls: config.tls.clone(),
             certificates: certificates.clone(),
             trust: trust.clone(),
@@ -225,6 +226,13 @@ fn start_proxy(
 
 fn is_of(listeners: &[HttpListener], error: &BindError) -> bool {
     listeners.iter().any(|listener| listener.addr == error.address)
+}
+
+/// The limits with as many connections as the process may have, where nobody says how many.
+pub(crate) fn with_file_limit(limits: &Limits) -> Limits {
+    let mut limits = *limits;
+    limits.connections_total = limits.connections_total.or_else(file_limit::connections);
+    limits
 }
 
 fn start_sources(

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use fairway_catalog::config::labels::Severity;
 use fairway_catalog::{InputsHandle, Problem, Settings};
-use fairway_config::file::{ConfigError, Flags};
+use fairway_config::file::{ConfigError, Flags, HttpListener, Limits, Listen};
 use fairway_config::{Config, ConfigErrors};
 use fairway_discovery::file::FileHandle;
 use fairway_proxy::running::Running;
 use jiff::Timestamp;
 
 use super::certificates::Keeper;
-use super::parts::DnsConfig;
+use super::parts::{DnsConfig, with_file_limit};
 use super::settings::{Surroundings, settings, unless_same};
 use super::trust;
 use super::watch_file::Changes;
@@ -107,6 +107,9 @@ impl Reload {
         self.reach.file.apply(&self.config.services);
         self.reach.dns.send_replace(Arc::new(self.config.dns.clone()));
         proxy.set_trusted_proxies(self.config.proxy.trusted_proxies.clone());
+        let listeners: Vec<_> =
+            self.config.http.items.iter().chain(&self.config.https.items).cloned().collect();
+        proxy.set_limits(&with_file_limit(&self.config.limits), &listeners);
         self.report(&[]);
     }
 
@@ -126,8 +129,8 @@ fn needs_restart<'a>(first: &'a Config, now: &'a Config) -> impl Iterator<Item =
     let changed = [
         ("state_dir", first.state_dir != now.state_dir),
         ("node", first.node != now.node),
-        ("http.listen", first.http != now.http),
-        ("https", first.https != now.https || first.tls != now.tls),
+        ("http.listen", !same_listeners(&first.http, &now.http)),
+        ("https", !same_listeners(&first.https, &now.https) || first.tls != now.tls),
         ("dns.listen", first.dns.listen != now.dns.listen),
         ("admin", first.admin != now.admin),
         ("docker", first.docker != now.docker),
@@ -135,6 +138,13 @@ fn needs_restart<'a>(first: &'a Config, now: &'a Config) -> impl Iterator<Item =
         ("log", first.log != now.log),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key)
+}
+
+/// Whether two lists of listeners are the same but for their limits, which hold at once.
+fn same_listeners(first: &Listen<HttpListener>, now: &Listen<HttpListener>) -> bool {
+    let without_limits =
+        |listener: &HttpListener| HttpListener { limits: Limits::default(), ..listener.clone() };
+    first.items.iter().map(without_limits).eq(now.items.iter().map(without_limits))
 }
 
 fn problem(kind: &'static str, severity: Severity, error: &ConfigError) -> Problem {

@@ -309,6 +309,7 @@ impl RoutePlan<'_> {
             members,
             sticky: planned.sticky,
             split_by: planned.split_by.clone(),
+            body_max: planned.body_max,
             ends: planned.ends,
         };
         (keep(route, self.before.routes.get(id)), problems)

@@ -78,6 +78,7 @@ pub(super) struct RouteShape {
     pub(super) created: Timestamp,
     pub(super) sticky: bool,
     pub(super) split_by: SplitBy,
+    pub(super) body_max: Option<u64>,
     pub(super) ends: Option<Timestamp>,
 }
 
@@ -284,7 +285,7 @@ impl Shape {
         self.owners = remembered;
     }
 
-    /// Stickiness and the way of the draw come from the longest-standing backend that sets them.
+    /// Stickiness, the way of the draw and the size of bodies come from the longest-standing backend that sets them.
     fn choose_route_keys(&mut self) {
         let mut problems = Vec::new();
         for (id, route) in &mut self.routes {
@@ -300,6 +301,8 @@ impl Shape {
                     spec.transport.split_by.clone()
                 });
                 route.split_by = split_by.unwrap_or_default();
+                let body_max = |spec: &ServiceSpec| spec.transport.body_max;
+                route.body_max = first_set(id, &units, "fairway.body_max", &mut problems, body_max);
             }
         }
         self.problems.append(&mut problems);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cursor::{Cx, Node, Spot, Table, Wrong};
 use super::flags::Given;
 use super::sections::list;
-use super::{HttpListener, Listen, Tls, address, tls};
+use super::{HttpListener, Limits, Listen, Tls, address, limits, tls};
 use crate::labels::shown;
 
 /// Stands in for an address that cannot be read.
@@ -22,20 +22,23 @@ pub(super) struct Placed<T> {
 pub(super) fn http(
     root: &mut Table<'_>,
     over: Option<&Given>,
+    limits: &Limits,
     cx: &Cx<'_>,
 ) -> Option<Vec<Placed<HttpListener>>> {
     let written = root.section("http").and_then(|mut table| {
         let listen = table.get("listen").and_then(|node| node.array());
         table.finish();
-        Some(listen?.iter().filter_map(|node| listener(node, plain_listener, tls::plain_keys)).collect())
+        let bare = |addr| plain_listener(addr, limits);
+        Some(listen?.iter().filter_map(|node| listener(node, bare, tls::plain_keys)).collect())
     });
-    given_or_written(over, written, plain_listener, cx)
+    given_or_written(over, written, |addr| plain_listener(addr, limits), cx)
 }
 
 /// `[https]`
 pub(super) fn https(
     root: &mut Table<'_>,
     over: Option<&Given>,
+    limits: &Limits,
     cx: &Cx<'_>,
 ) -> (Option<Vec<Placed<HttpListener>>>, Tls) {
     let mut tls = Tls::default();
@@ -43,14 +46,11 @@ pub(super) fn https(
         let listen = table.get("listen").and_then(|node| node.array());
         tls = tls::section(&mut table);
         table.finish();
-        Some(
-            listen?
-                .iter()
-                .filter_map(|node| listener(node, tls::listener, |table, item| tls::keys(cx, table, item)))
-                .collect(),
-        )
+        let bare = |addr| tls::listener(addr, limits);
+        let keys = |table: &mut Table<'_>, item: &mut HttpListener| tls::keys(cx, table, item);
+        Some(listen?.iter().filter_map(|node| listener(node, bare, keys)).collect())
     });
-    (given_or_written(over, written, tls::listener, cx), tls)
+    (given_or_written(over, written, |addr| tls::listener(addr, limits), cx), tls)
 }
 
 fn given_or_written(
@@ -84,13 +84,14 @@ pub(super) fn addresses(cx: &Cx<'_>, given: &Given) -> Vec<Placed<SocketAddr>> {
 }
 
 /// A plain listener without settings of its own.
-pub(super) fn plain_listener(addr: SocketAddr) -> HttpListener {
+pub(super) fn plain_listener(addr: SocketAddr, limits: &Limits) -> HttpListener {
     HttpListener {
         addr,
         proxy_protocol: false,
         upgrades: vec![Arc::from("websocket")],
         redirect_to_https: false,
         tls: None,
+        limits: *limits,
     }
 }
 
@@ -111,6 +112,7 @@ fn listener<'a>(
     // Read with any address, so that what is wrong with the other keys is told beside a wrong one.
     let parsed = addr.and_then(|addr| addr.parsed(address::listener));
     let mut item = bare(parsed.unwrap_or(UNKNOWN));
+    item.limits = limits::of_listener(&mut table, &item.limits);
     item.proxy_protocol = proxy_protocol;
     item.upgrades = upgrades.unwrap_or(item.upgrades);
     keys(&mut table, &mut item);

@@ -8,6 +8,7 @@ mod address;
 mod checks;
 mod cursor;
 mod flags;
+mod limits;
 mod listeners;
 mod sections;
 mod service;
@@ -22,6 +23,7 @@ use std::path::Path;
 use cursor::{Cx, Spot, Table};
 use flags::Overrides;
 pub use flags::{Flags, System};
+pub use limits::Limits;
 use listeners::{Placed, plain_listener};
 use toml::de::DeTable;
 pub use types::*;
@@ -76,8 +78,9 @@ fn assemble(
     let mut root = Table::root(cx, table);
     let state_dir = sections::state_dir(cx, &mut root, over, system);
     let node = sections::node(&mut root, system);
-    let http = listeners::http(&mut root, over.http.as_ref(), cx);
-    let (https, tls) = listeners::https(&mut root, over.https.as_ref(), cx);
+    let limits = limits::section(&mut root);
+    let http = listeners::http(&mut root, over.http.as_ref(), &limits, cx);
+    let (https, tls) = listeners::https(&mut root, over.https.as_ref(), &limits, cx);
     let certificates = sections::certificates(cx, &mut root);
     let (dns, dns_listeners) = sections::dns(cx, &mut root, over);
     let (admin, admin_spot) = sections::admin(cx, &mut root, over);
@@ -91,7 +94,7 @@ fn assemble(
     let splits = service::splits(&mut root, &routing.domain_suffix);
     root.finish();
 
-    let http = listeners::or_default(http, || vec![default_http()]);
+    let http = listeners::or_default(http, || vec![default_http(&limits)]);
     let https = listeners::or_default(https, Vec::new);
     for listeners in [&http.items, &https.items] {
         checks::proxy_protocol(cx, listeners, trusts_somebody);
@@ -113,6 +116,7 @@ fn assemble(
         routing,
         proxy,
         upstream_tls,
+        limits,
         log,
         shutdown_grace,
         services,
@@ -121,9 +125,9 @@ fn assemble(
     }
 }
 
-fn default_http() -> Placed<HttpListener> {
+fn default_http(limits: &Limits) -> Placed<HttpListener> {
     let addr = SocketAddr::from(([0, 0, 0, 0], 80));
-    Placed { spot: Spot::outside("the default of http.listen", ""), item: plain_listener(addr) }
+    Placed { spot: Spot::outside("the default of http.listen", ""), item: plain_listener(addr, limits) }
 }
 
 fn all_listeners(

@@ -12,7 +12,7 @@ use crate::labels::{self, LabelProblem, ProbeCheck, Severity, parse_entry, parse
 use crate::names::{RouteEntry, Version, Weight};
 
 /// Keys of a service, each with the label that says the same.
-const AS_LABELS: [(&str, &str); 22] = [
+const AS_LABELS: [(&str, &str); 23] = [
     ("name", "fairway.service"),
     ("project", "fairway.project"),
     ("version", "fairway.version"),
@@ -29,6 +29,7 @@ const AS_LABELS: [(&str, &str); 22] = [
     ("hedge", "fairway.hedge"),
     ("tls.server_name", "fairway.tls.server_name"),
     ("tls.verify", "fairway.tls.verify"),
+    ("body_max", "fairway.body_max"),
     ("timeout.connect", "fairway.timeout.connect"),
     ("timeout.first_byte", "fairway.timeout.first_byte"),
     ("timeout.idle", "fairway.timeout.idle"),

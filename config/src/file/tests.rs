@@ -45,7 +45,7 @@ fn without_a_file_the_defaults_stand() {
     assert_eq!(config.file, None);
     assert_eq!(config.state_dir, Path::new("/state"));
     assert_eq!(&*config.node.name, "edge-1");
-    assert_eq!(config.http.items, [plain_listener(addr("0.0.0.0:80"))]);
+    assert_eq!(config.http.items, [plain_listener(addr("0.0.0.0:80"), &Limits::default())]);
     assert!(!config.http.configured && !config.https.configured && config.https.items.is_empty());
     assert_eq!(config.dns.listen, DnsListen::Default);
     assert_eq!(config.dns.zones, ["local".into(), "internal".into()]);
@@ -635,4 +635,54 @@ fn a_service_says_what_its_certificate_is_for() {
         assert_eq!(spec.transport.tls_server_name.as_deref(), Some("web.test"), "{tls}");
         assert_eq!(spec.transport.tls_verify, Some(false), "{tls}");
     }
+}
+
+#[test]
+fn limits_hold_for_every_listener_that_has_none_of_its_own() {
+    let config = from_file(
+        r#"
+        [limits]
+        header_bytes = "16k"
+        target_bytes = 4096
+        idle_time = "20s"
+        body_max = "10MiB"
+        connections_per_client = 50
+        requests_per_instance = 10
+        [http]
+        listen = ["0.0.0.0:80", { addr = "0.0.0.0:81", limits = { body_max = "none", idle_time = "5s", h2_streams = 7 } }]
+        "#,
+    );
+    let [plain, own] = &config.http.items[..] else { panic!("{:?}", config.http.items) };
+    assert_eq!(plain.limits, config.limits);
+    assert_eq!((plain.limits.header_bytes, plain.limits.target_bytes), (16_384, 4096));
+    assert_eq!((plain.limits.body_max, plain.limits.idle_time), (Some(10_485_760), Duration::from_secs(20)));
+    assert_eq!(plain.limits.requests_per_instance, 10);
+    assert_eq!((own.limits.body_max, own.limits.idle_time), (None, Duration::from_secs(5)));
+    assert_eq!((own.limits.h2_streams, own.limits.connections_per_client), (7, Some(50)));
+}
+
+#[test]
+fn a_limit_out_of_range_is_told_with_its_range() {
+    for (line, place, advice) in [
+        ("header_bytes = 10", "limits.header_bytes", "from 1024 to 1048576 octets"),
+        ("header_bytes = \"10 apples\"", "limits.header_bytes", "with `k`, `m` or `g`"),
+        ("header_fields = 5", "limits.header_fields", "from 10 to 1000"),
+        ("target_bytes = 1", "limits.target_bytes", "from 128 to 65536"),
+        ("header_time = \"1ms\"", "limits.header_time", "from 100ms to 10m"),
+        ("idle_time = \"2h\"", "limits.idle_time", "from 1s to 1h"),
+        ("idle_time = 75", "limits.idle_time", "in quotes"),
+        ("body_max = -1", "limits.body_max", "whole number of octets"),
+        ("body_rate = \"2g\"", "limits.body_rate", "from 0 to"),
+        ("connections = \"many\"", "limits.connections", "or `\"none\"`"),
+        ("connections_per_client = 0", "limits.connections_per_client", "from 1 to 1000000"),
+        ("h2_streams = 0", "limits.h2_streams", "from 1 to 250"),
+        ("requests_per_connection = true", "limits.requests_per_connection", "or `\"none\"`"),
+        ("h2_stream = 1", "limits.h2_stream", "`h2_streams`"),
+    ] {
+        assert_error(&format!("[limits]\n{line}"), &format!("2: {place}"), advice);
+    }
+    let listener = "[http]\nlisten = [{ addr = \"0.0.0.0:80\", limits = { requests_per_instance = 1 } }]";
+    assert_error(listener, "2: http.listen[0].limits.requests_per_instance", "the keys here are");
+    let header = "[limits]\nheader_bytes = 2048";
+    assert_eq!(errors(header)[0].text, "a target of 8192 octets does not fit into a header of 2048");
 }

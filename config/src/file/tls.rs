@@ -9,7 +9,9 @@ use std::time::Duration;
 use super::cursor::{Cx, Table, Wrong};
 use super::listeners::plain_listener;
 use super::sections::{path, time};
-use super::{ClientCertificates, HttpListener, ListenerTls, Tls, TlsVersion, UpstreamIdentity, UpstreamTls};
+use super::{
+    ClientCertificates, HttpListener, Limits, ListenerTls, Tls, TlsVersion, UpstreamIdentity, UpstreamTls,
+};
 use crate::labels::shown;
 
 /// The keys of `[https]` beside `listen`.
@@ -34,8 +36,8 @@ fn handshake_timeout(text: &str) -> Result<Duration, Wrong> {
 }
 
 /// A TLS listener without settings of its own.
-pub(super) fn listener(addr: SocketAddr) -> HttpListener {
-    HttpListener { tls: Some(ListenerTls::default()), ..plain_listener(addr) }
+pub(super) fn listener(addr: SocketAddr, limits: &Limits) -> HttpListener {
+    HttpListener { tls: Some(ListenerTls::default()), ..plain_listener(addr, limits) }
 }
 
 /// The keys that only a listener of `[https]` has.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Limits;
 use crate::labels::ServiceSpec;
 use crate::names::{Host, RouteEntry, Version, Weight};
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub proxy: Proxy,
     /// `[upstream_tls]`
     pub upstream_tls: UpstreamTls,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[log]`
     pub log: Log,
     /// `[shutdown] grace`: longest wait for requests in flight at a stop; default 30 s.
@@ -83,6 +86,8 @@ pub struct HttpListener {
     pub redirect_to_https: bool,
     /// What it asks of TLS; `None` for a plain listener.
     pub tls: Option<ListenerTls>,
+    /// `limits`, those of `[limits]` where it says nothing.
+    pub limits: Limits,
 }
 
 /// What one listener of `[https]` asks of TLS.

@@ -52,6 +52,7 @@ pub(super) fn apply<'a>(
         "hedge" => to.hedge = hedge(value)?,
         "tls.server_name" => to.tls_server_name = Some(server_name(value)?),
         "tls.verify" => to.tls_verify = Some(scalar::boolean(value)?),
+        "body_max" => to.body_max = Some(scalar::size(value)?),
         _ => {}
     }
     Ok(())

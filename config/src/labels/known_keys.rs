@@ -5,8 +5,9 @@
 use super::flaw::{Flaw, shown};
 
 /// Every `fairway.*` key, without the family.
-pub(crate) const FAIRWAY: [&str; 22] = [
+pub(crate) const FAIRWAY: [&str; 23] = [
     "balance",
+    "body_max",
     "dns",
     "drain",
     "enable",

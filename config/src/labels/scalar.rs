@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flaw::{Flaw, shown};
-use crate::duration;
+use crate::{duration, size};
 
 /// Longest name of a project, service, network or zone, in characters.
 const NAME_CHARS_MAX: usize = 128;
@@ -56,6 +56,17 @@ pub(super) fn time(text: &str, range: RangeInclusive<Duration>) -> Result<Durati
         text,
         format!("write a duration from {least} to {most}"),
     ))
+}
+
+/// A size in octets; `none` is the largest.
+pub(super) fn size(text: &str) -> Result<u64, Flaw> {
+    if text == "none" {
+        return Ok(u64::MAX);
+    }
+    size::parse(text).map_err(|_| {
+        let remedy = "write a whole number of octets, or one with `k`, `m` or `g`, such as `10m`; or `none`";
+        Flaw::refused("label-not-a-size", format!("`{}` is not a size", shown(text)), remedy)
+    })
 }
 
 /// The name of a project, service, network or zone: `[A-Za-z0-9][A-Za-z0-9._-]*`, what Docker allows in names.
@@ -120,6 +131,12 @@ mod tests {
         assert_eq!(time("500ms", range.clone()), Ok(Duration::from_millis(500)));
         assert_eq!(time("0s", range.clone()).expect_err("zero").remedy, "write a duration from 1ms to 1m");
         assert_eq!(time("5", range).expect_err("no unit").kind, "label-not-a-duration");
+    }
+
+    #[test]
+    fn sizes_are_octets_or_none() {
+        assert_eq!((size("10m"), size("none")), (Ok(10_485_760), Ok(u64::MAX)));
+        assert_eq!(size("10 m").expect_err("a space").kind, "label-not-a-size");
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub struct Transport {
     pub tls_server_name: Option<Arc<str>>,
     /// `fairway.tls.verify`: whether an instance's certificate is checked.
     pub tls_verify: Option<bool>,
+    /// `fairway.body_max`: most octets of a request's body; `u64::MAX` for `none`.
+    pub body_max: Option<u64>,
 }
 
 /// `aliyun.routing.port_N`.

@@ -243,6 +243,7 @@ fn every_fairway_key_is_read() {
         ("fairway.hedge", "p95"),
         ("fairway.tls.server_name", "Web.Internal"),
         ("fairway.tls.verify", "false"),
+        ("fairway.body_max", "10m"),
     ]);
     assert_eq!(parsed.problems, []);
     let want = ServiceSpec {
@@ -272,6 +273,7 @@ fn every_fairway_key_is_read() {
             hedge: Some(Hedge::P95),
             tls_server_name: Some("web.internal".into()),
             tls_verify: Some(false),
+            body_max: Some(10 * 1024 * 1024),
         },
         has_own_labels: true,
         ..ServiceSpec::default()

@@ -68,6 +68,11 @@ impl Kept {
         Some(Piece { data, ended: self.ended, trailers, broken: None })
     }
 
+    /// Octets that are kept.
+    pub(super) fn octets(&self) -> u64 {
+        (self.first.data.len() + self.later.len()) as u64
+    }
+
     /// Whether the whole body is kept.
     pub(super) fn has_end(&self) -> bool {
         self.ended

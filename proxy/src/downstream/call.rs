@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::body::Kept;
-use super::exchange::{End, Exchange, Seen};
+use super::exchange::{End, Exchange, Seen, TOO_LARGE};
 use super::{After, Visit, refused, send};
 use crate::access_log::Line;
 use crate::deadline::Timer;
@@ -30,7 +30,7 @@ use crate::table::{Find, RouteEntry};
 use crate::turn;
 use crate::upgrade::{QUIET, TunnelEnd, tunnel, wanted};
 use crate::upstream::pool::FRESH;
-use crate::upstream::{Upstream, connect, keep_for};
+use crate::upstream::{ConnectError, Upstream, connect, keep_for};
 
 /// How long a request waits for another instance when its only one failed and nothing says yet that it stops: as long as
 /// news of a container that died may take.
@@ -49,6 +49,8 @@ pub(crate) struct Call<'c, D, B> {
     head: Box<RequestHead>,
     began: Instant,
     id: RequestId,
+    /// Most octets of its body: the route's limit, else the listener's.
+    body_max: u64,
     record: Record,
 }
 
@@ -102,7 +104,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     ) -> Self {
         // Replaced once the peer is known to be trusted, and says an id.
         let id = RequestId::random(&mut visit.worker.rng.borrow_mut());
-        Self { visit, down, source, timer, head, began, id, record: Record::default() }
+        let body_max = visit.door.limits.get().body_max.unwrap_or(u64::MAX);
+        Self { visit, down, source, timer, head, began, id, body_max, record: Record::default() }
     }
 
     pub(crate) async fn run(mut self) -> After {
@@ -146,6 +149,11 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             Err((reason, _)) => return Err(refused(reason, "")),
         };
         self.record.entry = Some(entry.clone());
+        self.body_max = entry.route.body_max.unwrap_or(self.body_max);
+        let too_large = matches!(self.head.body, BodyLength::Exactly(octets) if octets > self.body_max);
+        if too_large || kept.octets() > self.body_max {
+            return Err(refused(Reason::BodyTooLarge, TOO_LARGE));
+        }
         let upgrade = wanted(&self.head, &self.visit.door.upgrades)?;
         self.over_instances(entry, client, &mut kept, upgrade).await
     }
@@ -184,7 +192,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             let Some(pick) = self.record.pick.take() else { return Err(refused) };
             tried.add(&pick);
             let now = turn::now().into_std();
-            pick.endpoint.state.observe_failure(turn::now().duration_since(chosen), now);
+            if refused.reason != Reason::OutOfFiles {
+                pick.endpoint.state.observe_failure(turn::now().duration_since(chosen), now);
+            }
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
             let free = !self.still_serves(&entry, &pick);
             let settings = &pick.version.settings;
@@ -337,7 +347,17 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
 
     async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
         let start = turn::now();
-        let mut connecting = pin!(connect(&pick.endpoint, &self.visit.worker.shared.trust));
+        let worker = &self.visit.worker;
+        let trust = &worker.shared.trust;
+        let mut connecting = pin!(async {
+            match connect(&pick.endpoint, trust).await {
+                // Idle connections to instances are the first to go.
+                Err(ConnectError::OutOfFiles) if worker.give_up_idle() => {
+                    connect(&pick.endpoint, trust).await
+                }
+                connected => connected,
+            }
+        });
         let down = self.down;
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(Some(connected)),
@@ -363,7 +383,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         pick: &Pick,
         seen: &Seen,
     ) -> End {
-        let worker = &self.visit.worker;
+        let (visit, worker) = (self.visit, &self.visit.worker);
         let settings = &pick.version.settings;
         let exchange = Exchange {
             down: self.down,
@@ -375,7 +395,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             kept: request.kept,
             upgrade: request.upgrade,
             settings,
-            may_stay: &|| !worker.is_draining(),
+            limits: &visit.door.limits,
+            body_max: self.body_max,
+            may_stay: &|| visit.may_stay(),
             hsts: self.visit.door.hsts.as_deref(),
             total: settings.total_timeout.map(|total| self.began + total),
             timer: self.timer,
@@ -460,8 +482,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         }
         // After any other refusal nobody is sure what the client means, or where its next request starts.
         let is_plain = matches!(reason.status(), Some(308 | 404 | 502..=504));
-        let stays =
-            is_plain && self.source.is_done() && self.head.keep_alive && !self.visit.worker.is_draining();
+        let stays = is_plain && self.source.is_done() && self.head.keep_alive && self.visit.may_stay();
         let refusal = Refusal {
             reason,
             detail,

@@ -6,20 +6,21 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
+use fairway_config::file::Limits;
 use tokio::time::Instant;
 
-use super::IDLE;
 use super::body::Kept;
 use crate::buffers::Buffers;
 use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
 use crate::endpoint::UpstreamSettings;
 use crate::forward::{ResponsePlan, write_interim, write_response};
-use crate::h1::{BodyLength, RequestHead, ResponseHead, Version};
+use crate::h1::{BodyLength, Known, RequestHead, ResponseHead, Version};
+use crate::pace::Pace;
 use crate::reason::Reason;
-use crate::relay::{RelayError, Silence, relay};
+use crate::relay::{RelayError, Terms, relay};
 use crate::sides::{Answers, Downstream, Flow, NoHead, Piece, Sink, Source};
 use crate::turn;
 use crate::upgrade::is_granted;
@@ -44,6 +45,10 @@ pub(super) struct Exchange<'a, D, B, O, A> {
     pub(super) kept: &'a mut Kept,
     pub(super) upgrade: Option<&'a Arc<str>>,
     pub(super) settings: &'a UpstreamSettings,
+    /// What the client may ask for.
+    pub(super) limits: &'a Cell<Limits>,
+    /// Most octets of the request's body.
+    pub(super) body_max: u64,
     /// Whether the client's connection may stay open afterwards.
     pub(super) may_stay: &'a dyn Fn() -> bool,
     /// The listener's `Strict-Transport-Security`.
@@ -93,14 +98,20 @@ pub(super) enum End {
 
 impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
     pub(super) async fn run(self) -> End {
-        let Self { down, head, settings, seen, timer, .. } = self;
+        let Self { down, head, settings, limits, seen, timer, .. } = self;
         let waits = Waits::new(self.total);
+        let up_pace = if self.kept.has_end() { None } else { upload_pace(head, &limits.get()) };
         let upload = Upload {
             source: self.source,
             origin: self.origin,
             kept: self.kept,
             head_up: self.head_up,
             settings,
+            terms: Terms {
+                pace: up_pace.as_ref().map(|pace| (pace, Reason::BodyTooSlow)),
+                octets_max: self.body_max,
+                ..Terms::patient(limits.get().idle_time, Reason::ClientTimeout)
+            },
             seen,
             waits: &waits.up,
         };
@@ -112,6 +123,7 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
             may_stay: self.may_stay,
             hsts: self.hsts,
             settings,
+            idle_time: limits.get().idle_time,
             buffers: self.buffers,
             seen,
             waits: &waits.down,
@@ -142,13 +154,28 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
             if !sending && down.poll_gone(cx).is_ready() {
                 return Poll::Ready(End::ClientLeft(Reason::ClientLeft));
             }
-            match waits.first() {
-                Some((limit, reason)) => timer.poll_passed(cx, limit).map(|()| timed_out(reason, seen)),
-                None => Poll::Pending,
+            while let Some((limit, reason)) = waits.first() {
+                ready!(timer.poll_passed(cx, limit));
+                // An answer that has begun makes the body part of a conversation, and those have no least speed.
+                if reason == Reason::BodyTooSlow && seen.status.get().is_some() {
+                    wait(&waits.up, limits.get().idle_time, Reason::ClientTimeout);
+                    continue;
+                }
+                return Poll::Ready(timed_out(reason, seen));
             }
+            Poll::Pending
         })
         .await
     }
+}
+
+/// What is said of a body with too many octets.
+pub(super) const TOO_LARGE: &str = "the request body has more octets than are taken here";
+
+/// The least speed of a body. Calls of gRPC may stream for hours with little to say, and nothing in their head tells.
+fn upload_pace(head: &RequestHead, limits: &Limits) -> Option<Pace> {
+    let is_grpc = head.first(Known::ContentType).is_some_and(|kind| kind.starts_with(b"application/grpc"));
+    if is_grpc { None } else { Pace::new(limits.body_rate, limits.body_grace) }
 }
 
 /// How long an answer is waited for after the instance has stopped to take the request.
@@ -157,6 +184,7 @@ const LATE_ANSWER: Duration = Duration::from_secs(1);
 fn bad_request(error: &RelayError) -> End {
     match error {
         RelayError::Framing(error) => End::BadRequest(Reason::BodyInvalid, error.text()),
+        RelayError::TooLarge => End::BadRequest(Reason::BodyTooLarge, TOO_LARGE),
         RelayError::Cut | RelayError::Read | RelayError::Write => End::ClientLeft(Reason::ClientLeft),
     }
 }
@@ -166,7 +194,10 @@ fn timed_out(reason: Reason, seen: &Seen) -> End {
         Reason::ClientTimeout if seen.status.get().is_none() => {
             End::BadRequest(reason, "the request body did not arrive in time")
         }
-        Reason::ClientTimeout => End::ClientLeft(reason),
+        Reason::BodyTooSlow if seen.status.get().is_none() => {
+            End::BadRequest(reason, "the request body arrived more slowly than this listener allows")
+        }
+        Reason::ClientTimeout | Reason::BodyTooSlow => End::ClientLeft(reason),
         _ if seen.status.get().is_some() => End::Cut(reason),
         Reason::TotalTimeout => End::NoAnswer(reason, "the request took longer than its route allows"),
         Reason::UpstreamClosed => End::NoAnswer(reason, "the instance stopped reading and did not answer"),
@@ -181,6 +212,7 @@ struct Upload<'a, B, O> {
     kept: &'a mut Kept,
     head_up: &'a [u8],
     settings: &'a UpstreamSettings,
+    terms: Terms<'a>,
     seen: &'a Seen,
     waits: &'a Cell<Wait>,
 }
@@ -203,8 +235,9 @@ impl<B: Source, O: Sink> Upload<'_, B, O> {
         if kept.has_end() {
             return Ok(());
         }
-        let silence = Silence { patience: IDLE, late: Reason::ClientTimeout };
-        relay(source, origin, &flow, silence, b"", |piece| kept.note(piece)).await
+        let octets_max = self.terms.octets_max.saturating_sub(kept.octets());
+        let terms = Terms { octets_max, ..self.terms };
+        relay(source, origin, &flow, terms, b"", |piece| kept.note(piece)).await
     }
 }
 
@@ -217,6 +250,7 @@ struct Download<'a, D, A> {
     may_stay: &'a dyn Fn() -> bool,
     hsts: Option<&'a str>,
     settings: &'a UpstreamSettings,
+    idle_time: Duration,
     buffers: &'a Buffers,
     seen: &'a Seen,
     waits: &'a Cell<Wait>,
@@ -254,8 +288,9 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
     }
 
     fn flow(&self, chunked: bool) -> Flow<'_> {
-        let (patience, late) = (IDLE, Reason::ClientTimeout);
-        Flow { chunked, waits: self.waits, patience, late, sent: None, body_bytes: &self.seen.body_bytes }
+        let (patience, late) = (self.idle_time, Reason::ClientTimeout);
+        let body_bytes = &self.seen.body_bytes;
+        Flow { chunked, waits: self.waits, patience, late, sent: None, body_bytes }
     }
 
     /// Passes on an answer that comes before the one that counts, where the client can read it.
@@ -311,11 +346,11 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
         drop(answer); // it lies in the buffer that the body is read into
         let Self { down, settings, .. } = *self;
         let (waits, body_bytes) = (self.waits, &self.seen.body_bytes);
+        let (patience, late) = (self.idle_time, Reason::ClientTimeout);
         let chunked = to_length.is_chunked();
-        let flow =
-            Flow { chunked, waits, patience: IDLE, late: Reason::ClientTimeout, sent: None, body_bytes };
-        let silence = Silence { patience: settings.idle_timeout, late: Reason::UpstreamCut };
-        let relayed = relay(&mut self.answers.body(from_length), down, &flow, silence, out, |_| {}).await;
+        let flow = Flow { chunked, waits, patience, late, sent: None, body_bytes };
+        let terms = Terms::patient(settings.idle_timeout, Reason::UpstreamCut);
+        let relayed = relay(&mut self.answers.body(from_length), down, &flow, terms, out, |_| {}).await;
         match relayed {
             // Octets behind the answer belong to no request: whatever they are, they must reach nobody.
             Ok(()) => End::Answered {
@@ -323,7 +358,7 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
                 reuse: reuse.filter(|_| self.answers.is_clean() && self.seen.uploaded.get()),
             },
             Err(RelayError::Write) => End::ClientLeft(Reason::ClientLeft),
-            Err(RelayError::Cut | RelayError::Read | RelayError::Framing(_)) => {
+            Err(RelayError::Cut | RelayError::Read | RelayError::TooLarge | RelayError::Framing(_)) => {
                 down.cut(to_length);
                 End::Cut(Reason::UpstreamCut)
             }

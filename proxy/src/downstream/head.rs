@@ -5,13 +5,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use fairway_config::file::Limits;
 use tokio::time::Instant;
 
 use super::http2::PREFACE_HEAD;
-use super::{Connection, HEADER, IDLE, Visit, refused};
+use super::{Connection, Visit, refused};
 use crate::buffers::make_room;
 use crate::h1::syntax::is_token_octet;
-use crate::h1::{HeadScanner, Refused, RequestHead, Scan, TARGET_BYTES_MAX};
+use crate::h1::{HeadLimits, HeadScanner, Refused, RequestHead, Scan};
 use crate::reason::Reason;
 use crate::stream::Stream;
 use crate::turn;
@@ -49,7 +50,8 @@ impl<S: Stream> Connection<S> {
                 self.buffer = self.visit.worker.buffers.lend();
             }
             let began = turn::now();
-            match self.read_head(began + HEADER).await {
+            let limits = self.visit.door.limits.get();
+            match self.read_head(began + limits.header_time, head_limits(&limits)).await {
                 Ok(Some(head)) => return Next::Request(Box::new(head), began),
                 Ok(None) if self.buffer.is_empty() => {} // the empty line that some clients send after a body
                 Ok(None) => return Next::Gone,
@@ -63,20 +65,21 @@ impl<S: Stream> Connection<S> {
     /// Waits without a buffer for something to read. False when it has taken too long, or the worker drains.
     async fn idle(&mut self) -> bool {
         let since = turn::now();
-        let Self { io, visit: Visit { worker, .. }, timer, .. } = self;
+        let Self { io, visit: Visit { worker, door, .. }, timer, .. } = self;
         poll_fn(|cx| {
             if io.poll_readable(cx).is_ready() {
                 return Poll::Ready(true);
             }
-            let longest = if worker.is_draining() { IDLE_DRAINING } else { IDLE };
+            let longest = door.limits.get().idle_time;
+            let longest = if worker.is_draining() { IDLE_DRAINING.min(longest) } else { longest };
             timer.poll_passed(cx, since + longest).map(|()| false)
         })
         .await
     }
 
     /// Reads one head. `None` when nothing but an empty line was there.
-    async fn read_head(&mut self, limit: Instant) -> Result<Option<RequestHead>, Stop> {
-        let mut scanner = HeadScanner::default();
+    async fn read_head(&mut self, limit: Instant, limits: HeadLimits) -> Result<Option<RequestHead>, Stop> {
+        let mut scanner = HeadScanner::within(limits);
         let mut started = false;
         loop {
             if !started && !self.buffer.is_empty() {
@@ -86,14 +89,14 @@ impl<S: Stream> Connection<S> {
                     Skipped::Done => started = true,
                 }
             }
-            if started && let Scan::Complete(end) = look(&mut scanner, &self.buffer)? {
+            if started && let Scan::Complete(end) = look(&mut scanner, &self.buffer, limits)? {
                 if self.is_fresh && &self.buffer[..end] == PREFACE_HEAD {
                     return Err(Stop::Http2);
                 }
                 // A copy of the head alone: the buffer is free for others while the request waits for its answer.
                 let raw = Bytes::copy_from_slice(&self.buffer[..end]);
                 self.buffer.advance(end);
-                return Ok(Some(RequestHead::read(raw)?));
+                return Ok(Some(RequestHead::read_within(raw, limits)?));
             }
             make_room(&mut self.buffer);
             let read = self.timer.within(limit, self.io.read(&mut self.buffer)).await;
@@ -102,13 +105,16 @@ impl<S: Stream> Connection<S> {
                 // Closed by the client between requests, or in the middle of one that nobody will answer.
                 Some(Ok(0) | Err(_)) => return Err(Stop::Gone),
                 None => {
-                    return Err(
-                        refused(Reason::ClientTimeout, "the header did not arrive within 10 s").into()
-                    );
+                    return Err(refused(Reason::ClientTimeout, "the header did not arrive in time").into());
                 }
             }
         }
     }
+}
+
+/// The part of the limits that heads are read within.
+pub(crate) fn head_limits(limits: &Limits) -> HeadLimits {
+    HeadLimits { bytes: limits.header_bytes, fields: limits.header_fields, target_bytes: limits.target_bytes }
 }
 
 /// Why no head was read.
@@ -142,7 +148,7 @@ fn skip_empty_line(buffer: &mut BytesMut) -> Skipped {
 }
 
 /// Scans, and refuses at once what can no longer become a request: TLS on a plain port, a target without end.
-fn look(scanner: &mut HeadScanner, buffer: &[u8]) -> Result<Scan, Refused> {
+fn look(scanner: &mut HeadScanner, buffer: &[u8], limits: HeadLimits) -> Result<Scan, Refused> {
     if scanner.is_fresh() && buffer.first().is_some_and(|first| !is_token_octet(*first)) {
         let detail = if buffer[0] == 0x16 {
             "this port speaks plain HTTP, and this looks like TLS"
@@ -152,8 +158,8 @@ fn look(scanner: &mut HeadScanner, buffer: &[u8]) -> Result<Scan, Refused> {
         return Err(refused(Reason::RequestInvalid, detail));
     }
     let scan = scanner.scan(buffer)?;
-    if !scanner.has_first_line() && buffer.len() > TARGET_BYTES_MAX + AROUND_TARGET {
-        return Err(refused(Reason::TargetTooLong, "the request target is longer than 8 KiB"));
+    if !scanner.has_first_line() && buffer.len() > limits.target_bytes + AROUND_TARGET {
+        return Err(refused(Reason::TargetTooLong, "the request target is longer than this listener takes"));
     }
     Ok(scan)
 }

@@ -21,13 +21,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use fairway_config::file::HttpListener;
+use fairway_config::file::{HttpListener, Limits};
 use rustls::ServerConfig;
 use tokio::time::Instant;
 
 use crate::access_log::Line;
 use crate::deadline::{Timer, Wait};
 use crate::forward::address_text::AddressText;
+use crate::gate::Gate;
 use crate::h1::chunked::Extensions;
 use crate::h1::{BodyReader, Refused, RequestHead};
 use crate::reason::Reason;
@@ -41,11 +42,8 @@ use crate::worker::Worker;
 pub(crate) use call::Call;
 use head::Next;
 
-/// Longest silence of a client: before a request, within a body, and while it takes no octets.
-pub(crate) const IDLE: Duration = Duration::from_secs(75);
-
-/// Longest time for a whole header, from its first octet.
-pub(crate) const HEADER: Duration = Duration::from_secs(10);
+/// Longest time for a client to take an answer of our own.
+const REFUSAL: Duration = Duration::from_secs(10);
 
 /// How long a connection is read after its last answer, so that the answer is not lost with what the client still sends.
 const LINGER: Duration = Duration::from_secs(2);
@@ -68,11 +66,15 @@ pub(crate) struct Door {
     pub(crate) hsts: Option<Arc<str>>,
     /// How it speaks TLS; `None`: it does not.
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// What clients may ask for; a reload replaces it.
+    pub(crate) limits: Cell<Limits>,
+    /// How many connections it has, of all workers.
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl Door {
     /// For this listener.
-    pub(crate) fn new(listener: &HttpListener, tls: Option<Arc<ServerConfig>>) -> Self {
+    pub(crate) fn new(listener: &HttpListener, tls: Option<Arc<ServerConfig>>, gate: Arc<Gate>) -> Self {
         Self {
             name: listener.addr.to_string().into(),
             upgrades: listener.upgrades.clone(),
@@ -80,6 +82,8 @@ impl Door {
             redirect_to_https: listener.redirect_to_https,
             hsts: listener.tls.as_ref().and_then(|tls| tls.hsts.clone()),
             tls,
+            limits: Cell::new(listener.limits),
+            gate,
         }
     }
 }
@@ -98,12 +102,35 @@ pub(crate) struct Visit {
     pub(crate) door: Rc<Door>,
     /// Who serves it.
     pub(crate) worker: Rc<Worker>,
+    /// Requests so far, the present one included.
+    pub(crate) requests: Cell<u64>,
+}
+
+impl Visit {
+    /// Counts a request.
+    pub(crate) fn count(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    /// Whether the connection may carry a further request: the worker goes on, and there have not been too many.
+    pub(crate) fn may_stay(&self) -> bool {
+        let most = self.door.limits.get().requests_per_connection;
+        !self.worker.is_draining() && most.is_none_or(|most| self.requests.get() < most)
+    }
 }
 
 impl Visit {
     /// Of a connection between these ends.
     pub(crate) fn new(ends: Ends, tls: bool, door: Rc<Door>, worker: Rc<Worker>) -> Self {
-        Self { ends, peer: AddressText::new(ends.peer.ip()), tls, session: None, door, worker }
+        Self {
+            ends,
+            peer: AddressText::new(ends.peer.ip()),
+            tls,
+            session: None,
+            door,
+            worker,
+            requests: Cell::new(0),
+        }
     }
 
     /// Of a connection whose ends, and whose use of TLS, a trusted balancer in front has named.
@@ -185,6 +212,7 @@ impl<S: Stream> Connection<S> {
         let Self { visit, io, timer, buffer, .. } = self;
         let reader = BodyReader::new(head.body, Extensions::Refused);
         let source = Body { io, buffer, buffers: &visit.worker.buffers, reader };
+        visit.count();
         Call::new(visit, io, source, timer, head, began).run().await
     }
 
@@ -273,10 +301,10 @@ async fn send(down: &impl Sink, timer: &mut Timer, refusal: &Refusal<'_>, worker
     let body = refusal.write(&mut out, &worker.clock);
     let none = Wait { limit: None, reason: refusal.reason };
     let (waits, body_bytes) = (Cell::new(none), Cell::new(0));
-    let (patience, late) = (HEADER, Reason::ClientTimeout);
+    let (patience, late) = (REFUSAL, Reason::ClientTimeout);
     let flow = Flow { chunked: false, waits: &waits, patience, late, sent: None, body_bytes: &body_bytes };
     let piece = Piece::whole(body);
-    let written = timer.within(turn::now() + HEADER, down.write(&out, &piece, &flow)).await;
+    let written = timer.within(turn::now() + REFUSAL, down.write(&out, &piece, &flow)).await;
     worker.buffers.give_back_head(out);
     matches!(written, Some(Ok(())))
 }

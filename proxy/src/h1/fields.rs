@@ -29,7 +29,7 @@ pub enum FieldError {
     Folded,
     /// It has no colon.
     NoColon,
-    /// Its name is empty or holds an octet that no token has, white space before the colon among them.
+    /// Its name is empty, endless, or holds an octet that no token has, white space before the colon among them.
     Name,
     /// Its value holds CR, NUL or another control octet.
     Value,
@@ -110,6 +110,8 @@ fn read_line(head: &[u8], at: usize) -> Result<(Field, usize), FieldError> {
     if rest.get(name_len) != Some(&b':') || name_len == 0 {
         return Err(no_name(rest));
     }
+    // A name longer than its number can say would be another name.
+    let Ok(short) = u16::try_from(name_len) else { return Err(FieldError::Name) };
     let after = &rest[name_len + 1..];
     let end = memchr::memchr(b'\n', after).unwrap_or(after.len());
     let raw = &after[..end.saturating_sub(1)]; // without the CR
@@ -118,10 +120,10 @@ fn read_line(head: &[u8], at: usize) -> Result<(Field, usize), FieldError> {
     }
     let value = trim(raw);
     let blanks = if value.is_empty() { 0 } else { raw.len() - raw.trim_ascii_start().len() };
-    // A head is bounded to 64 KiB, a trailer section to less: the numbers fit.
+    // A head is bounded to 1 MiB, a trailer section to less: the numbers fit.
     let field = Field {
         name: at as u32,
-        name_len: name_len as u16,
+        name_len: short,
         value: (at + name_len + 1 + blanks) as u32,
         value_len: value.len() as u32,
         known: Known::of(&rest[..name_len]),

@@ -36,14 +36,31 @@ pub use response::{InvalidResponse, ResponseHead};
 pub use scan::{HeadScanner, Scan};
 pub use trailers::Trailers;
 
-/// Most header fields in one message.
+/// Most header fields in one message, where nothing else is said.
 pub const FIELDS_MAX: usize = 100;
 
-/// Most octets of a head, first line and end included.
+/// Most octets of a head, first line and end included, where nothing else is said.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Most octets of a request target.
+/// Most octets of a request target, where nothing else is said.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// How large the head of a message may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Most octets, first line and end included.
+    pub bytes: usize,
+    /// Most header fields.
+    pub fields: usize,
+    /// Most octets of a request's target.
+    pub target_bytes: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { bytes: HEAD_BYTES_MAX, fields: FIELDS_MAX, target_bytes: TARGET_BYTES_MAX }
+    }
+}
 
 /// Most octets of a trailer section.
 pub const TRAILER_BYTES_MAX: usize = 16 * 1024;

@@ -13,7 +13,7 @@ use super::known::Known;
 use super::scan::ScanError;
 use super::syntax::{is_token, list};
 use super::target::{Authority, Target};
-use super::{TARGET_BYTES_MAX, Version};
+use super::{HeadLimits, Version};
 use crate::reason::Reason;
 use crate::request::{Fields, RequestView};
 
@@ -44,9 +44,10 @@ impl From<ScanError> for Refused {
     fn from(error: ScanError) -> Self {
         match error {
             ScanError::BareLf => Self::new(Reason::RequestInvalid, "a line is not ended by CRLF"),
-            ScanError::TooLarge => {
-                Self::new(Reason::HeaderTooLarge, "the header has more than 100 fields or 64 KiB")
-            }
+            ScanError::TooLarge => Self::new(
+                Reason::HeaderTooLarge,
+                "the header has more fields or octets than this listener takes",
+            ),
         }
     }
 }
@@ -105,8 +106,13 @@ enum HostText {
 impl RequestHead {
     /// Reads a whole head, from its first octet to its empty line.
     pub fn read(raw: Bytes) -> Result<Self, Refused> {
+        Self::read_within(raw, HeadLimits::default())
+    }
+
+    /// The same with a target of this size at most; how large the whole is has been looked at.
+    pub fn read_within(raw: Bytes, limits: HeadLimits) -> Result<Self, Refused> {
         let line_end = memchr::memchr(b'\n', &raw).unwrap_or(raw.len());
-        let line = RequestLine::read(&raw[..line_end.saturating_sub(1)])?;
+        let line = RequestLine::read(&raw[..line_end.saturating_sub(1)], limits.target_bytes)?;
         let fields = FieldIndex::read(&raw, (line_end + 1).min(raw.len())..raw.len().saturating_sub(2))
             .map_err(|error| Refused::new(Reason::RequestInvalid, error.text()))?;
         let RequestLine { method_len, target, version } = line;
@@ -261,7 +267,7 @@ struct RequestLine {
 
 impl RequestLine {
     /// `method SP target SP version`, nothing more.
-    fn read(line: &[u8]) -> Result<Self, Refused> {
+    fn read(line: &[u8], target_bytes_max: usize) -> Result<Self, Refused> {
         let invalid = |detail| Err(Refused::new(Reason::RequestInvalid, detail));
         let Some(first) = memchr::memchr(b' ', line) else {
             return invalid("the request line is not `method target version`");
@@ -274,8 +280,11 @@ impl RequestLine {
             return invalid("the request line is not `method target version`");
         };
         let target = first + 1..last;
-        if target.len() > TARGET_BYTES_MAX {
-            return Err(Refused::new(Reason::TargetTooLong, "the request target is longer than 8 KiB"));
+        if target.len() > target_bytes_max {
+            return Err(Refused::new(
+                Reason::TargetTooLong,
+                "the request target is longer than this listener takes",
+            ));
         }
         let version = match &line[last + 1..] {
             b"HTTP/1.1" => Version::Http11,

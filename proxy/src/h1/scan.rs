@@ -3,7 +3,7 @@
 //!
 //! Not here: what the lines say (see `request`, `response`).
 
-use super::{FIELDS_MAX, HEAD_BYTES_MAX};
+use super::HeadLimits;
 
 /// How far a head has been looked at.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,7 @@ pub struct HeadScanner {
     line: usize,
     /// Lines ended so far.
     lines: usize,
+    limits: HeadLimits,
 }
 
 /// What is known of a head so far.
@@ -30,7 +31,7 @@ pub enum Scan {
 pub enum ScanError {
     /// A line is ended by LF alone.
     BareLf,
-    /// More than [`FIELDS_MAX`] fields or [`HEAD_BYTES_MAX`] octets.
+    /// More fields or octets than [`HeadLimits`] allow.
     TooLarge,
 }
 
@@ -38,6 +39,11 @@ impl HeadScanner {
     /// For fields without a first line: trailers.
     pub fn of_fields() -> Self {
         Self { lines: 1, ..Self::default() }
+    }
+
+    /// For a head of this size at most.
+    pub fn within(limits: HeadLimits) -> Self {
+        Self { limits, ..Self::default() }
     }
 
     /// Looks at what is new in `input`, which starts with the head's first octet and only ever grows.
@@ -52,19 +58,19 @@ impl HeadScanner {
             self.line = self.seen;
             self.lines += 1;
             if is_empty && self.lines > 1 {
-                return if self.seen > HEAD_BYTES_MAX {
+                return if self.seen > self.limits.bytes {
                     Err(ScanError::TooLarge)
                 } else {
                     Ok(Scan::Complete(self.seen))
                 };
             }
             // The first line, the fields, and the empty line that ended it above.
-            if self.lines > 1 + FIELDS_MAX {
+            if self.lines > 1 + self.limits.fields {
                 return Err(ScanError::TooLarge);
             }
         }
         self.seen = input.len();
-        if self.seen > HEAD_BYTES_MAX { Err(ScanError::TooLarge) } else { Ok(Scan::Partial) }
+        if self.seen > self.limits.bytes { Err(ScanError::TooLarge) } else { Ok(Scan::Partial) }
     }
 
     /// Whether the first line has ended.
@@ -81,6 +87,7 @@ impl HeadScanner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h1::HEAD_BYTES_MAX;
 
     #[test]
     fn the_end_is_found_wherever_the_octets_are_split() {
@@ -134,5 +141,14 @@ mod tests {
         assert_eq!(HeadScanner::default().scan(fits.as_bytes()), Ok(Scan::Complete(HEAD_BYTES_MAX)));
         assert_eq!(HeadScanner::default().scan(large.as_bytes()), Err(ScanError::TooLarge));
         assert_eq!(HeadScanner::default().scan(&vec![b'a'; HEAD_BYTES_MAX + 1]), Err(ScanError::TooLarge));
+    }
+
+    #[test]
+    fn a_smaller_head_may_be_all_that_is_wanted() {
+        let limits = HeadLimits { bytes: 40, fields: 1, ..HeadLimits::default() };
+        let scan = |head: &str| HeadScanner::within(limits).scan(head.as_bytes());
+        assert!(matches!(scan("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Scan::Complete(_))));
+        assert_eq!(scan("GET / HTTP/1.1\r\nHost: a\r\nb: c\r\n\r\n"), Err(ScanError::TooLarge));
+        assert_eq!(scan("GET / HTTP/1.1\r\nHost: a.long.name.com\r\n\r\n"), Err(ScanError::TooLarge));
     }
 }

@@ -67,8 +67,14 @@ const HANDSHAKES: Family = Family {
     labels: &["listener", "result"],
     kind: MetricType::COUNTER,
 };
-const FAMILIES: [&Family; 8] =
-    [&REQUESTS, &DURATIONS, &CONNECTS, &IN_FLIGHT, &RETRIES, &BUILDS, &CONNECTIONS, &HANDSHAKES];
+const REFUSED: Family = Family {
+    name: "fairway_connections_refused_total",
+    help: "Connections from clients that were closed at once.",
+    labels: &["listener", "reason"],
+    kind: MetricType::COUNTER,
+};
+const FAMILIES: [&Family; 9] =
+    [&REQUESTS, &DURATIONS, &CONNECTS, &IN_FLIGHT, &RETRIES, &BUILDS, &CONNECTIONS, &HANDSHAKES, &REFUSED];
 
 impl TableCollector {
     /// For what this table's data plane counts.
@@ -100,6 +106,7 @@ impl Collector for TableCollector {
             BUILDS.of(builds(metrics)),
             CONNECTIONS.of(connections(metrics)),
             HANDSHAKES.of(handshakes(metrics)),
+            REFUSED.of(refused(metrics)),
         ]
     }
 }
@@ -174,6 +181,14 @@ fn handshakes(metrics: &Metrics) -> Vec<Metric> {
         counter(HANDSHAKES.labelled(&[listener, result]), entry.value().load(Relaxed))
     };
     metrics.handshakes.iter().map(handshake).collect()
+}
+
+fn refused(metrics: &Metrics) -> Vec<Metric> {
+    let one = |entry: RefMulti<'_, (Arc<str>, &'static str), AtomicU64>| {
+        let (listener, reason) = entry.key();
+        counter(REFUSED.labelled(&[listener, reason]), entry.value().load(Relaxed))
+    };
+    metrics.refused.iter().map(one).collect()
 }
 
 /// One metric name.

@@ -41,6 +41,7 @@ pub struct Metrics {
     unrouted: Arc<Series>,
     connections: DashMap<(Arc<str>, &'static str), Arc<AtomicI64>>,
     handshakes: DashMap<(Arc<str>, &'static str), Arc<AtomicU64>>,
+    refused: DashMap<(Arc<str>, &'static str), AtomicU64>,
     builds: DashMap<&'static str, Histogram>,
     swept: Mutex<Option<Instant>>,
 }
@@ -64,6 +65,7 @@ impl Metrics {
             unrouted: Arc::new(Series::new(&nobody, &nobody, workers)),
             connections: DashMap::new(),
             handshakes: DashMap::new(),
+            refused: DashMap::new(),
             builds: DashMap::new(),
             swept: Mutex::new(None),
         })
@@ -78,6 +80,12 @@ impl Metrics {
     /// Counts the building of something derived from the catalog: `routes`, `zone`, `catalog`.
     pub fn build_done(&self, table: &'static str, took: Duration) {
         self.builds.entry(table).or_default().observe(&BUILD, took);
+    }
+
+    /// Counts a connection that was closed at once. `listener` is a listener's address as configured, `reason` a word from
+    /// a fixed list: `listener-full`, `client-full`.
+    pub fn connection_refused(&self, listener: &Arc<str>, reason: &'static str) {
+        self.refused.entry((listener.clone(), reason)).or_default().fetch_add(1, Relaxed);
     }
 
     /// The series of a route and backend by their printed names, either empty when there is none.

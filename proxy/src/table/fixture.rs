@@ -93,6 +93,7 @@ pub(crate) fn put_route(
         members,
         sticky: false,
         split_by: SplitBy::Request,
+        body_max: None,
         ends: None,
     };
     change(&mut route);

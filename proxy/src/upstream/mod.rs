@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fairway_config::labels::Protocol;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -29,6 +30,9 @@ pub(crate) enum ConnectError {
     /// Refused, unreachable, reset.
     #[error("connecting failed")]
     Failed(#[source] io::Error),
+    /// The process has no descriptor for it, or the machine none.
+    #[error("no file descriptor is left")]
+    OutOfFiles,
     /// Not in time.
     #[error("connecting took too long")]
     TimedOut,
@@ -45,6 +49,7 @@ impl ConnectError {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Failed(_) | Self::NotSpoken => Reason::ConnectFailed,
+            Self::OutOfFiles => Reason::OutOfFiles,
             Self::TimedOut => Reason::ConnectTimeout,
             Self::Tls(_) => Reason::UpstreamTlsFailed,
         }
@@ -60,6 +65,7 @@ impl ConnectError {
                 }
                 _ => "the connection to the instance failed",
             },
+            Self::OutOfFiles => "no file descriptor is left for a connection to the instance",
             Self::TimedOut => "the instance did not accept the connection in time",
             Self::Tls(text) => text,
             Self::NotSpoken => "the instance's `fairway.protocol` is not spoken yet: http1 and https are",
@@ -73,7 +79,7 @@ pub(crate) async fn connect(endpoint: &Endpoint, trust: &ArcSwap<Trust>) -> Resu
         return Err(ConnectError::NotSpoken);
     }
     let connected = timeout(endpoint.settings.connect_timeout, async {
-        let tcp = TcpStream::connect(endpoint.address).await.map_err(ConnectError::Failed)?;
+        let tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
         // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
         let _ = tcp.set_nodelay(true);
         match endpoint.settings.protocol {
@@ -85,6 +91,15 @@ pub(crate) async fn connect(endpoint: &Endpoint, trust: &ArcSwap<Trust>) -> Resu
         }
     });
     connected.await.map_err(|_| ConnectError::TimedOut)?
+}
+
+fn failed(error: io::Error) -> ConnectError {
+    if is_out_of_files(&error) { ConnectError::OutOfFiles } else { ConnectError::Failed(error) }
+}
+
+/// Whether the error says that there is no descriptor left.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// How long an idle connection may be kept: less than the instance says it keeps it, as far as it says.

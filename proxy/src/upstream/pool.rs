@@ -90,8 +90,11 @@ impl<S: Stream> Pool<S> {
         });
     }
 
-    /// Closes all of them.
-    pub(crate) fn clear(&self) {
-        self.0.borrow_mut().clear();
+    /// Closes all of them; false when there were none.
+    pub(crate) fn clear(&self) -> bool {
+        let mut pool = self.0.borrow_mut();
+        let had_some = pool.values().any(|idles| !idles.idle.is_empty());
+        pool.clear();
+        had_some
     }
 }

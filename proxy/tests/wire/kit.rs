@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fairway_catalog::facts::{SourceFacts, UnitKind};
 use fairway_catalog::{Catalog, Inputs, Lifecycle, SourceId, Unit};
-use fairway_config::file::{HttpListener, ListenerTls, Tls};
+use fairway_config::file::{HttpListener, Limits, ListenerTls, Tls};
 use fairway_config::labels;
 use fairway_config::names::Weight;
 use fairway_proxy::metrics::Metrics;
@@ -127,6 +127,7 @@ pub(crate) struct Options {
     pub https: Option<Https>,
     /// Whom TLS towards instances believes; nobody if `None`.
     pub trust: Option<Arc<Trust>>,
+    pub limits: Limits,
 }
 
 /// How a plane speaks TLS.
@@ -148,6 +149,7 @@ impl Default for Options {
             redirect_to_https: false,
             https: None,
             trust: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -174,6 +176,7 @@ impl Plane {
             upgrades: options.upgrades,
             redirect_to_https: options.redirect_to_https,
             tls: None,
+            limits: options.limits,
         };
         let secure = options.https.is_some();
         let https = options.https.unwrap_or_default();
@@ -187,6 +190,7 @@ impl Plane {
             trusted_proxies: options.trusted.iter().map(|net| net.parse().expect("a net")).collect(),
             node: "edge".into(),
             access_log: options.access_log,
+            limits: options.limits,
         };
         let running = start(config, handle.clone()).expect("the data plane starts");
         let (address, https) = (running.addresses[0], running.addresses.get(1).copied());

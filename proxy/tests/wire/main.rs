@@ -5,6 +5,7 @@ mod bodies;
 mod failures;
 mod http2;
 mod kit;
+mod limits;
 mod logged;
 mod messages;
 mod refusals;

@@ -21,10 +21,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use fairway_config::file::Limits;
 use h2::server::Builder;
 use tokio::task::unconstrained;
 
-use super::{HEADER, LINGER, LINGER_BYTES, Visit};
+use super::{LINGER, LINGER_BYTES, Visit};
 use crate::deadline::Timer;
 use crate::stream::Stream;
 use crate::turn;
@@ -35,9 +36,6 @@ use wire::{Handle, Wire};
 /// What a client sends first (RFC 9113 section 3.4), as far as it looks like the head of a request.
 pub(super) const PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
-/// Most streams of a client at once.
-const STREAMS_MAX: u32 = 100;
-
 /// Octets of one stream's body that may be on their way to us.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
@@ -47,8 +45,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Octets of one answer that wait in `h2` beside those on their way.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// From here on `h2` answers 431 by itself. Above our own limit, so that a refusal is told like every other.
-const HEADER_LIST: u32 = 96 * 1024;
+/// So far above our own limit `h2` answers 431 by itself: a refusal of ours is told like every other.
+const HEADER_LIST_BEYOND: u32 = 32 * 1024;
 
 /// Streams that a client may reset before we have looked at them.
 const RESET_UNSEEN_MAX: usize = 100;
@@ -64,9 +62,11 @@ pub(crate) async fn serve<S: Stream>(stream: S, early: BytesMut, visit: Visit) {
     let worker = visit.worker.clone();
     let _counted = worker.metrics.connection(&visit.door.name, "h2");
     let wire = Wire::new(stream, early, worker);
-    let mut handshake = builder(!visit.door.upgrades.is_empty()).handshake::<_, Bytes>(Handle(wire.clone()));
+    let limits = visit.door.limits.get();
+    let mut handshake =
+        builder(&limits, !visit.door.upgrades.is_empty()).handshake::<_, Bytes>(Handle(wire.clone()));
     let mut timer = Timer::new();
-    let limit = turn::now() + HEADER;
+    let limit = turn::now() + limits.header_time;
     let shaken = timer.within(
         limit,
         poll_fn(|cx| {
@@ -88,13 +88,15 @@ pub(crate) async fn serve<S: Stream>(stream: S, early: BytesMut, visit: Visit) {
     }
 }
 
-fn builder(takes_connect: bool) -> Builder {
+fn builder(limits: &Limits, takes_connect: bool) -> Builder {
+    let header_bytes = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
+    let header_list = header_bytes.saturating_add(HEADER_LIST_BEYOND);
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST)
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(header_list)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESET_UNSEEN_MAX)
         .max_local_error_reset_streams(Some(BROKEN_MAX));

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use super::answer::Asked;
 use super::slots::Slots;
 use super::wire::{Handle, Wire};
-use super::{GOODBYE, HEADER, Visit};
+use super::{GOODBYE, Visit};
 use crate::deadline::Timer;
-use crate::downstream::IDLE;
+use crate::downstream::head::head_limits;
 use crate::sides::http2::body::Body;
 use crate::sides::http2::client::Answer;
 use crate::sides::http2::request;
@@ -95,7 +95,7 @@ where
     /// One turn.
     fn turn(&mut self) -> Poll<End> {
         self.wire.start_turn();
-        if self.visit.worker.is_draining() {
+        if !self.visit.may_stay() {
             self.leave();
         }
         for _ in 0..ROUNDS_MAX {
@@ -138,7 +138,14 @@ where
         let has_body = !body.is_end_stream();
         let head = {
             let mut rng = visit.worker.rng.borrow_mut();
-            request::read(&mut parts, has_body, text, &visit.door.upgrades, &mut rng)
+            request::read(
+                &mut parts,
+                has_body,
+                head_limits(&visit.door.limits.get()),
+                text,
+                &visit.door.upgrades,
+                &mut rng,
+            )
         };
         let has_body = head.as_ref().is_ok_and(|head| head.body != crate::h1::BodyLength::Empty);
         if self.streams.len() == super::slots::STREAMS_MAX {
@@ -146,6 +153,7 @@ where
         }
         let down = Answer::new(respond, is_connect);
         let asked = Asked { head, body: Body::new(body, has_body), down, began: turn::now() };
+        self.visit.count();
         let timer = self.timers.pop().unwrap_or_default();
         let future = (self.answer)(self.visit.clone(), asked, timer);
         self.streams.add(future);
@@ -188,9 +196,10 @@ where
         if !self.wire.is_in_header() {
             self.header = None;
         } else if self.header.is_none() {
-            self.header = Some(turn::now() + HEADER);
+            self.header = Some(turn::now() + self.visit.door.limits.get().header_time);
         }
-        let now_gone = [self.wire.stalled_limit(), self.header].into_iter().flatten().min();
+        let idle_time = self.visit.door.limits.get().idle_time;
+        let now_gone = [self.wire.stalled_limit(idle_time), self.header].into_iter().flatten().min();
         if let Some(limit) = now_gone
             && self.timer.poll_passed(cx, limit).is_ready()
         {
@@ -200,7 +209,7 @@ where
         match self.leaving {
             Some(since) => self.timer.poll_passed(cx, since.max(idle) + GOODBYE).map(|()| End::Broken),
             None => {
-                if self.timer.poll_passed(cx, idle + IDLE).is_ready() {
+                if self.timer.poll_passed(cx, idle + idle_time).is_ready() {
                     self.leave();
                 }
                 Poll::Pending

@@ -16,7 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::calm::Calm;
-use crate::downstream::IDLE;
 use crate::stream::{Duplex, Stream};
 use crate::turn;
 use crate::worker::Worker;
@@ -95,9 +94,9 @@ impl<S: Stream> Wire<S> {
         self.io.with(|io| Pin::new(io).poll_flush(cx))
     }
 
-    /// When a client that takes nothing is given up.
-    pub(super) fn stalled_limit(&self) -> Option<Instant> {
-        self.out.borrow().stalled.map(|since| since + IDLE)
+    /// When a client that takes nothing for so long is given up.
+    pub(super) fn stalled_limit(&self, patience: Duration) -> Option<Instant> {
+        self.out.borrow().stalled.map(|since| since + patience)
     }
 
     /// What the client sends too much of, if anything.

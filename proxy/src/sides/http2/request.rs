@@ -14,7 +14,7 @@ use http::{HeaderName, Method};
 
 use super::fields::{push_line, push_lines};
 use crate::h1::target::Authority;
-use crate::h1::{FIELDS_MAX, HEAD_BYTES_MAX, Refused, RequestHead};
+use crate::h1::{HeadLimits, Refused, RequestHead};
 use crate::reason::Reason;
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -25,6 +25,7 @@ const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 pub(crate) fn read(
     parts: &mut Parts,
     has_body: bool,
+    limits: HeadLimits,
     text: &mut BytesMut,
     protocols: &[Arc<str>],
     rng: &mut Rng,
@@ -40,11 +41,11 @@ pub(crate) fn read(
         push_line(text, b"transfer-encoding", b"chunked");
     }
     text.extend_from_slice(b"\r\n");
-    if lines > FIELDS_MAX || text.len() > HEAD_BYTES_MAX {
-        let detail = "the header has more than 100 fields or 64 KiB";
+    if lines > limits.fields || text.len() > limits.bytes {
+        let detail = "the header has more fields or octets than this listener takes";
         return Err(Refused::new(Reason::HeaderTooLarge, detail));
     }
-    RequestHead::read(text.split().freeze()).map(Box::new)
+    RequestHead::read_within(text.split().freeze(), limits).map(Box::new)
 }
 
 fn push_request_line(text: &mut BytesMut, parts: &Parts, upgrades: bool) -> Result<(), Refused> {
@@ -127,7 +128,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::h1::{BodyLength, Known};
+    use crate::h1::{BodyLength, FIELDS_MAX, HEAD_BYTES_MAX, Known};
 
     struct Asked(http::request::Builder);
 
@@ -151,7 +152,8 @@ mod tests {
         fn read(self, has_body: bool) -> Result<Box<RequestHead>, Refused> {
             let (mut parts, ()) = self.0.body(()).expect("a request").into_parts();
             let allowed = ["websocket".into(), "h2c".into()];
-            read(&mut parts, has_body, &mut BytesMut::new(), &allowed, &mut Rng::with_seed(1))
+            let limits = HeadLimits::default();
+            read(&mut parts, has_body, limits, &mut BytesMut::new(), &allowed, &mut Rng::with_seed(1))
         }
 
         fn text(self, has_body: bool) -> String {
