@@ -61,6 +61,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A process that takes over has it, or is about to.
+    #[error("{} has been handed over to the process that takes over", path.display())]
+    HandedOver {
+        /// The file.
+        path: PathBuf,
+    },
     /// The system failed otherwise.
     #[error("{} cannot be read or written", path.display())]
     Io {
@@ -82,6 +88,7 @@ impl StoreError {
             Self::TooNew { .. } => "store-too-new",
             Self::Full { .. } => "store-full",
             Self::Gone { .. } => "store-gone",
+            Self::HandedOver { .. } => "store-handed-over",
             Self::Io { .. } => "store-failed",
         }
     }
@@ -117,6 +124,10 @@ impl StoreError {
             }
             Self::Gone { path } => {
                 format!("put {} back, or restart Fairway to begin a new one", path.display())
+            }
+            Self::HandedOver { .. } => {
+                "give the order again in a moment: the new process stores it, or this one once more"
+                    .to_owned()
             }
             Self::Io { .. } => "look at the disk of `state_dir`; the next change is tried afresh".to_owned(),
         }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use redb::{
@@ -36,6 +37,8 @@ pub struct Store {
     identity: FileIdentity,
     /// `None` after the disk failed: opened again at the next call.
     database: Mutex<Option<Database>>,
+    /// Another process is to have it.
+    handed_over: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +60,24 @@ impl Store {
         }
         let database = open_file(&path)?;
         let identity = identify(&path)?;
-        Ok(Self { path, identity, database: Mutex::new(Some(database)) })
+        Ok(Self { path, identity, database: Mutex::new(Some(database)), handed_over: AtomicBool::new(false) })
     }
 
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Closes the file, so that another process can open it; every call fails until [`Store::take_back`]. A call under way
+    /// ends first.
+    pub fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+        self.database.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// The file is ours again: opened at the next call, which fails for as long as the other process has it.
+    pub fn take_back(&self) {
+        self.handed_over.store(false, Ordering::Release);
     }
 
     /// Runs `change` in one transaction, on disk when this returns.
@@ -92,6 +107,10 @@ impl Store {
             return Err(StoreError::Gone { path: self.path.clone() });
         }
         let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that nobody opens it again behind a handover.
+        if self.handed_over.load(Ordering::Acquire) {
+            return Err(StoreError::HandedOver { path: self.path.clone() });
+        }
         let database = match slot.take() {
             Some(database) => database,
             None => open_file(&self.path)?,

@@ -484,3 +484,19 @@ proptest! {
         prop_assert_eq!(loaded.decisions, Decisions { splits, states, owners });
     }
 }
+
+#[test]
+fn a_store_that_is_handed_over_can_be_opened_by_another_and_taken_back_when_that_one_is_gone() {
+    let folder = folder();
+    let store = open(&folder);
+    store.put_owners(&BTreeMap::new()).expect("it is ours");
+    store.hand_over();
+    let refused = store.put_owners(&BTreeMap::new()).expect_err("it is handed over");
+    assert_eq!(refused.kind(), "store-handed-over");
+    let other = open(&folder);
+    store.take_back();
+    let refused = store.put_owners(&BTreeMap::new()).expect_err("the other one has it");
+    assert_eq!(refused.kind(), "store-locked");
+    drop(other);
+    store.put_owners(&BTreeMap::new()).expect("it is ours again");
+}
