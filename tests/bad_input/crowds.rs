@@ -59,7 +59,7 @@ async fn a_crowd_of_slow_clients_keeps_nobody_from_being_served() {
     small_socket_buffers();
     raise_file_limit();
     let origin = Origin::start(Identity::new("one", "v1")).await;
-    let fairway = start(&[origin.address()], "outlier = false\n", "").await;
+    let fairway = start(&[origin.address()], "outlier = false\n", "[proxy]\nthreads = 2\n").await;
     requests_are_served(&fairway).await;
     let before = resident_kib(fairway.process().pid());
     let address = fairway.http();
@@ -99,7 +99,7 @@ async fn clients_that_never_read_a_large_answer_cost_no_memory() {
     small_socket_buffers();
     raise_file_limit();
     let origin = Origin::start(Identity::new("one", "v1")).await;
-    let fairway = start(&[origin.address()], "outlier = false\n", "").await;
+    let fairway = start(&[origin.address()], "outlier = false\n", "[proxy]\nthreads = 2\n").await;
     requests_are_served(&fairway).await;
     let before = resident_kib(fairway.process().pid());
     let request = "GET /bytes?n=10000000 HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -123,7 +123,7 @@ async fn thousands_of_idle_connections_cost_little_and_are_served_when_they_ask(
     // Fairway keeps as many files for its own side as for clients.
     let count = usize::try_from(raise_file_limit() / 2 - 500).expect("a number of files").min(20_000);
     let origin = Origin::start(Identity::new("one", "v1")).await;
-    let fairway = start(&[origin.address()], "outlier = false\n", "").await;
+    let fairway = start(&[origin.address()], "outlier = false\n", "[proxy]\nthreads = 2\n").await;
     requests_are_served(&fairway).await;
     let before = resident_kib(fairway.process().pid());
     let request = "GET /bytes?n=5 HTTP/1.1\r\nHost: a.test\r\n\r\n";

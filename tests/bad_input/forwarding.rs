@@ -41,6 +41,15 @@ async fn a_stranger_says_nothing_about_where_a_request_came_from() {
         ("an alias of X-Forwarded-Host", "x_forwarded_host: b.test\r\n"),
         ("an alias of X-Forwarded-Port", "X_Forwarded_Port: 6\r\n"),
         ("an alias of X-Request-Id", "X_Request_Id: 6\r\n"),
+        (
+            "a certificate that nobody showed",
+            "X-Client-Cert-Subject: CN=6.6.6.6\r\nX-Client-Cert-Fingerprint: 6.6.6.6\r\n",
+        ),
+        ("an alias of X-Client-Cert-Subject", "X_Client_Cert_Subject: CN=6.6.6.6\r\n"),
+        (
+            "an alias of X-Client-Cert-Fingerprint",
+            "X-Client_Cert-Fingerprint: 6.6.6.6\r\nX_CLIENT_CERT_FINGERPRINT: 6\r\n",
+        ),
         ("Proxy", "Proxy: http://6.6.6.6\r\n"),
         ("PROXY", "PROXY: http://6.6.6.6\r\n"),
         ("a trace that is none", "traceparent: 00-6-6-00\r\ntracestate: a=b\r\n"),

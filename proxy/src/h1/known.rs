@@ -20,6 +20,16 @@ macro_rules! known {
                 }
             }
 
+            /// Octets of the longest name.
+            pub const LONGEST: usize = {
+                let (lengths, mut longest, mut at) = ([$($name.len()),+], 0, 0);
+                while at < lengths.len() {
+                    longest = if lengths[at] > longest { lengths[at] } else { longest };
+                    at += 1;
+                }
+                longest
+            };
+
             /// The name in lower case, empty for [`Known::Other`].
             pub const fn name(self) -> &'static str {
                 match self { Self::Other => "", $(Self::$variant => $name),+ }

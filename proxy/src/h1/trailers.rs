@@ -1,6 +1,7 @@
 //! The fields after a chunked body, as far as they may be passed on (RFC 9110 section 6.5).
 
 use super::fields::{FieldError, FieldIndex};
+use super::known::Known;
 use super::syntax::is_token_octet;
 
 /// Trailer fields in the order sent, without those that must not stand there: framing, routing, authentication, and
@@ -41,21 +42,16 @@ impl Trailers {
 /// Whether a name stands for another one to programs that cannot tell `_` from `-` (CGI and its heirs).
 pub fn is_alias(name: &[u8]) -> bool {
     debug_assert!(name.iter().all(|b| is_token_octet(*b)), "a field name");
-    if !name.contains(&b'_') || name.len() > LONGEST_ALIAS {
+    if !name.contains(&b'_') || name.len() > Known::LONGEST {
         return false;
     }
-    let mut plain = [0; LONGEST_ALIAS];
+    let mut plain = [0; Known::LONGEST];
     for (slot, octet) in plain.iter_mut().zip(name) {
         *slot = if *octet == b'_' { b'-' } else { *octet };
     }
-    let known = super::Known::of(&plain[..name.len()]);
-    known.is_forwarding()
-        || known.is_hop_by_hop()
-        || matches!(known, super::Known::Host | super::Known::Proxy)
+    let known = Known::of(&plain[..name.len()]);
+    known.is_forwarding() || known.is_hop_by_hop() || matches!(known, Known::Host | Known::Proxy)
 }
-
-/// Longer than any name that has an alias.
-const LONGEST_ALIAS: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -77,6 +73,7 @@ mod tests {
             ("x-forwarded_proto", true),
             ("transfer_encoding", true),
             ("x_real_ip", true),
+            ("x_client_cert_fingerprint", true),
             ("X-Forwarded-For", false),
             ("my_field", false),
             ("_", false),
