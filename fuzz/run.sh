@@ -25,7 +25,7 @@ cargo build --quiet --release --bin "$target"
 program=$(ls target/*/release/"$target" | head -n 1)
 
 if [ "$seconds" = keep ]; then
-    exec nice -n 19 "$program" -merge=1 -max_len=512 -use_counters=0 "corpus/$target" "$new"
+    exec nice -n 19 "$program" -set_cover_merge=1 -max_len=512 -use_counters=0 "corpus/$target" "$new"
 fi
 exec nice -n 19 "$program" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -max_total_time="$seconds" \
     -dict=http.dict -artifact_prefix="artifacts/$target/" -print_final_stats=1 "$new" "corpus/$target"

@@ -75,6 +75,9 @@ fn reference(input: &[u8]) -> Reference {
         if digits > REFERENCE_DIGITS_MAX {
             return Reference::Unknown;
         }
+        if digits == 0 {
+            return Reference::NotPlain; // a size to httparse: 0
+        }
         let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(rest) else {
             return Reference::NotPlain;
         };
