@@ -65,9 +65,12 @@ fn tables(measured: &[(Row, Measured)]) -> String {
 /// When, on what, with what; one line for all rows that were measured alike.
 fn conditions(text: &mut String, measured: &[(Row, Measured)]) {
     let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
-    for (row, Measured { date, machine, rounds, seconds, .. }) in measured {
-        let line =
+    for (row, Measured { date, machine, load_before, rounds, seconds, .. }) in measured {
+        let mut line =
             format!("{date}, {}. {}. {rounds} rounds of {seconds} s", machine.hardware, machine.programs);
+        if *load_before > machine::QUIET {
+            line += ". **The machine was busy with other work, so that the figures are of little worth**";
+        }
         match lines.iter_mut().find(|(other, _)| *other == line) {
             Some((_, rows)) => rows.push(row.name),
             None => lines.push((line, vec![row.name])),
@@ -218,6 +221,27 @@ mod tests {
         assert_eq!(cell(Some(&failed)), "not measured");
         assert_eq!(reason(&failed).as_deref(), Some("Fairway was not measured: no port"));
         assert_eq!(reason(&turns(Kind::Fairway, &[10.0], 0)), None);
+    }
+
+    #[test]
+    fn a_busy_machine_is_told_in_front_of_its_tables() {
+        let row = rows::named("h1").expect("a row");
+        let page = |load_before| {
+            let machine = machine::Machine { hardware: "2 cores".into(), programs: "nginx".into() };
+            let (date, turns) = ("2026-11-21".into(), vec![turns(Kind::Nginx, &[10.0], 0)]);
+            let measured =
+                Measured { row: "h1".into(), date, machine, load_before, rounds: 1, seconds: 1, turns };
+            tables(&[(row, measured)])
+        };
+        assert!(
+            page(0.1).starts_with("Measured 2026-11-21, 2 cores. nginx. 1 rounds of 1 s.\n"),
+            "{}",
+            page(0.1)
+        );
+        assert!(page(3.0).contains("busy"));
+        assert!(
+            page(0.1).contains("| HTTP/1.1, 1 KiB, 1 worker: CPU µs per request | 10.0 | - | - | - | - |")
+        );
     }
 
     #[test]

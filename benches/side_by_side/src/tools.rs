@@ -22,8 +22,14 @@ pub(crate) fn run(load: Load, setup: Setup, peer: &Peer, seconds: f64) -> Outcom
         _ => of_ours(&text),
     };
     told.map_err(|error| {
+        let name = match load {
+            Load::Wrk { .. } | Load::Hosts => "wrk",
+            Load::Http2 => "h2load",
+            _ => "the load",
+        };
         let words = String::from_utf8_lossy(&said.stderr);
-        format!("{:?} {error}: {} {}", command.get_program(), words.trim(), text.trim())
+        let last: Vec<&str> = words.lines().chain(text.lines()).rev().take(5).collect();
+        format!("{name} {error}: {}", last.into_iter().rev().collect::<Vec<_>>().join(" "))
     })
 }
 
