@@ -32,6 +32,8 @@ need gcc gcc
 need make make
 need curl curl
 need git git
+# An ACME authority for the tests.
+need pebble pebble pebble-challtestsrv
 # Everything is linked statically.
 ls /usr/lib/*/libc.a >/dev/null 2>&1 || { say "libc.a is missing: package libc6-dev"; missing="$missing libc6-dev"; }
 # The shell of the images that have one: any other busybox is linked dynamically.

@@ -72,6 +72,8 @@ pub struct Route {
     pub id: RouteId,
     /// Only clients on TLS: every claim says `https://` or `wss://`.
     pub secure: bool,
+    /// Somebody claims it with `https://` or `wss://`.
+    pub https: bool,
     /// The project that owns it.
     pub project: Option<Arc<str>>,
     /// Changes with its split only; quoted as in an HTTP header.

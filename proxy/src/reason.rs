@@ -48,6 +48,9 @@ reasons! {
     /// The route is for TLS only.
     RedirectToHttps = "redirect-to-https", Some(308), "this host is served over https only";
 
+    /// An authority asked whether the host is ours.
+    AcmeChallenge = "acme-challenge", Some(200), "an authority asked whether this host is ours";
+
     // What the choice of an instance says.
     /// No instance of the route was ready, and none became so while the request was held.
     NoReadyInstance = "no-ready-instance", Some(503), "no instance of this route is ready";

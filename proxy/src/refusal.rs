@@ -42,7 +42,7 @@ impl Refusal<'_> {
         let status = self.status();
         let mut writer = HeadWriter::response(out, status, status_text(status).as_bytes());
         clock.with_date(|date| writer.field(b"Date", date.as_bytes()));
-        writer.field(b"Content-Type", b"application/problem+json");
+        writer.field(b"Content-Type", self.content_type());
         writer.number(b"Content-Length", body.len() as u64);
         writer.field(b"Cache-Control", b"no-store");
         if let Some(location) = self.location {
@@ -63,7 +63,17 @@ impl Refusal<'_> {
         if self.to_head { Bytes::new() } else { body.into() }
     }
 
+    fn content_type(&self) -> &'static [u8] {
+        match self.reason {
+            Reason::AcmeChallenge => b"application/octet-stream",
+            _ => b"application/problem+json",
+        }
+    }
+
     fn body(&self) -> Vec<u8> {
+        if self.reason == Reason::AcmeChallenge {
+            return self.detail.as_bytes().to_vec(); // the answer, and nothing else
+        }
         let mut body = Vec::with_capacity(256);
         body.extend_from_slice(b"{\"type\":");
         push_json(&mut body, self.reason.as_str());
@@ -122,7 +132,7 @@ mod tests {
 
     #[test]
     fn every_refusal_is_one_answer_with_its_reason_as_type() {
-        for reason in Reason::ALL {
+        for reason in Reason::ALL.iter().filter(|reason| **reason != Reason::AcmeChallenge) {
             let mut out = Vec::new();
             let body = refusal(*reason).write(&mut out, &Clock::default());
             let head = String::from_utf8(out).expect("text");

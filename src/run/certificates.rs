@@ -208,15 +208,16 @@ impl Loaded {
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
     wanted: watch::Sender<Vec<Loaded>>,
+    added: watch::Sender<Vec<Certificate>>,
 }
 
 /// The names that there are certificates for, sorted.
 pub(crate) type Names = Arc<[Arc<str>]>;
 
 /// The names that these are for.
-pub(crate) fn names(loaded: &[Loaded]) -> Names {
-    let all = loaded.iter().flat_map(|one| &one.certificate.facts.names);
-    let mut names: Vec<Arc<str>> = all.map(|name| Arc::from(&**name)).collect();
+pub(crate) fn names(all: &[Certificate]) -> Names {
+    let mut names: Vec<Arc<str>> =
+        all.iter().flat_map(|one| &one.facts.names).map(|name| Arc::from(&**name)).collect();
     names.sort();
     names.dedup();
     names.into()
@@ -227,7 +228,8 @@ pub(crate) fn serve(loaded: &[Loaded]) -> Arc<Certificates> {
     Certificates::new(&all(loaded), Timestamp::now())
 }
 
-fn all(loaded: &[Loaded]) -> Vec<Certificate> {
+/// Their certificates, in the same order.
+pub(crate) fn all(loaded: &[Loaded]) -> Vec<Certificate> {
     loaded.iter().map(|one| one.certificate.clone()).collect()
 }
 
@@ -235,9 +237,20 @@ impl Keeper {
     /// Follows the files of these, reports what is wrong with them, and keeps the names in the settings true.
     pub(crate) fn start(loaded: Vec<Loaded>, certificates: Arc<Certificates>, inputs: InputsHandle) -> Self {
         let (wanted, changed) = watch::channel(loaded);
-        let follow = Follow { loaded: Vec::new(), certificates, inputs };
+        let added = watch::Sender::new(Vec::new());
+        let follow = Follow { loaded: Vec::new(), added: added.subscribe(), certificates, inputs };
         tokio::spawn(follow.run(changed));
-        Self { wanted }
+        Self { wanted, added }
+    }
+
+    /// Serves these too, behind those of the files.
+    pub(crate) fn add(&self, all: Vec<Certificate>) {
+        self.added.send_replace(all);
+    }
+
+    /// The names that there are certificates for in files, sorted.
+    pub(crate) fn names_in_files(&self) -> Names {
+        names(&all(&self.wanted.borrow()))
     }
 
     /// Takes the entries of a changed configuration. Those that were there before stay as they are, whatever their files
@@ -262,6 +275,7 @@ impl Keeper {
 /// The task behind a [`Keeper`].
 struct Follow {
     loaded: Vec<Loaded>,
+    added: watch::Receiver<Vec<Certificate>>,
     certificates: Arc<Certificates>,
     inputs: InputsHandle,
 }
@@ -282,6 +296,7 @@ impl Follow {
                     files.watch(paths);
                 }
                 () = files.next() => self.refresh().await,
+                Ok(()) = self.added.changed() => self.serve(),
             }
         }
     }
@@ -324,12 +339,14 @@ impl Follow {
         }
     }
 
-    fn serve(&self) {
-        self.certificates.replace(&all(&self.loaded), Timestamp::now());
-        if !self.loaded.is_empty() {
-            tracing::info!(certificates = self.loaded.len(), "certificates read");
+    fn serve(&mut self) {
+        let mut served = all(&self.loaded);
+        served.extend(self.added.borrow_and_update().iter().cloned());
+        self.certificates.replace(&served, Timestamp::now());
+        if !served.is_empty() {
+            tracing::info!(certificates = served.len(), "certificates are served");
         }
-        let names = names(&self.loaded);
+        let names = names(&served);
         let differ = |settings: &Settings| settings.tls.as_ref().is_some_and(|tls| *tls != names);
         if differ(&self.inputs.current().settings) {
             self.inputs.update(|inputs| {

@@ -3,6 +3,7 @@
 //! Not here: what the parts do. `parts` wires them, `reload` takes a changed configuration over, `settings` and
 //! `logging` translate the configuration for the catalog and the log.
 
+mod acme;
 pub(crate) mod certificates;
 mod exec;
 mod file_limit;

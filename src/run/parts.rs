@@ -33,7 +33,7 @@ use super::reload::{Reach, Reload};
 use super::settings::{Surroundings, settings};
 use super::trust::Follow;
 use super::watch_file::Changes;
-use super::{exec, file_limit, persist, tell};
+use super::{acme, exec, file_limit, persist, tell};
 
 /// Any reason for which a part cannot start; shown with its causes.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -62,7 +62,8 @@ pub(crate) async fn run(
     }
 
     let opened = persist::open(&config.state_dir);
-    let tls = (!config.https.items.is_empty()).then(|| certificates::names(&certificates));
+    let tls =
+        (!config.https.items.is_empty()).then(|| certificates::names(&certificates::all(&certificates)));
     let around = Surroundings::new(started, proxy.addresses.clone(), tls);
     let inputs = InputsHandle::new(Inputs {
         settings: Arc::new(settings(&config, &around, started)),
@@ -70,7 +71,7 @@ pub(crate) async fn run(
         ..Inputs::default()
     });
     persist::report(&inputs, &opened.problems);
-    let keeper = Keeper::start(certificates, shown, inputs.clone());
+    let keeper = Keeper::start(certificates, shown.clone(), inputs.clone());
     let live = watch::Sender::new(Arc::new(Catalog::empty(opened.revision)));
     let catalogs = live.subscribe();
 
@@ -92,6 +93,13 @@ pub(crate) async fn run(
     if let Some(store) = opened.store.clone() {
         let keep = persist::keep_owners(store, catalogs.clone(), inputs.clone(), opened.problems);
         tokio::spawn(keep);
+    }
+
+    if let Some(acme) = config.acme.clone() {
+        let (catalogs, store) = (catalogs.clone(), opened.store.clone());
+        let (keeper, inputs) = (keeper.clone(), inputs.clone());
+        let parts = acme::Parts { config: acme, catalogs, certificates: shown, keeper, store, inputs };
+        tokio::spawn(acme::run(parts));
     }
 
     let (draining, drains) = watch::channel(false);

@@ -131,6 +131,7 @@ fn needs_restart<'a>(first: &'a Config, now: &'a Config) -> impl Iterator<Item =
         ("node", first.node != now.node),
         ("http.listen", !same_listeners(&first.http, &now.http)),
         ("https", !same_listeners(&first.https, &now.https) || first.tls != now.tls),
+        ("acme", first.acme != now.acme),
         ("dns.listen", first.dns.listen != now.dns.listen),
         ("admin", first.admin != now.admin),
         ("docker", first.docker != now.docker),

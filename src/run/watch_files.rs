@@ -45,10 +45,10 @@ struct Folders {
 }
 
 impl Watched {
-    /// Watches these files, and no others any more.
+    /// Watches these files, and no others any more. They count as changed: what was read of them may be older.
     pub(crate) fn watch<'p>(&mut self, files: impl Iterator<Item = &'p Path>) {
         self.files = files.map(Path::to_owned).collect();
-        self.seen = self.stamps();
+        self.seen = Vec::new();
         self.watcher = None;
         if !self.files.is_empty() {
             match Folders::new() {
@@ -58,7 +58,6 @@ impl Watched {
                 }
             }
         }
-        self.watch_folders();
     }
 
     /// Waits until one of the files may have changed, or it is time to look at them anyway. May be dropped and called anew.
@@ -68,7 +67,7 @@ impl Watched {
         }
         let due = *self.due.get_or_insert_with(|| Instant::now() + READ);
         loop {
-            self.wait(due.min(Instant::now() + LOOK)).await;
+            // Watched before they are looked at, so that no change falls between.
             self.watch_folders();
             let stamps = self.stamps();
             if stamps != self.seen || Instant::now() >= due {
@@ -76,6 +75,7 @@ impl Watched {
                 self.due = None;
                 return;
             }
+            self.wait(due.min(Instant::now() + LOOK)).await;
         }
     }
 

@@ -303,6 +303,7 @@ impl RoutePlan<'_> {
         let route = Route {
             id: id.clone(),
             secure: planned.secure,
+            https: planned.https,
             project: planned.project.clone(),
             etag,
             split,

@@ -68,7 +68,10 @@ pub(super) struct BackendShape {
 /// A route before its weights are known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RouteShape {
+    /// Every claim says `https://` or `wss://`.
     pub(super) secure: bool,
+    /// One at least does.
+    pub(super) https: bool,
     pub(super) project: Project,
     /// Each backend with those of its instances that claim the route.
     pub(super) members: BTreeMap<BackendId, BTreeSet<InstanceId>>,
@@ -206,6 +209,7 @@ impl Shape {
             self.problems.extend(refused.iter().map(|claim| owned_elsewhere(id, claim, &owner)));
             let mut route = RouteShape {
                 secure: admitted.iter().all(|claim| claim.secure),
+                https: admitted.iter().any(|claim| claim.https),
                 created: Timestamp::MAX,
                 ..RouteShape::default()
             };
@@ -218,7 +222,7 @@ impl Shape {
             if route.members.is_empty() {
                 continue; // every claim was refused: another project keeps it
             }
-            if admitted.iter().any(|claim| claim.secure) {
+            if route.https {
                 self.problems.extend(not_secured(id, route.secure, self.settings.tls.as_deref()));
             }
             self.routes.insert(id.clone(), route);
@@ -241,13 +245,15 @@ impl Shape {
         let mut claims: BTreeMap<RouteId, Vec<Claim>> = BTreeMap::new();
         for instance in self.instances.values() {
             let entries = entries_for(&instance.unit.spec, instance.port);
-            let mut secure: BTreeMap<RouteId, bool> = BTreeMap::new();
+            let mut schemes: BTreeMap<RouteId, (bool, bool)> = BTreeMap::new();
             for entry in entries {
-                let all = secure.entry(entry.route(&self.settings.domain_suffix)).or_insert(true);
+                let route = entry.route(&self.settings.domain_suffix);
+                let (all, any) = schemes.entry(route).or_insert((true, false));
                 *all &= entry.scheme.is_secure();
+                *any |= entry.scheme.is_secure();
             }
-            for (route, secure) in secure {
-                claims.entry(route).or_default().push(Claim { instance: instance.clone(), secure });
+            for (route, (secure, https)) in schemes {
+                claims.entry(route).or_default().push(Claim { instance: instance.clone(), secure, https });
             }
         }
         claims
@@ -314,6 +320,8 @@ struct Claim {
     instance: PlannedInstance,
     /// Every entry that claims it says `https://` or `wss://`.
     secure: bool,
+    /// One at least does.
+    https: bool,
 }
 
 /// The value of the first unit that sets a route key; later ones that differ are a problem.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::cursor::{Cx, Spot, Wrong};
 use super::listeners::Placed;
-use super::{Admin, AdminListen, HttpListener};
+use super::{Acme, AcmeChallenge, Admin, AdminListen, HttpListener};
 
 /// PROXY headers are believed from trusted peers only: without any, every connection would be closed.
 pub(super) fn proxy_protocol(cx: &Cx<'_>, listeners: &[Placed<HttpListener>], trusts_somebody: bool) {
@@ -40,9 +40,31 @@ pub(super) fn one_listener_each(cx: &Cx<'_>, listeners: &[(Spot, SocketAddr)]) {
 }
 
 /// TLS needs something to show.
-pub(super) fn https_certificate(cx: &Cx<'_>, listeners: &[Placed<HttpListener>], certificates: usize) {
-    if let (Some(listener), 0) = (listeners.first(), certificates) {
+pub(super) fn https_certificate(cx: &Cx<'_>, listeners: &[Placed<HttpListener>], any: bool) {
+    if let (Some(listener), false) = (listeners.first(), any) {
         let text = "there is a listener for https, but no certificate";
-        cx.warning(&listener.spot, Wrong::new(text, "add a `[[certificate]]` with `cert` and `key`"));
+        cx.warning(
+            &listener.spot,
+            Wrong::new(text, "add a `[[certificate]]` with `cert` and `key`, or an `[acme]`"),
+        );
+    }
+}
+
+/// What an authority asks must reach us.
+pub(super) fn acme_listener(
+    cx: &Cx<'_>,
+    acme: Option<&Acme>,
+    http: &[Placed<HttpListener>],
+    https: &[Placed<HttpListener>],
+) {
+    let Some(acme) = acme else { return };
+    let spot = Spot::outside("acme", "");
+    if https.is_empty() {
+        let text = "certificates are asked for, but no listener speaks TLS";
+        cx.error(&spot, Wrong::new(text, "set `[https] listen`, or leave `[acme]` out"));
+    }
+    if acme.challenge == AcmeChallenge::Http01 && http.is_empty() {
+        let text = "`http-01` is answered at a plain listener, and there is none";
+        cx.error(&spot, Wrong::new(text, "set `[http] listen`, or `challenge = \"tls-alpn-01\"`"));
     }
 }

@@ -4,6 +4,7 @@
 //! walk over the file (`cursor`), its keys (`sections`, `listeners`, `service`), what they mean together (`checks`), how
 //! addresses are written (`address`), what is given outside the file (`flags`).
 
+mod acme;
 mod address;
 mod checks;
 mod cursor;
@@ -82,6 +83,7 @@ fn assemble(
     let http = listeners::http(&mut root, over.http.as_ref(), &limits, cx);
     let (https, tls) = listeners::https(&mut root, over.https.as_ref(), &limits, cx);
     let certificates = sections::certificates(cx, &mut root);
+    let acme = acme::acme(cx, &mut root);
     let (dns, dns_listeners) = sections::dns(cx, &mut root, over);
     let (admin, admin_spot) = sections::admin(cx, &mut root, over);
     let docker = sections::docker(cx, &mut root, over, env);
@@ -99,7 +101,8 @@ fn assemble(
     for listeners in [&http.items, &https.items] {
         checks::proxy_protocol(cx, listeners, trusts_somebody);
     }
-    checks::https_certificate(cx, &https.items, certificates.len());
+    checks::https_certificate(cx, &https.items, !certificates.is_empty() || acme.is_some());
+    checks::acme_listener(cx, acme.as_ref(), &http.items, &https.items);
     checks::admin_token(cx, &admin, &admin_spot);
     checks::one_listener_each(cx, &all_listeners(&http, &https, &dns_listeners, &admin, &admin_spot));
     Config {
@@ -110,6 +113,7 @@ fn assemble(
         https: https.unplaced(),
         tls,
         certificates,
+        acme,
         dns,
         admin,
         docker,

@@ -77,6 +77,14 @@ public_port = 444
 cert = "cert.pem"
 key = "/keys/key.pem"
 ocsp = "cert.ocsp"
+[acme]
+directory = "https://acme.company.com/directory"
+ca = "acme.pem"
+contact = ["ops@company.com", "mailto:b@company.com"]
+hosts = ["Shop.company.com"]
+routes = false
+challenge = "http-01"
+agree_terms = true
 [dns]
 listen = ["127.0.0.1:53"]
 zones = ["local", "Internal", "dc.company.com.", "internal"]
@@ -157,6 +165,15 @@ fn every_key_is_read() {
         ocsp: Some("/etc/cert.ocsp".into()),
     };
     assert_eq!(config.certificates, [certificate]);
+    let acme = Acme {
+        directory: "https://acme.company.com/directory".into(),
+        ca: Some("/etc/acme.pem".into()),
+        contact: vec!["mailto:ops@company.com".into(), "mailto:b@company.com".into()],
+        hosts: vec!["shop.company.com".into()],
+        routes: false,
+        challenge: AcmeChallenge::Http01,
+    };
+    assert_eq!(config.acme, Some(acme));
     assert_eq!(config.dns.listen, DnsListen::Configured(vec![addr("127.0.0.1:53")]));
     assert_eq!(config.dns.zones, ["local".into(), "internal".into(), "dc.company.com".into()]);
     assert_eq!(config.dns.max_addresses, 0);
@@ -322,6 +339,27 @@ fn each_wrong_value_has_its_place_and_remedy() {
             "https.listen = [{ addr = '0.0.0.0:443', hsts = 'max-age=1; x\\r\\ny' }]",
             "1: https.listen[0].hsts",
             "max-age=31536000",
+        ),
+        ("https.listen = ['0.0.0.0:443']\nacme.routes = true", "2: acme", "`agree_terms = true`"),
+        (
+            "https.listen = ['0.0.0.0:443']\nacme = { agree_terms = true, directory = 'http://a' }",
+            "2: acme.directory",
+            "letsencrypt",
+        ),
+        (
+            "https.listen = ['0.0.0.0:443']\nacme = { agree_terms = true, contact = ['ops'] }",
+            "2: acme.contact[0]",
+            "`ops@company.com`",
+        ),
+        (
+            "https.listen = ['0.0.0.0:443']\nacme = { agree_terms = true, hosts = ['*.a.com'] }",
+            "2: acme.hosts[0]",
+            "[[certificate]]",
+        ),
+        (
+            "https.listen = ['0.0.0.0:443']\nacme = { agree_terms = true, challenge = 'dns-01' }",
+            "2: acme.challenge",
+            "`http-01`",
         ),
         ("https.handshake_timeout = '1h'", "1: https.handshake_timeout", "`5m`"),
         ("https.handshakes_max = 0", "1: https.handshakes_max", "from 1"),

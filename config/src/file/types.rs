@@ -29,6 +29,8 @@ pub struct Config {
     pub tls: Tls,
     /// `[[certificate]]`
     pub certificates: Vec<CertificateFiles>,
+    /// `[acme]`; `None`: certificates come from files alone.
+    pub acme: Option<Acme>,
     /// `[dns]`
     pub dns: Dns,
     /// `[admin]`
@@ -146,6 +148,33 @@ pub struct CertificateFiles {
     pub key: PathBuf,
     /// DER file of the authority's OCSP answer, stapled to handshakes.
     pub ocsp: Option<PathBuf>,
+}
+
+/// `[acme]`: certificates from an authority that speaks RFC 8555.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The authority's directory, an `https://` URL; default that of Let's Encrypt.
+    pub directory: Arc<str>,
+    /// PEM file of the authorities that the directory's own certificate is from; `None`: those of the machine.
+    pub ca: Option<PathBuf>,
+    /// Where the authority may write to, `mailto:` URLs.
+    pub contact: Vec<Arc<str>>,
+    /// Hosts that get a certificate whether or not a route asks for it; lower case, no wildcards.
+    pub hosts: Vec<Arc<str>>,
+    /// Whether hosts of routes that are claimed with `https://` get one; default true.
+    pub routes: bool,
+    /// How the authority is shown that a host is ours.
+    pub challenge: AcmeChallenge,
+}
+
+/// How an authority is shown that a host is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AcmeChallenge {
+    /// `tls-alpn-01` (RFC 8737): by a TLS handshake at port 443.
+    #[default]
+    TlsAlpn01,
+    /// `http-01` (RFC 8555 section 8.3): by a request to port 80.
+    Http01,
 }
 
 /// `[dns]`

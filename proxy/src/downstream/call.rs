@@ -133,6 +133,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             Kept::new(&self.head, first).map_err(|error| refused(Reason::BodyInvalid, error.text()))?;
         self.source.rest();
         let worker = &self.visit.worker;
+        if let Some(answer) = worker.shared.certificates.challenges.request(self.head.path()) {
+            return Ok(self.answer(Reason::AcmeChallenge, &answer, None).await);
+        }
         if self.visit.is_misdirected(self.head.host()) {
             return Err(refused(Reason::Misdirected, "this connection was made for another host"));
         }
@@ -480,8 +483,13 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         if reason == Reason::ClientLeft {
             return (After::Drop, Finish { status: 499, reason });
         }
+        self.answer(reason, detail, location).await
+    }
+
+    /// Answers without an instance.
+    async fn answer(&mut self, reason: Reason, detail: &str, location: Option<&[u8]>) -> (After, Finish) {
         // After any other refusal nobody is sure what the client means, or where its next request starts.
-        let is_plain = matches!(reason.status(), Some(308 | 404 | 502..=504));
+        let is_plain = matches!(reason.status(), Some(200 | 308 | 404 | 502..=504));
         let stays = is_plain && self.source.is_done() && self.head.keep_alive && self.visit.may_stay();
         let refusal = Refusal {
             reason,

@@ -87,6 +87,7 @@ pub(crate) fn put_route(
     let mut route = Route {
         id: id.clone(),
         secure: false,
+        https: false,
         project: None,
         etag: "\"1\"".into(),
         split,

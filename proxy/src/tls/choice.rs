@@ -12,10 +12,15 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::certificate::Certificate;
+use super::challenges::{ACME_TLS, Challenges};
 
 /// The certificates that are served.
 #[derive(Debug, Default)]
-pub struct Certificates(ArcSwap<Choices>);
+pub struct Certificates {
+    served: ArcSwap<Choices>,
+    /// What authorities ask for before they certify a host.
+    pub challenges: Challenges,
+}
 
 /// Certificates by the names in them.
 #[derive(Debug, Default)]
@@ -53,12 +58,12 @@ impl Certificates {
                 map.entry(name.into()).or_default().push(certificate.key.clone());
             }
         }
-        self.0.store(Arc::new(choices));
+        self.served.store(Arc::new(choices));
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.load().default.is_none()
+        self.served.load().default.is_none()
     }
 }
 
@@ -71,7 +76,10 @@ impl Choices {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let choices = self.0.load();
+        if self.challenges.are_open() && is_challenge(&hello) {
+            return self.challenges.handshake(hello.server_name()?);
+        }
+        let choices = self.served.load();
         let fitting = hello.server_name().and_then(|name| choices.for_name(name));
         match fitting.map(Vec::as_slice) {
             Some([only]) => Some(only.clone()),
@@ -83,6 +91,10 @@ impl ResolvesServerCert for Certificates {
             Some([]) | None => choices.default.clone(),
         }
     }
+}
+
+fn is_challenge(hello: &ClientHello<'_>) -> bool {
+    hello.alpn().is_some_and(|mut protocols| protocols.next() == Some(ACME_TLS) && protocols.next().is_none())
 }
 
 #[cfg(test)]
@@ -113,7 +125,7 @@ mod tests {
         ];
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
         let certificates = Certificates::new(&all, now);
-        let choices = certificates.0.load();
+        let choices = certificates.served.load();
         for (name, want) in [
             ("a.shop.test", Some(2)),
             ("b.shop.test", Some(1)),

@@ -1,6 +1,7 @@
 //! TLS towards clients and instances.
 //!
 //! - [`x509`], [`certificate`]: one certificate, from the text of its files.
+//! - [`challenges`]: what an authority asks before it certifies a host.
 //! - [`choice`]: which certificate a client gets; [`clients`]: which one it must show.
 //! - [`stream`]: a TLS connection as the data plane uses it, also towards instances.
 //! - [`trust`]: whom we believe when we speak TLS to instances, and what we show.
@@ -10,6 +11,7 @@
 //! Here: what a listener asks of TLS, and what serves a connection afterwards. Not here: reading and watching files.
 
 pub mod certificate;
+pub mod challenges;
 pub mod choice;
 pub mod clients;
 pub(crate) mod handshake;
@@ -27,10 +29,12 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 
 pub use certificate::{Certificate, CertificateError};
+use challenges::ACME_TLS;
 pub use choice::Certificates;
 use clients::ClientCaError;
 use session::Session;
 use stream::TlsStream;
+use tokio::io::AsyncWriteExt;
 pub use trust::{Trust, authorities};
 
 use crate::downstream::{Connection, Visit, http2};
@@ -47,18 +51,18 @@ pub enum TlsError {
 }
 
 /// What clients are offered to speak, the preferred first (ALPN). Each has its place in [`serve`].
-const OFFERED: &[&[u8]] = &[b"h2", b"http/1.1"];
+const OFFERED: &[&[u8]] = &[b"h2", b"http/1.1", ACME_TLS];
 
 /// Serves a connection whose handshake is done: here the protocol that was agreed upon chooses who does it.
-pub(crate) async fn serve(stream: TlsStream<ServerConnection>, mut visit: Visit) {
+pub(crate) async fn serve(mut stream: TlsStream<ServerConnection>, mut visit: Visit) {
     visit.tls = true;
     visit.session = Some(Box::new(Session::of(stream.tls())));
     match stream.tls().alpn_protocol() {
         // Boxed, so that connections that speak HTTP/1 need no room for it.
         Some(b"h2") => Box::pin(http2::serve(stream, BytesMut::new(), visit)).await,
         None | Some(b"http/1.1") => Connection::new(stream, visit).serve().await,
-        // Nothing else is offered.
-        Some(_) => {}
+        // The authority has seen what it asked for, or it is nobody: nothing else is offered.
+        Some(_) => drop(stream.shutdown().await),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod fake_engine;
 pub mod load;
 pub mod netns;
 pub mod origin;
+pub mod pebble;
 pub mod process;
 pub mod programs;
 pub mod raw;
