@@ -68,6 +68,10 @@ reasons! {
     UpstreamTlsFailed = "upstream-tls-failed", Some(502), "TLS with the instance cannot be agreed upon";
     /// The connection ended before a whole response head.
     UpstreamClosed = "upstream-closed", Some(502), "the instance closed the connection before it answered";
+    /// It refused the request without having looked at it.
+    UpstreamRefused = "upstream-refused", Some(502), "the instance refused to take the request";
+    /// It cannot be asked for the protocol that the client wants to switch to.
+    UpstreamNoUpgrade = "upstream-no-upgrade", Some(502), "the instance cannot be asked for this upgrade";
     /// Its response cannot be read as HTTP.
     UpstreamInvalid = "upstream-invalid", Some(502), "the instance's answer is not valid HTTP";
     /// No response head in time.

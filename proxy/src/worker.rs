@@ -34,6 +34,7 @@ use crate::table::{TableHandle, TableReader};
 use crate::tls;
 use crate::tls::handshake::{self, Failed, Handshakes};
 use crate::turn::by_turns;
+use crate::upstream::channels::Channels;
 use crate::upstream::link::Link;
 use crate::upstream::pool::Pool;
 
@@ -49,6 +50,7 @@ pub(crate) struct Worker {
     pub(crate) table: RefCell<TableReader>,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) pool: Pool<Link>,
+    pub(crate) channels: Channels,
     pub(crate) buffers: Buffers,
     pub(crate) rng: RefCell<Rng>,
     pub(crate) clock: Clock,
@@ -77,6 +79,7 @@ impl Worker {
             handle,
             access,
             pool: Pool::default(),
+            channels: Channels::default(),
             buffers: Buffers::default(),
             rng: RefCell::new(Rng::new()),
             clock: Clock::default(),
@@ -159,6 +162,7 @@ impl Worker {
         tick.abort();
         following.abort();
         self.pool.clear();
+        self.channels.clear();
         if let Some(access) = &self.access {
             access.hand_over(&self.clock);
         }
@@ -201,6 +205,7 @@ async fn tick(worker: Rc<Worker>) {
             shortages = now;
             worker.pool.clear();
         }
+        worker.channels.sweep();
         if let Some(access) = &worker.access {
             access.hand_over(&worker.clock);
         }

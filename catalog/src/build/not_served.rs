@@ -2,7 +2,7 @@
 //!
 //! Not here: labels that cannot be read (they come with the unit), and probes that cannot be made (see `health`).
 
-use fairway_config::labels::{BalancerClaim, Protocol, Severity};
+use fairway_config::labels::{BalancerClaim, Severity};
 
 use crate::facts::Unit;
 use crate::problem::Problem;
@@ -19,13 +19,8 @@ pub(super) fn not_served(unit: &Unit) -> impl Iterator<Item = Problem> {
         let text = "this version sends no second request to another instance";
         label(unit, "fairway.hedge", "", text, "leave it out, or shorten fairway.timeout.first_byte")
     });
-    let spoken = matches!(transport.protocol, None | Some(Protocol::Http1 | Protocol::Https));
-    let protocol = (!spoken).then(|| {
-        let text = "this version speaks HTTP/1.1 to instances, with or without TLS, and nothing else: their requests get 502";
-        label(unit, "fairway.protocol", "", text, "let the container speak HTTP/1.1, and leave the label out")
-    });
     let balancers = spec.balancers.iter().map(|lb| balancer(unit, lb));
-    balancers.chain(sticky).chain(hedge).chain(protocol)
+    balancers.chain(sticky).chain(hedge)
 }
 
 fn label(unit: &Unit, key: &str, value: &str, text: &str, remedy: &str) -> Problem {

@@ -43,6 +43,11 @@ impl Kept {
         })
     }
 
+    /// Keeps what is taken from now on whatever the method: a stream that the instance has not looked at may be sent again.
+    pub(super) fn keep_for_streams(&mut self) {
+        self.keeps = true;
+    }
+
     /// Notes a further piece that is about to be sent.
     pub(super) fn note(&mut self, piece: &Piece) {
         if !self.repeatable {

@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use fairway_config::labels::Protocol;
 use tokio::time::Instant;
 
 use super::body::Kept;
@@ -30,7 +31,7 @@ use crate::table::{Find, RouteEntry};
 use crate::turn;
 use crate::upgrade::{QUIET, TunnelEnd, tunnel, wanted};
 use crate::upstream::pool::FRESH;
-use crate::upstream::{ConnectError, Upstream, connect, keep_for};
+use crate::upstream::{Upstream, connect, keep_for};
 
 /// How long a request waits for another instance when its only one failed and nothing says yet that it stops: as long as
 /// news of a container that died may take.
@@ -41,8 +42,8 @@ const ATTEMPTS_MAX: u32 = 12;
 
 /// One request.
 pub(crate) struct Call<'c, D, B> {
-    visit: &'c Visit,
-    down: &'c D,
+    pub(super) visit: &'c Visit,
+    pub(super) down: &'c D,
     /// The rest of its body.
     source: B,
     timer: &'c mut Timer,
@@ -51,30 +52,30 @@ pub(crate) struct Call<'c, D, B> {
     id: RequestId,
     /// Most octets of its body: the route's limit, else the listener's.
     body_max: u64,
-    record: Record,
+    pub(super) record: Record,
 }
 
 /// What is told of the request once it has ended.
 #[derive(Default)]
-struct Record {
+pub(super) struct Record {
     client: Option<Client>,
     entry: Option<Arc<RouteEntry>>,
     pick: Option<Pick>,
     attempts: u32,
-    connect: Option<Duration>,
+    pub(super) connect: Option<Duration>,
     first_byte: Option<Duration>,
     body_bytes: u64,
 }
 
 /// A request as an instance gets it.
-struct Prepared<'a> {
-    head_up: &'a [u8],
-    kept: &'a mut Kept,
-    upgrade: Option<&'a Arc<str>>,
+pub(super) struct Prepared<'a> {
+    pub(super) head_up: &'a [u8],
+    pub(super) kept: &'a mut Kept,
+    pub(super) upgrade: Option<&'a Arc<str>>,
 }
 
 /// What became of one attempt.
-enum Attempt {
+pub(super) enum Attempt {
     /// The request has its answer, or can have none any more.
     Finished(After, Finish),
     /// The instance failed it, and it may go to another one if `again`.
@@ -88,7 +89,7 @@ struct Found {
 }
 
 /// How a request ended, for log and metrics.
-struct Finish {
+pub(super) struct Finish {
     status: u16,
     reason: Reason,
 }
@@ -296,7 +297,11 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         };
         write_request(&mut head_up, &self.head, &origin);
         let request = Prepared { head_up: &head_up, kept, upgrade };
-        let attempt = self.over_http1(&pick, request).await;
+        // Boxed, so that a connection that only speaks HTTP/1.1 costs no memory for it.
+        let attempt = match pick.version.settings.protocol {
+            Protocol::Http1 | Protocol::Https => self.over_http1(&pick, request).await,
+            Protocol::H2c | Protocol::H2 => Box::pin(self.over_http2(&pick, request)).await,
+        };
         worker.buffers.give_back_head(head_up);
         self.record.pick = Some(pick);
         attempt
@@ -338,29 +343,19 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     }
 
     /// Whether the request may be sent again after an attempt that came this far.
-    fn may_repeat(&self, untouched: bool, seen: &Seen, request: &Prepared<'_>) -> bool {
+    pub(super) fn may_repeat(&self, untouched: bool, seen: &Seen, request: &Prepared<'_>) -> bool {
         untouched && request.kept.repeatable && (seen.sent.get() == 0 || self.head.is_idempotent())
     }
 
     /// Notes what was seen of an attempt.
-    fn note(&mut self, seen: &Seen, chosen: Instant) {
+    pub(super) fn note(&mut self, seen: &Seen, chosen: Instant) {
         self.record.first_byte = seen.first_byte.get().map(|at| at.duration_since(chosen));
         self.record.body_bytes = seen.body_bytes.get();
     }
 
     async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
         let start = turn::now();
-        let worker = &self.visit.worker;
-        let trust = &worker.shared.trust;
-        let mut connecting = pin!(async {
-            match connect(&pick.endpoint, trust).await {
-                // Idle connections to instances are the first to go.
-                Err(ConnectError::OutOfFiles) if worker.give_up_idle() => {
-                    connect(&pick.endpoint, trust).await
-                }
-                connected => connected,
-            }
-        });
+        let mut connecting = pin!(connect(&pick.endpoint, &self.visit.worker));
         let down = self.down;
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(Some(connected)),
@@ -378,7 +373,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         }
     }
 
-    async fn exchange<O: Sink, A: Answers>(
+    pub(super) async fn exchange<O: Sink, A: Answers>(
         &mut self,
         origin: &O,
         answers: &mut A,
@@ -435,7 +430,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     }
 
     /// What follows from the end of an exchange.
-    async fn finished(
+    pub(super) async fn finished(
         &mut self,
         end: End,
         seen: &Seen,
@@ -444,7 +439,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         chosen: Instant,
     ) -> Attempt {
         if let End::NoAnswer(reason, detail) = end {
-            let again = again && reason == Reason::UpstreamClosed;
+            let again = again && matches!(reason, Reason::UpstreamClosed | Reason::UpstreamRefused);
             return Attempt::Failed { refused: refused(reason, detail), again };
         }
         let status = seen.status.get().unwrap_or(0);

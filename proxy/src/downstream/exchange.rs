@@ -64,6 +64,8 @@ pub(super) struct Exchange<'a, D, B, O, A> {
 pub(super) struct Seen {
     /// Octets that the instance took.
     pub(super) sent: Cell<u64>,
+    /// How many these were when the answer began, or was last silent for too long.
+    pub(super) sent_before: Cell<u64>,
     /// The status of the answer, once its head has gone down.
     pub(super) status: Cell<Option<u16>>,
     /// When the head of the answer had come.
@@ -161,7 +163,9 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
                     wait(&waits.up, limits.get().idle_time, Reason::ClientTimeout);
                     continue;
                 }
-                return Poll::Ready(timed_out(reason, seen));
+                if !goes_on(&waits, limit, settings, seen) {
+                    return Poll::Ready(timed_out(reason, seen));
+                }
             }
             Poll::Pending
         })
@@ -180,6 +184,26 @@ fn upload_pace(head: &RequestHead, limits: &Limits) -> Option<Pace> {
 
 /// How long an answer is waited for after the instance has stopped to take the request.
 const LATE_ANSWER: Duration = Duration::from_secs(1);
+
+/// Whether a limit that has passed is none, because octets may go both ways for as long as somebody says something: the
+/// answer has begun, and the request is still being sent.
+fn goes_on(waits: &Waits, limit: Instant, settings: &UpstreamSettings, seen: &Seen) -> bool {
+    if waits.total == Some(limit) || seen.status.get().is_none() || seen.uploaded.get() {
+        return false;
+    }
+    let passed = |wait: &Cell<Wait>, reason| wait.get().limit == Some(limit) && wait.get().reason == reason;
+    if passed(&waits.up, Reason::ClientTimeout) {
+        // The answer alone says how long a silence is too long.
+        wait_no_longer(&waits.up);
+        return true;
+    }
+    let moved = seen.sent.get() > seen.sent_before.replace(seen.sent.get());
+    if moved && passed(&waits.down, Reason::UpstreamCut) {
+        wait(&waits.down, settings.idle_timeout, Reason::UpstreamCut);
+        return true;
+    }
+    false
+}
 
 fn bad_request(error: &RelayError) -> End {
     match error {
@@ -265,6 +289,7 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
             let answer = match self.answers.head(to_head).await {
                 Ok(answer) => answer,
                 Err(NoHead::Closed(text)) => return End::NoAnswer(Reason::UpstreamClosed, text),
+                Err(NoHead::Unprocessed(text)) => return End::NoAnswer(Reason::UpstreamRefused, text),
                 Err(NoHead::Invalid(text)) => return End::NoAnswer(Reason::UpstreamInvalid, text),
             };
             if !answer.is_interim() {
@@ -343,6 +368,7 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
         let reuse =
             (answer.keep_alive && from_length != BodyLength::UntilClose).then_some(answer.keep_alive_timeout);
         self.seen.status.set(Some(answer.status));
+        self.seen.sent_before.set(self.seen.sent.get());
         drop(answer); // it lies in the buffer that the body is read into
         let Self { down, settings, .. } = *self;
         let (waits, body_bytes) = (self.waits, &self.seen.body_bytes);

@@ -12,6 +12,7 @@ mod call;
 mod exchange;
 mod head;
 pub(crate) mod http2;
+mod streams;
 
 use std::cell::Cell;
 use std::future::poll_fn;

@@ -5,6 +5,7 @@
 
 pub(crate) mod address_text;
 pub(crate) mod client;
+pub(crate) mod grpc;
 pub(crate) mod request_id;
 
 use std::sync::Arc;

@@ -106,6 +106,8 @@ pub(crate) trait Downstream: Sink {
 pub(crate) enum NoHead {
     /// The connection, or the stream, ended before a whole head.
     Closed(&'static str),
+    /// The same, and the instance has done nothing about the request: it may go anywhere else, whatever its method.
+    Unprocessed(&'static str),
     /// What came is none.
     Invalid(&'static str),
 }

@@ -2,6 +2,8 @@
 //!
 //! Not here: which instance (see `pick`), what is sent (see `relay`).
 
+pub(crate) mod channel;
+pub(crate) mod channels;
 pub(crate) mod link;
 pub(crate) mod pool;
 mod tls;
@@ -19,6 +21,7 @@ use crate::endpoint::{Endpoint, UpstreamSettings};
 use crate::reason::Reason;
 use crate::stream::Duplex;
 use crate::tls::Trust;
+use crate::worker::Worker;
 use link::Link;
 
 /// A connection to an instance that speaks HTTP/1.1.
@@ -39,19 +42,23 @@ pub(crate) enum ConnectError {
     /// TLS cannot be agreed upon; why, in one sentence.
     #[error("{0}")]
     Tls(&'static str),
-    /// `fairway.protocol` asks for something that is not spoken.
-    #[error("the instance's protocol is not spoken")]
-    NotSpoken,
+    /// It does not speak HTTP/2; how that was seen, in one sentence.
+    #[error("{0}")]
+    NotHttp2(&'static str),
+    /// It accepted the connection and did not say in time that it speaks HTTP/2.
+    #[error("the instance kept silent")]
+    Silent,
 }
 
 impl ConnectError {
     /// The word for it.
     pub(crate) fn reason(&self) -> Reason {
         match self {
-            Self::Failed(_) | Self::NotSpoken => Reason::ConnectFailed,
+            Self::Failed(_) => Reason::ConnectFailed,
             Self::OutOfFiles => Reason::OutOfFiles,
-            Self::TimedOut => Reason::ConnectTimeout,
+            Self::TimedOut | Self::Silent => Reason::ConnectTimeout,
             Self::Tls(_) => Reason::UpstreamTlsFailed,
+            Self::NotHttp2(_) => Reason::UpstreamInvalid,
         }
     }
 
@@ -67,17 +74,25 @@ impl ConnectError {
             },
             Self::OutOfFiles => "no file descriptor is left for a connection to the instance",
             Self::TimedOut => "the instance did not accept the connection in time",
-            Self::Tls(text) => text,
-            Self::NotSpoken => "the instance's `fairway.protocol` is not spoken yet: http1 and https are",
+            Self::Tls(text) | Self::NotHttp2(text) => text,
+            Self::Silent => {
+                "the instance accepted the connection but said nothing in HTTP/2: does it speak it?"
+            }
         }
     }
 }
 
 /// Opens a connection, TLS included where the instance speaks it, within `fairway.timeout.connect`.
-pub(crate) async fn connect(endpoint: &Endpoint, trust: &ArcSwap<Trust>) -> Result<Link, ConnectError> {
-    if matches!(endpoint.settings.protocol, Protocol::H2c | Protocol::H2) {
-        return Err(ConnectError::NotSpoken);
+pub(crate) async fn connect(endpoint: &Endpoint, worker: &Worker) -> Result<Link, ConnectError> {
+    let trust = &worker.shared.trust;
+    match try_connect(endpoint, trust).await {
+        // Idle connections to instances are the first to go.
+        Err(ConnectError::OutOfFiles) if worker.give_up_idle() => try_connect(endpoint, trust).await,
+        connected => connected,
     }
+}
+
+async fn try_connect(endpoint: &Endpoint, trust: &ArcSwap<Trust>) -> Result<Link, ConnectError> {
     let connected = timeout(endpoint.settings.connect_timeout, async {
         let tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
         // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.

@@ -5,15 +5,12 @@
 //!
 //! - [`serving`]: the turns of the connection's task, its limits and its end.
 //! - [`slots`]: the futures of the streams; [`answer`]: what such a future does.
-//! - [`wire`]: the octets under `h2`, written once a turn; [`calm`]: what a client may not flood us with.
 //!
-//! Not here: how heads and bodies are translated (see `sides::http2`), what is done with a request (see `call`).
+//! Not here: how heads and bodies are translated, the octets under `h2` and what is counted of them (see `sides::http2`), what is done with a request (see `call`).
 
 mod answer;
-mod calm;
 mod serving;
 mod slots;
-mod wire;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -27,11 +24,12 @@ use tokio::task::unconstrained;
 
 use super::{LINGER, LINGER_BYTES, Visit};
 use crate::deadline::Timer;
+use crate::sides::http2::calm::Calm;
+use crate::sides::http2::wire::{Handle, Wire};
 use crate::stream::Stream;
 use crate::turn;
 use answer::answer;
 use serving::Serving;
-use wire::{Handle, Wire};
 
 /// What a client sends first (RFC 9113 section 3.4), as far as it looks like the head of a request.
 pub(super) const PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -61,8 +59,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(crate) async fn serve<S: Stream>(stream: S, early: BytesMut, visit: Visit) {
     let worker = visit.worker.clone();
     let _counted = worker.metrics.connection(&visit.door.name, "h2");
-    let wire = Wire::new(stream, early, worker);
     let limits = visit.door.limits.get();
+    let wire = Wire::new(stream, early, worker, Calm::of_client(turn::now()));
     let mut handshake =
         builder(&limits, !visit.door.upgrades.is_empty()).handshake::<_, Bytes>(Handle(wire.clone()));
     let mut timer = Timer::new();

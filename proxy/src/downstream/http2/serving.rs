@@ -16,13 +16,13 @@ use tokio::time::Instant;
 
 use super::answer::Asked;
 use super::slots::Slots;
-use super::wire::{Handle, Wire};
 use super::{GOODBYE, Visit};
 use crate::deadline::Timer;
 use crate::downstream::head::head_limits;
 use crate::sides::http2::body::Body;
 use crate::sides::http2::client::Answer;
 use crate::sides::http2::request;
+use crate::sides::http2::wire::{Handle, Wire};
 use crate::stream::Stream;
 use crate::turn;
 

@@ -16,7 +16,8 @@ use crate::sides::{Piece, Source, SourceError};
 /// A body that comes on a stream.
 #[derive(Debug)]
 pub(crate) struct Body {
-    stream: RecvStream,
+    /// `None`: there was never one.
+    stream: Option<RecvStream>,
     /// It came while somebody waited for it.
     held: Bytes,
     state: State,
@@ -39,42 +40,36 @@ enum State {
 impl Body {
     /// Of a message with or without a body.
     pub(crate) fn new(stream: RecvStream, has_body: bool) -> Self {
-        Self { stream, held: Bytes::new(), state: if has_body { State::Open } else { State::None } }
+        let state = if has_body { State::Open } else { State::None };
+        Self { stream: Some(stream), held: Bytes::new(), state }
+    }
+
+    /// Of a message that never came.
+    pub(crate) fn lost() -> Self {
+        Self { stream: None, held: Bytes::new(), state: State::Broken(SourceError::Cut) }
     }
 
     /// The next data. `None`: there is no more; the state says why.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) if data.is_empty() && !self.stream.is_end_stream() => {}
+            let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+            match ready!(stream.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() && !stream.is_end_stream() => {}
                 Some(Ok(data)) => {
                     // Fails when the stream is gone, which the next poll tells.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    if self.stream.is_end_stream() {
+                    let _ = stream.flow_control().release_capacity(data.len());
+                    if stream.is_end_stream() {
                         self.state = State::Trailed(Piece { ended: true, ..Piece::default() });
                     }
                     return Poll::Ready(Some(data));
                 }
                 Some(Err(error)) => self.state = State::Broken(broken(&error)),
-                None => self.state = ready!(self.poll_end(cx)),
+                None => self.state = ready!(poll_end(stream, cx)),
             }
             if !matches!(self.state, State::Open) {
                 return Poll::Ready(None);
             }
         }
-    }
-
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<State> {
-        let mut end = Piece { ended: true, ..Piece::default() };
-        match ready!(self.stream.poll_trailers(cx)) {
-            Ok(None) => {}
-            Ok(Some(fields)) => match trailers(&fields) {
-                Ok(trailers) => end.trailers = Some(trailers).filter(|trailers| !trailers.is_empty()),
-                Err(_) => end = Piece { broken: Some(ChunkError::Trailer), ..Piece::default() },
-            },
-            Err(error) => return Poll::Ready(State::Broken(broken(&error))),
-        }
-        Poll::Ready(State::Trailed(end))
     }
 
     /// What is there already.
@@ -96,6 +91,20 @@ impl Body {
             State::Open | State::Broken(_) => Piece { data, ..Piece::default() },
         }
     }
+}
+
+/// What follows the data.
+fn poll_end(stream: &mut RecvStream, cx: &mut Context<'_>) -> Poll<State> {
+    let mut end = Piece { ended: true, ..Piece::default() };
+    match ready!(stream.poll_trailers(cx)) {
+        Ok(None) => {}
+        Ok(Some(fields)) => match trailers(&fields) {
+            Ok(trailers) => end.trailers = Some(trailers).filter(|trailers| !trailers.is_empty()),
+            Err(_) => end = Piece { broken: Some(ChunkError::Trailer), ..Piece::default() },
+        },
+        Err(error) => return Poll::Ready(State::Broken(broken(&error))),
+    }
+    Poll::Ready(State::Trailed(end))
 }
 
 fn broken(error: &h2::Error) -> SourceError {

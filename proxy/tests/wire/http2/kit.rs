@@ -8,34 +8,34 @@ use tokio::net::TcpStream;
 
 use crate::kit::*;
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const PRIORITY: u8 = 2;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-pub(super) const WINDOW_UPDATE: u8 = 8;
-pub(super) const CONTINUATION: u8 = 9;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
-pub(super) const ACK: u8 = 1;
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
-pub(super) const PROTOCOL_ERROR: u32 = 1;
-pub(super) const INTERNAL_ERROR: u32 = 2;
-pub(super) const CANCEL: u32 = 8;
-pub(super) const CALM: u32 = 11;
+pub(crate) const PROTOCOL_ERROR: u32 = 1;
+pub(crate) const INTERNAL_ERROR: u32 = 2;
+pub(crate) const CANCEL: u32 = 8;
+pub(crate) const CALM: u32 = 11;
 
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A client on a connection of its own.
-pub(super) async fn client(plane: &Plane) -> SendRequest<Bytes> {
+pub(crate) async fn client(plane: &Plane) -> SendRequest<Bytes> {
     client_with(plane, &h2::client::Builder::new()).await
 }
 
 /// The same with settings of its own.
-pub(super) async fn client_with(plane: &Plane, builder: &h2::client::Builder) -> SendRequest<Bytes> {
+pub(crate) async fn client_with(plane: &Plane, builder: &h2::client::Builder) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(plane.address).await.expect("the data plane accepts");
     let (client, connection) = within("the handshake", builder.handshake(stream)).await.expect("HTTP/2");
     tokio::spawn(async move {
@@ -46,12 +46,12 @@ pub(super) async fn client_with(plane: &Plane, builder: &h2::client::Builder) ->
 }
 
 /// A GET of `path` at `shop.test`.
-pub(super) fn ask(path: &str) -> Request<()> {
+pub(crate) fn ask(path: &str) -> Request<()> {
     Request::get(format!("http://shop.test{path}")).body(()).expect("a request")
 }
 
 /// Sends a request that has this body, and waits for the head of its answer.
-pub(super) async fn send(
+pub(crate) async fn send(
     client: &SendRequest<Bytes>,
     request: Request<()>,
     body: Option<&[u8]>,
@@ -65,7 +65,7 @@ pub(super) async fn send(
 }
 
 /// The rest of an answer.
-pub(super) async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
+pub(crate) async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
     let mut octets = Vec::new();
     while let Some(data) = within("more of the answer", body.data()).await {
         let data = data?;
@@ -76,7 +76,7 @@ pub(super) async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<Header
 }
 
 /// The status of the answer to a request without a body, and its body as text.
-pub(super) async fn get(client: &SendRequest<Bytes>, request: Request<()>) -> (u16, String) {
+pub(crate) async fn get(client: &SendRequest<Bytes>, request: Request<()>) -> (u16, String) {
     let response = send(client, request, None).await.expect("an answer");
     let status = response.status().as_u16();
     let (body, _) = read(response.into_body()).await.expect("a body");
@@ -85,7 +85,7 @@ pub(super) async fn get(client: &SendRequest<Bytes>, request: Request<()>) -> (u
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     pub kind: u8,
     pub flags: u8,
     pub stream: u32,
@@ -94,14 +94,14 @@ pub(super) struct Frame {
 
 impl Frame {
     /// The code of a RST_STREAM or GOAWAY.
-    pub(super) fn code(&self) -> u32 {
+    pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("four octets"))
     }
 }
 
 /// The octets of a frame.
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut octets = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     octets.extend_from_slice(&[kind, flags]);
     octets.extend_from_slice(&stream.to_be_bytes());
@@ -110,7 +110,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A header block of literal fields, without tables or Huffman (RFC 7541 section 6.2.2).
-pub(super) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
@@ -134,16 +134,16 @@ fn push_length(block: &mut Vec<u8>, length: usize) {
 }
 
 /// The fields of a GET of `/` at `shop.test`.
-pub(super) const GET: [(&str, &str); 4] =
+pub(crate) const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":authority", "shop.test"), (":path", "/")];
 
 /// The HEADERS frame of such a request, with further fields.
-pub(super) fn request(stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn request(stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&[&GET, more].concat()))
 }
 
 /// The whole frames among these octets.
-pub(super) fn frames(mut octets: &[u8]) -> Vec<Frame> {
+pub(crate) fn frames(mut octets: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let Some((head, rest)) = octets.split_at_checked(9) {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -156,16 +156,16 @@ pub(super) fn frames(mut octets: &[u8]) -> Vec<Frame> {
 }
 
 /// A client that sends any frames.
-pub(super) struct Frames(pub Wire);
+pub(crate) struct Frames(pub Wire);
 
 impl Frames {
     /// Behind preface and settings.
-    pub(super) async fn connect(plane: &Plane) -> Self {
+    pub(crate) async fn connect(plane: &Plane) -> Self {
         Self::with_settings(plane, &[]).await
     }
 
     /// The same with some settings.
-    pub(super) async fn with_settings(plane: &Plane, settings: &[(u16, u32)]) -> Self {
+    pub(crate) async fn with_settings(plane: &Plane, settings: &[(u16, u32)]) -> Self {
         let payload: Vec<u8> = settings
             .iter()
             .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
@@ -175,12 +175,12 @@ impl Frames {
         Self(wire)
     }
 
-    pub(super) async fn send(&mut self, octets: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, octets: impl AsRef<[u8]>) {
         self.0.send(octets).await;
     }
 
     /// The next frame; `None` at the end.
-    pub(super) async fn next(&mut self) -> Option<Frame> {
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
         let head = self.exactly(9).await?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let stream = u32::from_be_bytes(head[5..9].try_into().expect("four octets"));
@@ -193,7 +193,7 @@ impl Frames {
     }
 
     /// The next frame of this kind.
-    pub(super) async fn next_of(&mut self, kind: u8) -> Frame {
+    pub(crate) async fn next_of(&mut self, kind: u8) -> Frame {
         loop {
             match self.next().await {
                 Some(frame) if frame.kind == kind => return frame,
@@ -204,7 +204,7 @@ impl Frames {
     }
 
     /// The code of the GOAWAY that the connection ends with.
-    pub(super) async fn goaway(&mut self) -> u32 {
+    pub(crate) async fn goaway(&mut self) -> u32 {
         let mut last = None;
         while let Some(frame) = self.next().await {
             if frame.kind == GOAWAY {

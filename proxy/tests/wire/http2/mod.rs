@@ -2,7 +2,7 @@
 
 mod bounds;
 mod ends;
-mod kit;
+pub(crate) mod kit;
 mod messages;
 mod over_tls;
 mod streams;

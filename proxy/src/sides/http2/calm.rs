@@ -1,11 +1,13 @@
-//! Counts the frames of a connection as they pass, and says when a client floods: what costs us work and brings nobody an
-//! answer is paid from budgets that time and answers refill.
+//! Counts the frames of a connection as they pass, and says when the other side floods: what costs us work and brings nobody
+//! an answer is paid from budgets that time and what we send refill.
 //!
 //! `h2` itself bounds header blocks and their continuations, streams reset before they were looked at, small and empty
 //! DATA, and streams that break the protocol. What it does not bound is counted here: resets over time (rapid reset), PING,
 //! SETTINGS, PRIORITY, WINDOW_UPDATE and frames of unknown kinds.
 //!
-//! Not here: what follows (see `serving`).
+//! Of an instance, answers that come before the one that counts are counted, too: `h2` keeps as many as come.
+//!
+//! Not here: what follows (see `downstream::http2`, `upstream::channel`).
 
 use tokio::time::Instant;
 
@@ -15,7 +17,7 @@ const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
 /// The octets in front of the first frame.
-pub(super) const PREFACE: usize = 24;
+const PREFACE: usize = 24;
 
 /// The head of a frame (RFC 9113 section 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +34,9 @@ enum Kind {
     Reset,
     Settings,
     Ping,
+    GoAway,
     Continuation,
-    /// PRIORITY, WINDOW_UPDATE, GOAWAY, PUSH_PROMISE and what is unknown.
+    /// PRIORITY, WINDOW_UPDATE, PUSH_PROMISE and what is unknown.
     Other,
 }
 
@@ -46,6 +49,7 @@ impl FrameHead {
             3 => Kind::Reset,
             4 => Kind::Settings,
             6 => Kind::Ping,
+            7 => Kind::GoAway,
             9 => Kind::Continuation,
             _ => Kind::Other,
         };
@@ -131,16 +135,36 @@ const RESETS: (u32, u32) = (200, 20);
 /// Other frames without an answer that it may send at once, and per second, beside some for each frame that we send.
 const FRAMES: (u32, u32) = (1000, 100);
 
-/// Frames that one HEADERS or DATA frame of ours may cause: two window updates, a ping to measure with, and as much again.
+/// Frames that one HEADERS or DATA frame of ours may cause: two window updates, a ping to measure with, and as much again;
 const CAUSED: u32 = 6;
+/// and two window updates more for each piece of this size, as readers with small buffers send them.
+const READ_AT_ONCE: u32 = 2048;
+
+/// Heads without an end of their stream that an instance may send at once, and per second, beside some for each request.
+const HEADS: (u32, u32) = (128, 10);
+
+/// Such heads that one request may cause: its answer's, and a few before it.
+const HEADS_CAUSED: u32 = 4;
+
+/// What has come on a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The first frame was the one that HTTP/2 starts with; `None`: none has come.
+    pub starts_well: Option<bool>,
+    /// The other side takes no new streams.
+    pub goes_away: bool,
+}
 
 /// Watches a connection.
 #[derive(Debug)]
-pub(super) struct Calm {
+pub(crate) struct Calm {
     inbound: Walk,
     outbound: Walk,
     frames: Budget,
     resets: Budget,
+    /// Of an instance's heads; a client's are bounded by its streams.
+    heads: Option<Budget>,
+    seen: Seen,
     /// A header block is open: its last frame has not come.
     block_open: bool,
     /// The frame that is being read belongs to a header block.
@@ -149,59 +173,86 @@ pub(super) struct Calm {
 }
 
 impl Calm {
-    pub(super) fn new(now: Instant) -> Self {
+    /// A connection from a client.
+    pub(crate) fn of_client(now: Instant) -> Self {
+        Self::new(PREFACE, 0, None, now)
+    }
+
+    /// A connection to an instance.
+    pub(crate) fn of_instance(now: Instant) -> Self {
+        Self::new(0, PREFACE, Some(Budget::new(HEADS, now)), now)
+    }
+
+    fn new(before_inbound: usize, before_outbound: usize, heads: Option<Budget>, now: Instant) -> Self {
         Self {
-            inbound: Walk::behind(PREFACE),
-            outbound: Walk::behind(0),
+            inbound: Walk::behind(before_inbound),
+            outbound: Walk::behind(before_outbound),
             frames: Budget::new(FRAMES, now),
             resets: Budget::new(RESETS, now),
+            heads,
+            seen: Seen::default(),
             block_open: false,
             in_block: false,
             flood: None,
         }
     }
 
-    /// The client sent these octets.
-    pub(super) fn received(&mut self, octets: &[u8], now: Instant) {
-        let Self { inbound, frames, resets, block_open, in_block, flood, .. } = self;
+    /// The other side sent these octets.
+    pub(crate) fn received(&mut self, octets: &[u8], now: Instant) {
+        let Self { inbound, frames, resets, heads, seen, block_open, in_block, flood, .. } = self;
         inbound.over(octets, |frame| {
             *in_block = matches!(frame.kind, Kind::Headers | Kind::Continuation);
             if *in_block {
                 *block_open = frame.flags & END_HEADERS == 0;
             }
+            seen.starts_well.get_or_insert(frame.kind == Kind::Settings && frame.flags & ACK == 0);
+            seen.goes_away |= frame.kind == Kind::GoAway;
             let calm = match frame.kind {
                 Kind::Reset => resets.spend(now),
                 Kind::Data if frame.len > 0 || frame.flags & END_STREAM != 0 => true,
-                Kind::Headers => true,
+                Kind::Headers if frame.flags & END_STREAM != 0 => true,
+                Kind::Headers => heads.as_mut().is_none_or(|heads| heads.spend(now)),
                 // Ours are few, and each is answered once.
                 Kind::Settings if frame.flags & ACK != 0 => true,
                 _ => frames.spend(now),
             };
             if !calm {
-                *flood = Some(if frame.kind == Kind::Reset { "resets" } else { "frames" });
+                *flood = Some(match frame.kind {
+                    Kind::Reset => "resets",
+                    Kind::Headers => "heads",
+                    _ => "frames",
+                });
             }
         });
     }
 
     /// We sent these octets.
-    pub(super) fn sent(&mut self, octets: &[u8]) {
-        let Self { outbound, frames, resets, .. } = self;
+    pub(crate) fn sent(&mut self, octets: &[u8]) {
+        let Self { outbound, frames, resets, heads, .. } = self;
         outbound.over(octets, |frame| match frame.kind {
             Kind::Data | Kind::Headers => {
-                frames.earn(CAUSED);
+                frames.earn(CAUSED + 2 * (frame.len / READ_AT_ONCE));
+                if let (Kind::Headers, Some(heads)) = (frame.kind, heads.as_mut()) {
+                    heads.earn(HEADS_CAUSED);
+                }
                 resets.earn(u32::from(frame.flags & END_STREAM != 0));
             }
             _ => {}
         });
     }
 
-    /// What the client sends too much of, if anything.
-    pub(super) fn flood(&self) -> Option<&'static str> {
+    /// What has come.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen
+    }
+
+    /// What the other side sends too much of, if anything.
+    pub(crate) fn flood(&self) -> Option<&'static str> {
         self.flood
     }
 
-    /// Whether the client has begun a header and not ended it.
-    pub(super) fn is_in_header(&self) -> bool {
+    /// Whether the other side has begun a header and not ended it.
+    pub(crate) fn is_in_header(&self) -> bool {
         self.block_open || (self.in_block && self.inbound.skip > 0)
     }
 }
@@ -222,7 +273,7 @@ mod tests {
     /// A client that has just sent its preface, and the time.
     fn after_preface() -> (Calm, Instant) {
         let now = Instant::now();
-        let mut calm = Calm::new(now);
+        let mut calm = Calm::of_client(now);
         calm.received(&[0xff; PREFACE], now);
         (calm, now)
     }
@@ -295,6 +346,39 @@ mod tests {
         }
         calm.received(&reset, start + Duration::from_secs(3600));
         assert_eq!(calm.flood(), Some("resets"));
+    }
+
+    #[test]
+    fn an_instance_may_send_some_heads_before_an_answer_and_no_flood_of_them() {
+        let now = Instant::now();
+        let mut calm = Calm::of_instance(now);
+        calm.sent(&[0xff; PREFACE]);
+        for _ in 0..10 * HEADS.0 {
+            calm.sent(&frame(1, 5, 10));
+            calm.received(&[frame(1, 4, 10), frame(1, 4, 10), frame(1, 5, 10)].concat(), now);
+        }
+        assert_eq!(calm.flood(), None);
+        for _ in 2..HEADS.0 {
+            calm.received(&frame(1, 4, 10), now);
+        }
+        assert_eq!(calm.flood(), None);
+        calm.received(&frame(1, 4, 10), now);
+        assert_eq!(calm.flood(), Some("heads"));
+    }
+
+    #[test]
+    fn what_an_instance_starts_and_ends_with_is_seen() {
+        for (first, want) in
+            [(frame(4, 0, 6), true), (frame(4, 1, 0), false), (b"HTTP/1.1 400 Bad".to_vec(), false)]
+        {
+            let mut calm = Calm::of_instance(Instant::now());
+            assert_eq!(calm.seen(), Seen::default());
+            calm.received(&first, Instant::now());
+            assert_eq!(calm.seen(), Seen { starts_well: Some(want), goes_away: false });
+        }
+        let mut calm = Calm::of_instance(Instant::now());
+        calm.received(&[frame(4, 0, 0), frame(7, 0, 8)].concat(), Instant::now());
+        assert!(calm.seen().goes_away);
     }
 
     #[test]

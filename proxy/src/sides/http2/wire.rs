@@ -1,7 +1,7 @@
 //! The connection under `h2`: what `h2` writes is collected and goes out with one system call when the connection's task
 //! has nothing more to do in its turn; what it reads is watched for floods.
 //!
-//! hyper, and `h2` alone, write whenever a stream has something: two writes per request under load, where one per turn
+//! Either side: towards clients and towards instances. hyper, and `h2` alone, write whenever a stream has something: two writes per request under load, where one per turn
 //! will do.
 
 use std::cell::{Cell, RefCell};
@@ -15,7 +15,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::calm::Calm;
+use super::calm::{Calm, Seen};
 use crate::stream::{Duplex, Stream};
 use crate::turn;
 use crate::worker::Worker;
@@ -23,11 +23,11 @@ use crate::worker::Worker;
 /// Octets that wait to be written before `h2` is asked to wait, too.
 const WAITING_MAX: usize = 64 * 1024;
 
-/// Reads in one turn, so that a client that sends without end does not keep the worker from others.
+/// Reads in one turn, so that somebody who sends without end does not keep the worker from others.
 const READS_MAX: u32 = 32;
 
-/// One client's connection.
-pub(super) struct Wire<S> {
+/// One connection.
+pub(crate) struct Wire<S> {
     io: Duplex<S>,
     worker: Rc<Worker>,
     /// What was read before it was known to be HTTP/2.
@@ -35,6 +35,7 @@ pub(super) struct Wire<S> {
     out: RefCell<Out>,
     calm: RefCell<Calm>,
     reads_left: Cell<u32>,
+    received: Cell<Instant>,
 }
 
 /// What waits to be written.
@@ -43,34 +44,36 @@ struct Out {
     waiting: BytesMut,
     /// `h2` waits for room.
     is_full: bool,
-    /// Since when the client takes nothing.
+    /// Since when the other side takes nothing.
     stalled: Option<Instant>,
 }
 
 impl<S: Stream> Wire<S> {
-    pub(super) fn new(stream: S, early: BytesMut, worker: Rc<Worker>) -> Rc<Self> {
+    /// Over this connection, from which `early` was read already.
+    pub(crate) fn new(stream: S, early: BytesMut, worker: Rc<Worker>, calm: Calm) -> Rc<Self> {
         Rc::new(Self {
             io: Duplex::new(stream),
             worker,
             early: RefCell::new(early),
             out: RefCell::default(),
-            calm: RefCell::new(Calm::new(turn::now())),
+            calm: RefCell::new(calm),
+            received: Cell::new(turn::now()),
             reads_left: Cell::new(READS_MAX),
         })
     }
 
     /// A turn starts: so much may be read.
-    pub(super) fn start_turn(&self) {
+    pub(crate) fn start_turn(&self) {
         self.reads_left.set(READS_MAX);
     }
 
     /// Whether all that may be read in this turn has been: the rest is for the next one.
-    pub(super) fn has_read_enough(&self) -> bool {
+    pub(crate) fn has_read_enough(&self) -> bool {
         self.reads_left.get() == 0
     }
 
-    /// Writes what waits, as far as the client takes it. Ready once nothing waits.
-    pub(super) fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes what waits, as far as the other side takes it. Ready once nothing waits.
+    pub(crate) fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.out.borrow_mut();
         let Out { waiting, is_full, stalled } = &mut *out;
         while !waiting.is_empty() {
@@ -94,24 +97,34 @@ impl<S: Stream> Wire<S> {
         self.io.with(|io| Pin::new(io).poll_flush(cx))
     }
 
-    /// When a client that takes nothing for so long is given up.
-    pub(super) fn stalled_limit(&self, patience: Duration) -> Option<Instant> {
+    /// When somebody who takes nothing for so long is given up.
+    pub(crate) fn stalled_limit(&self, patience: Duration) -> Option<Instant> {
         self.out.borrow().stalled.map(|since| since + patience)
     }
 
-    /// What the client sends too much of, if anything.
-    pub(super) fn flood(&self) -> Option<&'static str> {
+    /// What the other side sends too much of, if anything.
+    pub(crate) fn flood(&self) -> Option<&'static str> {
         self.calm.borrow().flood()
     }
 
-    /// Whether the client has begun a header and not ended it.
-    pub(super) fn is_in_header(&self) -> bool {
+    /// Whether the other side has begun a header and not ended it.
+    pub(crate) fn is_in_header(&self) -> bool {
         self.calm.borrow().is_in_header()
+    }
+
+    /// When the other side was heard of last.
+    pub(crate) fn received(&self) -> Instant {
+        self.received.get()
+    }
+
+    /// What is known of the frames that have come.
+    pub(crate) fn seen(&self) -> Seen {
+        self.calm.borrow().seen()
     }
 
     /// Reads and forgets for a while after the end, so that our last word is not lost: octets that arrive at a closed socket
     /// would make the system reset the connection.
-    pub(super) async fn linger(&self, longest: Duration, mut octets: usize) {
+    pub(crate) async fn linger(&self, longest: Duration, mut octets: usize) {
         let drained = async {
             let mut buffer = self.worker.buffers.lend();
             while octets > 0 {
@@ -146,7 +159,9 @@ impl<S: Stream> Wire<S> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.calm.borrow_mut().received(&buffer.filled()[before..], turn::now());
+        let now = turn::now();
+        self.received.set(now);
+        self.calm.borrow_mut().received(&buffer.filled()[before..], now);
         Poll::Ready(Ok(()))
     }
 
@@ -180,7 +195,7 @@ impl<S: Stream> Wire<S> {
 }
 
 /// The connection as `h2` sees it.
-pub(super) struct Handle<S>(pub(super) Rc<Wire<S>>);
+pub(crate) struct Handle<S>(pub(crate) Rc<Wire<S>>);
 
 impl<S: Stream> AsyncRead for Handle<S> {
     fn poll_read(

@@ -1,0 +1,96 @@
+//! A request to an instance that speaks HTTP/2: on a stream of a connection that others use, too.
+//!
+//! Not here: a request on a connection of its own (see `call`), the connections (see `upstream::channels`).
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use fairway_config::labels::Protocol;
+
+use super::call::{Attempt, Call, Prepared};
+use super::exchange::{End, Seen};
+use super::refused;
+use crate::h1::Refused;
+use crate::pick::Pick;
+use crate::reason::Reason;
+use crate::sides::http2::asked::Asked;
+use crate::sides::http2::origin::Origin;
+use crate::sides::{Answers as _, Downstream, Source};
+use crate::turn;
+use crate::upstream::channel::Place;
+
+/// Streams that are tried at one instance: a connection that the instance is about to close, or on which it takes no more
+/// streams, says nothing about the next one.
+const STREAMS_TRIED: usize = 3;
+
+impl<D: Downstream, B: Source> Call<'_, D, B> {
+    /// Sends the request on a stream.
+    pub(super) async fn over_http2(&mut self, pick: &Pick, mut request: Prepared<'_>) -> Attempt {
+        let chosen = turn::now();
+        let secure = pick.version.settings.protocol == Protocol::H2;
+        let upgrade = request.upgrade.map(|protocol| &**protocol);
+        let asked = match Asked::read(request.head_up, secure, upgrade) {
+            Ok(asked) => asked,
+            Err(refused) => return Attempt::Failed { refused, again: false },
+        };
+        request.kept.keep_for_streams();
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let place = match self.place(pick).await {
+                Ok(place) => place,
+                Err(refused) => return Attempt::Failed { refused, again: true },
+            };
+            if upgrade.is_some() && !place.takes_connect() {
+                let detail = "the instance speaks HTTP/2 and does not offer extended CONNECT (RFC 8441)";
+                return Attempt::Failed { refused: refused(Reason::UpstreamNoUpgrade, detail), again: true };
+            }
+            let (seen, origin) = (Seen::default(), Origin::new(&place, &asked));
+            let mut answers = origin.answers();
+            let end = self.exchange(&origin, &mut answers, &mut request, pick, &seen).await;
+            let untouched = !answers.has_begun() && seen.status.get().is_none();
+            self.note(&seen, chosen);
+            let (again, elsewhere) = match end {
+                End::NoAnswer(Reason::UpstreamRefused, _) => {
+                    place.give_up();
+                    (request.kept.repeatable, true)
+                }
+                // A connection that the instance closed at the same moment is no failure of the instance.
+                End::NoAnswer(Reason::UpstreamClosed, _) => {
+                    (self.may_repeat(untouched, &seen, &request), place.reused)
+                }
+                End::NoAnswer(Reason::UpstreamTimeout | Reason::TotalTimeout, _) => {
+                    place.doubt();
+                    (false, false)
+                }
+                _ => (false, false),
+            };
+            if !(again && elsewhere) || tried == STREAMS_TRIED {
+                return self.finished(end, &seen, again, pick, chosen).await;
+            }
+        }
+    }
+
+    /// A place for a stream, on a new connection if there is none with room.
+    async fn place(&mut self, pick: &Pick) -> Result<Place, Refused> {
+        let worker = &self.visit.worker;
+        let start = turn::now();
+        loop {
+            if let Some(place) = worker.channels.take(&pick.endpoint.state) {
+                return Ok(place);
+            }
+            let opening = worker.channels.open(worker, &pick.endpoint, &pick.version.upstream);
+            let (mut opened, down) = (pin!(opening.done()), self.down);
+            let opened = poll_fn(|cx| match opened.as_mut().poll(cx) {
+                Poll::Ready(opened) => Poll::Ready(Some(opened)),
+                Poll::Pending => down.poll_gone(cx).map(|()| None),
+            });
+            match opened.await {
+                Some(Ok(())) => self.record.connect = Some(turn::now().duration_since(start)),
+                Some(Err(error)) => return Err(refused(error.reason(), error.detail())),
+                None => return Err(refused(Reason::ClientLeft, "")),
+            }
+        }
+    }
+}

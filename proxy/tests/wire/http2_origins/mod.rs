@@ -1,0 +1,5 @@
+//! Instances that speak HTTP/2: through the server of `h2`, and frame by frame.
+
+mod ends;
+mod kit;
+mod messages;
