@@ -41,7 +41,8 @@ pub struct Limits {
     pub h2_streams: u32,
     /// `requests_per_instance`: requests in flight at one instance, of all workers; 1 to a million. `[limits]` alone.
     pub requests_per_instance: u32,
-    /// `connections_total`: open connections of all listeners; `None`: half of the open files that the process may have.
+    /// `connections_total`: open connections of all listeners; `None`, which nobody writes: half of the open files that the
+    /// process may have. `"none"` is the largest number.
     /// `[limits]` alone.
     pub connections_total: Option<usize>,
 }
@@ -77,7 +78,10 @@ pub(super) fn section(root: &mut Table<'_>) -> Limits {
         if let Some(most) = table.get("requests_per_instance").and_then(|node| node.whole(COUNT)) {
             limits.requests_per_instance = u32::try_from(most).unwrap_or(u32::MAX);
         }
-        optional(&mut table, "connections_total", &mut limits.connections_total);
+        if let Some(most) = table.get("connections_total").and_then(|node| none_or(&node, count)) {
+            let most = most.and_then(|most| usize::try_from(most).ok());
+            limits.connections_total = Some(most.unwrap_or(usize::MAX));
+        }
         check_header(&table, &limits);
         table.finish();
     }

@@ -700,6 +700,14 @@ fn limits_hold_for_every_listener_that_has_none_of_its_own() {
 }
 
 #[test]
+fn no_limit_of_all_connections_is_not_the_same_as_nothing_said_of_it() {
+    let total = |text: &str| from_file(text).limits.connections_total;
+    assert_eq!(total(""), None, "the open files decide");
+    assert_eq!(total("[limits]\nconnections_total = \"none\""), Some(usize::MAX));
+    assert_eq!(total("[limits]\nconnections_total = 7"), Some(7));
+}
+
+#[test]
 fn a_limit_out_of_range_is_told_with_its_range() {
     for (line, place, advice) in [
         ("header_bytes = 10", "limits.header_bytes", "from 1024 to 1048576 octets"),
