@@ -42,9 +42,15 @@ impl Rig {
         Self::with("retries = 0\noutlier = false\n").await
     }
 
+    /// With these lines for the service.
     pub(crate) async fn with(service: &str) -> Self {
+        Self::with_both(service, "").await
+    }
+
+    /// With these lines for the service, and further ones.
+    pub(crate) async fn with_both(service: &str, more: &str) -> Self {
         let origin = RawOrigin::start().await;
-        let fairway = start(&[origin.address()], service, "").await;
+        let fairway = start(&[origin.address()], service, more).await;
         Self { fairway, origin, told: Vec::new() }
     }
 

@@ -1,11 +1,13 @@
-//! Instances that take their time: each wait has a limit, and what is slow but goes on is borne.
+//! Clients and instances that take their time: each wait has a limit, and what is slow but goes on is borne.
 //!
-//! Not here: clients that leave (see [`crate::leaving`]), many slow clients (see [`crate::crowds`]).
+//! Not here: clients that leave (see [`crate::leaving`]), many slow clients (see [`crate::crowds`]), each limit by itself
+//! (`proxy/tests/wire/limits.rs`).
 
 use fairway_testkit::raw::{End, Raw};
 
 use crate::answers::Rig;
 use crate::leaving::nothing_in_flight;
+use crate::table::check_refusal;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello";
@@ -111,6 +113,77 @@ async fn a_request_has_so_long_as_a_whole_if_its_route_says_so() {
     client.read_until("HTTP/1.1 504 ").await;
     rig.tells(504, "total-timeout");
     instance.read_to_end().await;
+    nothing_in_flight(&rig.fairway).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_has_so_long_in_each_phase_and_its_instance_is_free_then() {
+    let limits = "[limits]\nheader_time = \"500ms\"\nidle_time = \"1s\"\nbody_grace = \"10m\"\n";
+    let mut rig = Rig::with_both("retries = 0\noutlier = false\n", limits).await;
+    // Nothing at all, and nothing behind an answer.
+    let mut silent = Raw::connect(rig.http()).await;
+    assert_eq!(silent.read_to_end().await, (vec![], End::Closed));
+    let mut idle = Raw::connect(rig.http()).await;
+    rig.goes_on("a client that then idles", &mut idle).await;
+    assert_eq!(idle.read_to_end().await, (vec![], End::Closed));
+    // A header that stops, and one that drips.
+    for (begin, drip) in
+        [("GET / HTTP/1.1\r\nHost: a.t", ""), ("GET / HTTP/1.1\r\nHost: a.test\r\nX: ", "x"), ("G", "")]
+    {
+        let mut client = Raw::connect(rig.http()).await;
+        client.send(begin).await;
+        if !drip.is_empty() {
+            drips(&mut client, drip).await;
+        }
+        let answer = client.read_until("}\n").await;
+        check_refusal(begin, &answer, 408, "client-timeout");
+        rig.tells(408, "client-timeout");
+    }
+    // A body that stops: announced and not sent, in a chunk, between chunks.
+    for (request, part) in [
+        ("GET / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n", ""),
+        ("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nhello", "hello"),
+        ("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello", "5\r\nhello\r\n"),
+        (
+            "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+            "5\r\nhello\r\n",
+        ),
+    ] {
+        let (mut client, mut instance) = rig.ask(request).await;
+        let (answer, end) = client.read_to_end().await;
+        check_refusal(request, &answer, 408, "client-timeout");
+        assert_eq!(end, End::Closed);
+        rig.tells(408, "client-timeout");
+        assert_eq!(instance.read_to_end().await.0, part.as_bytes(), "{request}: no end that was not there");
+    }
+    // An answer that is not taken.
+    let (client, mut instance) = rig.ask(GET).await;
+    instance.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+    let block = vec![b'x'; 1_000_000];
+    while instance.send(&block).await {}
+    rig.tells(499, "client-timeout");
+    drop(client);
+    nothing_in_flight(&rig.fairway).await;
+    let mut client = Raw::connect(rig.http()).await;
+    rig.goes_on("afterwards", &mut client).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_body_that_drips_below_the_least_speed_is_refused() {
+    let limits = "[limits]\nbody_rate = 1000\nbody_grace = \"1s\"\n";
+    let mut rig = Rig::with_both("retries = 0\noutlier = false\n", limits).await;
+    for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let begin = if framing.starts_with('T') { "f4240\r\n" } else { "" };
+        let request = format!("POST / HTTP/1.1\r\nHost: a.test\r\n{framing}\r\n\r\n{begin}");
+        let (mut client, mut instance) = rig.ask(&request).await;
+        drips(&mut client, "x").await;
+        let answer = client.read_until("}\n").await;
+        check_refusal(framing, &answer, 408, "body-too-slow");
+        rig.tells(408, "body-too-slow");
+        assert!(!instance.read_to_end().await.0.ends_with(b"0\r\n\r\n"), "{framing}");
+    }
     nothing_in_flight(&rig.fairway).await;
     rig.finish().await;
 }

@@ -1,6 +1,8 @@
 //! Waits for the next request of a connection and reads its head.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -53,7 +55,7 @@ impl<S: Stream> Connection<S> {
             let limits = self.visit.door.limits.get();
             match self.read_head(began + limits.header_time, head_limits(&limits)).await {
                 Ok(Some(head)) => return Next::Request(Box::new(head), began),
-                Ok(None) if self.buffer.is_empty() => {} // the empty line that some clients send after a body
+                Ok(None) if self.buffer.is_empty() => {} // nothing, or the empty line that some clients send after a body
                 Ok(None) => return Next::Gone,
                 Err(Stop::Refused(refused)) => return Next::Refused(refused, began),
                 Err(Stop::Http2) => return Next::Http2,
@@ -77,7 +79,7 @@ impl<S: Stream> Connection<S> {
         .await
     }
 
-    /// Reads one head. `None` when nothing but an empty line was there.
+    /// Reads one head. `None` when nothing was there, or nothing but an empty line.
     async fn read_head(&mut self, limit: Instant, limits: HeadLimits) -> Result<Option<RequestHead>, Stop> {
         let mut scanner = HeadScanner::within(limits);
         let mut started = false;
@@ -99,16 +101,32 @@ impl<S: Stream> Connection<S> {
                 return Ok(Some(RequestHead::read_within(raw, limits)?));
             }
             make_room(&mut self.buffer);
-            let read = self.timer.within(limit, self.io.read(&mut self.buffer)).await;
-            match read {
-                Some(Ok(1..)) => {}
-                // Closed by the client between requests, or in the middle of one that nobody will answer.
-                Some(Ok(0) | Err(_)) => return Err(Stop::Gone),
-                None => {
-                    return Err(refused(Reason::ClientTimeout, "the header did not arrive in time").into());
+            let read = if self.buffer.is_empty() {
+                match self.read_at_once().await {
+                    Some(read) => read,
+                    // The runtime takes a new connection for readable before anything has come: nobody has begun a header.
+                    None => return Ok(None),
                 }
+            } else {
+                let read = self.timer.within(limit, self.io.read(&mut self.buffer)).await;
+                read.ok_or_else(|| refused(Reason::ClientTimeout, "the header did not arrive in time"))?
+            };
+            match read {
+                Ok(1..) => {}
+                // Closed by the client between requests, or in the middle of one that nobody will answer.
+                Ok(0) | Err(_) => return Err(Stop::Gone),
             }
         }
+    }
+
+    /// Reads what is there; `None` when nothing is.
+    async fn read_at_once(&mut self) -> Option<io::Result<usize>> {
+        let mut read = pin!(self.io.read(&mut self.buffer));
+        poll_fn(|cx| match read.as_mut().poll(cx) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
     }
 }
 
