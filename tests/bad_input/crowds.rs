@@ -120,10 +120,10 @@ async fn clients_that_never_read_a_large_answer_cost_no_memory() {
 #[tokio::test]
 async fn thousands_of_idle_connections_cost_little_and_are_served_when_they_ask() {
     let _quiet = Netns::enter();
-    // Fairway keeps as many files for its own side as for clients.
-    let count = usize::try_from(raise_file_limit() / 2 - 500).expect("a number of files").min(20_000);
+    let count = usize::try_from(raise_file_limit() - 1000).expect("a number of files").min(20_000);
     let origin = Origin::start(Identity::new("one", "v1")).await;
-    let fairway = start(&[origin.address()], "outlier = false\n", "[proxy]\nthreads = 2\n").await;
+    let fairway =
+        start(&[origin.address()], "outlier = false\n", "[limits]\nconnections_total = \"none\"\n").await;
     requests_are_served(&fairway).await;
     let before = resident_kib(fairway.process().pid());
     let request = "GET /bytes?n=5 HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -145,43 +145,108 @@ async fn thousands_of_idle_connections_cost_little_and_are_served_when_they_ask(
 }
 
 #[tokio::test]
-async fn when_files_run_out_open_connections_are_served_and_new_ones_wait() {
+async fn a_crowd_beyond_the_files_of_the_process_waits_and_open_connections_are_served() {
     let _quiet = Netns::enter();
+    let (fairway, mut early, mut crowd, _origin) = with_200_files("").await;
+    early.send(FIVE).await;
+    assert!(early.head().await.starts_with("HTTP/1.1 200 "), "the one that is open is served");
+    early.read_until("xxxxx").await;
+    rests(&fairway).await;
+    leave_and_are_served(&mut crowd).await;
+}
+
+#[tokio::test]
+async fn when_files_run_out_that_is_told_nothing_spins_and_it_passes() {
+    let _quiet = Netns::enter();
+    // Nothing kept for connections to instances: the files do run out.
+    let none = "[limits]\nconnections_total = \"none\"\n";
+    let (fairway, mut early, mut crowd, _origin) = with_200_files(none).await;
+    early.send(FIVE).await;
+    let answer = early.read_until("}\n").await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"out-of-files\""), "{answer}");
+    rests(&fairway).await;
+    leave_and_are_served(&mut crowd).await;
+}
+
+const FIVE: &str = "GET /bytes?n=5 HTTP/1.1\r\nHost: a.test\r\n\r\n";
+
+/// A Fairway that may have 200 files, as by an operator's `LimitNOFILE`, a client that it has served, and 400 more than it
+/// can accept.
+async fn with_200_files(more: &str) -> (Fairway, Raw, Vec<Raw>, Origin) {
     let origin = Origin::start(Identity::new("one", "v1")).await;
-    // As an operator's `LimitNOFILE`: the limit is the process's own.
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let program = folder.path().join("fairway");
-    std::fs::write(&program, format!("#!/bin/sh\nulimit -n 200\nexec {BINARY} \"$@\"\n"))
-        .expect("it is written");
+    let script = format!("#!/bin/sh\nulimit -n 200\nexec {BINARY} \"$@\"\n");
+    std::fs::write(&program, script).expect("it is written");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-    let fairway = FairwayOptions::new(&program).config(config(&[origin.address()], "", "")).start().await;
+    let config = config(&[origin.address()], "outlier = false\n", more);
+    let fairway = FairwayOptions::new(&program).config(config).start().await;
     fairway.ready().await;
-    let get = "GET /bytes?n=5 HTTP/1.1\r\nHost: a.test\r\n\r\n";
     let mut early = Raw::connect(fairway.http()).await;
-    early.send(get).await;
+    early.send(FIVE).await;
     early.read_until("xxxxx").await;
-    let mut crowd = crowd(fairway.http(), 400, "").await;
+    let crowd = crowd(fairway.http(), 400, "").await;
     let told = |lines: &[String]| {
         lines.iter().any(|line| line.contains("no connection can be accepted")).then_some(())
     };
     fairway.log().find(told).await.expect("it is told");
-    early.send(get).await;
-    assert!(early.head().await.starts_with("HTTP/1.1 200 "), "the one that is open is served");
-    early.read_until("xxxxx").await;
-    // It waits rather than asks again and again.
-    let pid = fairway.process().pid();
-    let before = cpu_ticks(pid);
+    (fairway, early, crowd, origin)
+}
+
+/// It waits rather than tries again and again.
+async fn rests(fairway: &Fairway) {
+    let before = cpu_ticks(fairway.process().pid());
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let ticks = cpu_ticks(pid) - before;
+    let ticks = cpu_ticks(fairway.process().pid()) - before;
     assert!(ticks < 50, "{ticks} hundredths of a second of CPU in a second without work");
-    // Those that wait are served as soon as others leave.
-    let mut late = crowd.split_off(300);
-    drop(crowd);
+}
+
+/// Those that wait are served as soon as others leave.
+async fn leave_and_are_served(crowd: &mut Vec<Raw>) {
+    let mut late = crowd.split_off(370);
+    crowd.clear();
     for raw in &mut late {
-        raw.send(get).await;
+        raw.send(FIVE).await;
         assert!(raw.head().await.starts_with("HTTP/1.1 200 "));
         raw.read_until("xxxxx").await;
     }
+}
+
+#[tokio::test]
+async fn a_crowd_in_each_phase_of_a_request_is_ended_by_the_limits_and_nothing_is_left_of_it() {
+    let _quiet = Netns::enter();
+    small_socket_buffers();
+    raise_file_limit();
+    let origin = Origin::start(Identity::new("one", "v1")).await;
+    let limits =
+        "[limits]\nheader_time = \"2s\"\nidle_time = \"2s\"\nbody_grace = \"10m\"\n[proxy]\nthreads = 2\n";
+    let fairway = start(&[origin.address()], "outlier = false\n", limits).await;
+    let address = fairway.http();
+    let mut silent = crowd(address, 500, "").await;
+    let mut heads = crowd(address, 500, "GET / HTTP/1.1\r\nHost: a.test\r\nX: ").await;
+    let body = "POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\n";
+    // No octet of the body: an echo would begin its answer with the first.
+    let mut bodies = crowd(address, 500, body).await;
+    let mut deaf = crowd(address, 50, "GET /bytes?n=10000000 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    requests_are_served(&fairway).await;
+    for raw in &mut silent {
+        assert_eq!(raw.read_to_end().await.0, b"");
+    }
+    for raw in &mut heads {
+        let answer = raw.read_to_end().await.0;
+        assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
+    }
+    for raw in &mut bodies {
+        // The instance answers before it reads, and then the body stops: either way it is ended.
+        let answer = raw.read_to_end().await.0;
+        assert!(answer.starts_with(b"HTTP/1.1 "), "{}", String::from_utf8_lossy(&answer));
+    }
+    nothing_in_flight(&fairway).await;
+    for raw in &mut deaf {
+        assert!(raw.read_to_end().await.0.len() < 10_000_000, "it was cut");
+    }
+    requests_are_served(&fairway).await;
 }
 
 /// CPU time of a process, user and system, in the kernel's ticks of 10 ms.
