@@ -11,7 +11,7 @@ use fairway_config::names::Weight;
 use fairway_proxy::metrics::Metrics;
 use fairway_proxy::table::TableHandle;
 use fairway_proxy::tls::Trust;
-use fairway_proxy::{ProxyConfig, start};
+use fairway_proxy::{Adopted, ProxyConfig, start};
 use jiff::Timestamp;
 
 fn unit(number: usize, address: SocketAddr, host: &str) -> Unit {
@@ -69,6 +69,7 @@ fn main() {
         trusted_proxies: Vec::new(),
         node: "edge".into(),
         limits: Limits::default(),
+        adopted: Adopted::default(),
         access_log: None,
     };
     let running = start(config, handle).expect("the data plane starts");

@@ -42,9 +42,14 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, do
             pause.take(&door, &"the process has as many connections as it may have").await;
             continue;
         }
-        let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
-            Poll::Pending if worker.is_draining() => Poll::Ready(None),
-            accepted => accepted.map(Some),
+        let accepted = poll_fn(|cx| {
+            if worker.leaves_the_rest() {
+                return Poll::Ready(None);
+            }
+            match listener.poll_accept(cx) {
+                Poll::Pending if worker.is_draining() => Poll::Ready(None),
+                accepted => accepted.map(Some),
+            }
         });
         match accepted.await {
             Some(Ok((stream, peer))) => admit(&worker, &door, number, stream, peer),

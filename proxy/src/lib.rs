@@ -2,6 +2,7 @@
 
 mod accept;
 pub mod access_log;
+mod adopt;
 mod buffers;
 mod clock;
 mod deadline;
@@ -35,5 +36,6 @@ pub mod workbench;
 mod worker;
 
 pub use access_log::AccessLogConfig;
+pub use adopt::Adopted;
 pub use listener::BindError;
 pub use running::{Drained, ProxyConfig, Running, StartError, start, worker_count};

@@ -42,6 +42,11 @@ pub fn bind(address: SocketAddr, sockets: usize) -> Result<(SocketAddr, Vec<TcpL
     Ok((bound, all))
 }
 
+/// Why a socket of another process cannot be served on.
+pub(crate) fn cannot_adopt(address: SocketAddr, error: io::Error) -> BindError {
+    explain(address, error)
+}
+
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;

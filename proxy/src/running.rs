@@ -2,7 +2,7 @@
 //!
 //! Not here: signals and readiness (the program's business), which sockets come from another process.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -19,10 +19,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::access_log::{self, AccessLogConfig, AccessLogSender};
+use crate::adopt::Adopted;
 use crate::downstream::Door;
 use crate::gate::Gate;
 use crate::h1::syntax::is_token_octet;
-use crate::listener::{BindError, bind};
+use crate::listener::{BindError, bind, cannot_adopt};
 use crate::spread::{Handed, Spread};
 use crate::table::TableHandle;
 use crate::tls::{Certificates, TlsError, Trust, server_config};
@@ -49,6 +50,8 @@ pub struct ProxyConfig {
     pub access_log: Option<AccessLogConfig>,
     /// What holds for all listeners together: `connections_total`, `requests_per_instance`.
     pub limits: Limits,
+    /// Sockets of a process that is taken over from.
+    pub adopted: Adopted,
 }
 
 /// How many workers `[proxy] threads` means: 0 is one per core.
@@ -107,8 +110,14 @@ impl Shared {
 /// What the workers are to do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Phase {
+    /// Nothing is accepted yet.
+    Waiting,
     Running,
-    Draining { until: Instant },
+    /// `leaves`: what waits to be accepted is left to another process.
+    Draining {
+        until: Instant,
+        leaves: bool,
+    },
 }
 
 /// The running data plane. Dropping it stops it without waiting for anybody.
@@ -121,6 +130,8 @@ pub struct Running {
     configured: Vec<SocketAddr>,
     limits: watch::Sender<Arc<[Limits]>>,
     table: Arc<TableHandle>,
+    /// Each socket once more with its listener's address as configured, for a process that takes over.
+    sockets: Vec<(SocketAddr, TcpListener)>,
     phase: watch::Sender<Phase>,
     workers: Vec<WorkerThread>,
 }
@@ -144,17 +155,25 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         node,
         access_log,
         limits,
+        mut adopted,
     } = config;
     let count = worker_count(threads);
     let mut addresses = Vec::with_capacity(listeners.len());
     let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    for listener in &listeners {
-        let (address, bound) = bind(listener.addr, count)?;
+    let mut duplicates = Vec::new();
+    let mut openings = Vec::with_capacity(listeners.len());
+    for (number, listener) in listeners.iter().enumerate() {
+        let failed = |error| cannot_adopt(listener.addr, error);
+        let (address, bound) = match adopted.take(listener.addr).map_err(failed)? {
+            Some(taken) => taken,
+            None => bind(listener.addr, count)?,
+        };
         addresses.push(address);
         let tls = listener.tls.as_ref().map(|asked| server_config(asked, &certificates)).transpose()?;
-        let opening = Opening { listener: listener.clone(), tls, gate: Arc::default() };
-        for (worker, socket) in sockets.iter_mut().zip(bound) {
-            worker.push((socket, opening.clone()));
+        openings.push(Opening { listener: listener.clone(), tls, gate: Arc::default() });
+        for (i, socket) in bound.into_iter().enumerate() {
+            duplicates.push((listener.addr, socket.try_clone().map_err(failed)?));
+            sockets[i % count].push((number, socket));
         }
     }
     let (spread, handed) = Spread::new(count);
@@ -175,11 +194,12 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
     let configured = listeners.iter().map(|listener| listener.addr).collect();
     let limits = watch::Sender::new(listeners.iter().map(|listener| listener.limits).collect());
     let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
-    let phase = watch::Sender::new(Phase::Running);
+    let phase = watch::Sender::new(if adopted.waits { Phase::Waiting } else { Phase::Running });
     let mut workers = Vec::with_capacity(count);
     for (number, (sockets, handed)) in sockets.into_iter().zip(handed).enumerate() {
         let seed = Seed {
             number,
+            openings: openings.clone(),
             sockets,
             handed,
             shared: shared.clone(),
@@ -190,7 +210,7 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         };
         workers.push(seed.spawn().map_err(StartError::Thread)?);
     }
-    Ok(Running { addresses, shared, configured, limits, table, phase, workers })
+    Ok(Running { addresses, shared, configured, limits, table, sockets: duplicates, phase, workers })
 }
 
 /// A listener as every worker opens it.
@@ -205,7 +225,9 @@ struct Opening {
 struct Seed {
     number: usize,
     handed: UnboundedReceiver<Handed>,
-    sockets: Vec<(std::net::TcpListener, Opening)>,
+    openings: Vec<Opening>,
+    /// Each with the number of its listener.
+    sockets: Vec<(usize, TcpListener)>,
     shared: Arc<Shared>,
     table: Arc<TableHandle>,
     access: Option<AccessLogSender>,
@@ -240,11 +262,11 @@ impl Seed {
     }
 
     async fn run(self) -> usize {
-        let Self { number, sockets, handed, shared, table, access, limits, phase } = self;
+        let Self { number, openings, sockets, handed, shared, table, access, limits, phase } = self;
         let worker = Worker::new(number, shared, table, access.map(|access| access.for_worker()));
-        let door =
-            |(socket, Opening { listener, tls, gate })| (socket, Rc::new(Door::new(&listener, tls, gate)));
-        worker.run(sockets.into_iter().map(door).collect(), handed, limits, phase).await
+        let door = |Opening { listener, tls, gate }| Rc::new(Door::new(&listener, tls, gate));
+        let doors = openings.into_iter().map(door).collect();
+        worker.run(doors, sockets, handed, limits, phase).await
     }
 }
 
@@ -281,6 +303,22 @@ impl Running {
         });
     }
 
+    /// Begins to accept, where sockets of another process were adopted that had to wait.
+    pub fn open(&self) {
+        self.phase.send_if_modified(|phase| {
+            let waits = matches!(phase, Phase::Waiting);
+            if waits {
+                *phase = Phase::Running;
+            }
+            waits
+        });
+    }
+
+    /// Every listening socket once more, with its listener's address as configured: what another process adopts.
+    pub fn listening_sockets(&self) -> std::io::Result<Vec<(SocketAddr, TcpListener)>> {
+        self.sockets.iter().map(|(configured, socket)| Ok((*configured, socket.try_clone()?))).collect()
+    }
+
     /// Open connections of each worker.
     pub fn open_connections(&self) -> Vec<usize> {
         self.shared.spread.open()
@@ -289,8 +327,20 @@ impl Running {
     /// Stops: connections that wait to be accepted are served, then the listeners close; idle connections end, answers say
     /// `Connection: close`; what is in flight ends by itself, for `grace` at most.
     pub async fn drain(self, grace: Duration) -> Drained {
+        self.end(grace, false).await
+    }
+
+    /// Stops in the same way, but for the connections that wait to be accepted: they are left to the process that has
+    /// adopted the sockets.
+    pub async fn hand_over(self, grace: Duration) -> Drained {
+        self.end(grace, true).await
+    }
+
+    async fn end(self, grace: Duration, leaves: bool) -> Drained {
+        // Or the port would still be taken when every worker has closed its own.
+        drop(self.sockets);
         // Nobody listens when every worker has ended already.
-        let _ = self.phase.send(Phase::Draining { until: Instant::now() + grace });
+        let _ = self.phase.send(Phase::Draining { until: Instant::now() + grace, leaves });
         let mut cut = 0;
         for worker in self.workers {
             // A worker that panicked has cut its connections, nobody knows how many.

@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) access: Option<AccessLog>,
     handshakes: Handshakes,
     draining: Cell<bool>,
+    /// What waits to be accepted is left to another process.
+    leaves: Cell<bool>,
     connections: RefCell<HashMap<u64, Waker>>,
     next_connection: Cell<u64>,
     all_closed: Notify,
@@ -84,6 +86,7 @@ impl Worker {
             rng: RefCell::new(Rng::new()),
             clock: Clock::default(),
             draining: Cell::new(false),
+            leaves: Cell::new(false),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
             all_closed: Notify::new(),
@@ -93,6 +96,11 @@ impl Worker {
     /// Whether the worker stops: answers say `Connection: close`, idle connections end.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether what waits to be accepted is another process's.
+    pub(crate) fn leaves_the_rest(&self) -> bool {
+        self.leaves.get()
     }
 
     /// Counts a connection and wakes it when the worker drains, as long as the guard lives.
@@ -124,23 +132,28 @@ impl Worker {
     /// Serves until told to stop; then until all connections have ended or the deadline passes. Gives how many were left.
     pub(crate) async fn run(
         self: &Rc<Self>,
-        sockets: Vec<(std::net::TcpListener, Rc<Door>)>,
+        doors: Vec<Rc<Door>>,
+        sockets: Vec<(usize, std::net::TcpListener)>,
         handed: UnboundedReceiver<Handed>,
         limits: watch::Receiver<Arc<[Limits]>>,
         mut phase: watch::Receiver<Phase>,
     ) -> usize {
-        let doors: Vec<_> = sockets.iter().map(|(_, door)| door.clone()).collect();
         let following = spawn_local(follow_limits(limits, doors.clone()));
-        let mut accepting = vec![spawn_local(take_handed(self.clone(), handed, doors))];
-        for (number, (socket, door)) in sockets.into_iter().enumerate() {
-            accepting.push(spawn_local(accept(self.clone(), socket, door, number)));
-        }
         let tick = spawn_local(tick(self.clone()));
         // A sender that is gone has been dropped without a drain: nobody waits.
-        let until = match phase.wait_for(|phase| matches!(phase, Phase::Draining { .. })).await.as_deref() {
-            Ok(Phase::Draining { until }) => *until,
-            Ok(Phase::Running) | Err(_) => Instant::now(),
-        };
+        let _ = phase.wait_for(|phase| !matches!(phase, Phase::Waiting)).await;
+        let mut accepting = vec![spawn_local(take_handed(self.clone(), handed, doors.clone()))];
+        for (number, socket) in sockets {
+            if let Some(door) = doors.get(number) {
+                accepting.push(spawn_local(accept(self.clone(), socket, door.clone(), number)));
+            }
+        }
+        let (until, leaves) =
+            match phase.wait_for(|phase| matches!(phase, Phase::Draining { .. })).await.as_deref() {
+                Ok(Phase::Draining { until, leaves }) => (*until, *leaves),
+                Ok(Phase::Waiting | Phase::Running) | Err(_) => (Instant::now(), false),
+            };
+        self.leaves.set(leaves);
         self.drain();
         for task in accepting {
             // Each ends by itself once the worker drains; a panic in it has been reported.

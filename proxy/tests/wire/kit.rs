@@ -13,7 +13,7 @@ use fairway_config::names::Weight;
 use fairway_proxy::metrics::Metrics;
 use fairway_proxy::table::TableHandle;
 use fairway_proxy::tls::{Certificates, Trust};
-use fairway_proxy::{AccessLogConfig, Drained, ProxyConfig, Running, start};
+use fairway_proxy::{AccessLogConfig, Adopted, Drained, ProxyConfig, Running, start};
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -128,6 +128,7 @@ pub(crate) struct Options {
     /// Whom TLS towards instances believes; nobody if `None`.
     pub trust: Option<Arc<Trust>>,
     pub limits: Limits,
+    pub adopted: Adopted,
 }
 
 /// How a plane speaks TLS.
@@ -150,6 +151,7 @@ impl Default for Options {
             https: None,
             trust: None,
             limits: Limits::default(),
+            adopted: Adopted::default(),
         }
     }
 }
@@ -191,6 +193,7 @@ impl Plane {
             node: "edge".into(),
             access_log: options.access_log,
             limits: options.limits,
+            adopted: options.adopted,
         };
         let running = start(config, handle.clone()).expect("the data plane starts");
         let (address, https) = (running.addresses[0], running.addresses.get(1).copied());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use fairway_proxy::Adopted;
 use tokio::net::TcpStream;
 
 use crate::kit::*;
@@ -106,4 +107,57 @@ async fn an_idle_process_stops_at_once() {
     let start = std::time::Instant::now();
     assert_eq!(plane.drain(Duration::from_secs(30)).await.cut, 0);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn another_data_plane_takes_the_sockets_over_and_no_connection_is_lost() {
+    let origin = Origin::new().await;
+    let address = origin.address;
+    let old = Plane::with(Options { threads: 2, ..Options::default() }, |cluster| {
+        cluster.add(address, "shop.test", &[]);
+    });
+    origin.serve("a");
+    let listening = old.address;
+    let adopted =
+        Adopted { sockets: old.running.listening_sockets().expect("they can be duplicated"), waits: true };
+    let new = Plane::with(Options { threads: 3, adopted, ..Options::default() }, |cluster| {
+        cluster.add(address, "shop.test", &[]);
+    });
+    assert_eq!(new.address, listening);
+    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let (stop, answered) = (stop.clone(), answered.clone());
+        clients.push(tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let mut client = Wire::new(TcpStream::connect(listening).await.expect("it is accepted"));
+                client.send("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+                let answer = client.read_to_end().await;
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    let more = async |than: u32| {
+        within("further answers", async {
+            while answered.load(Ordering::Relaxed) < than + 100 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        answered.load(Ordering::Relaxed)
+    };
+    let before = more(0).await;
+    assert_eq!(new.running.open_connections(), [0, 0, 0], "nothing is accepted before it is opened");
+    // For a moment nobody accepts: connections wait in the sockets that both have.
+    let handed_over = within("the end of the old one", old.running.hand_over(Duration::from_secs(15))).await;
+    assert_eq!(handed_over.cut, 0);
+    new.running.open();
+    more(before + 1).await;
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.expect("no request was lost");
+    }
+    assert_eq!(new.drain(Duration::from_secs(15)).await.cut, 0);
+    assert!(TcpStream::connect(listening).await.is_err(), "with the last process the sockets are closed");
 }
