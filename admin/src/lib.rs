@@ -6,6 +6,7 @@
 //! - `api`: a file for each kind of endpoint; `view` makes the shapes of a catalog; `problem` the refusals.
 //! - `feed`: what changed, for those who follow.
 
+mod adopt;
 mod api;
 pub mod control;
 mod extract;
@@ -20,6 +21,7 @@ mod tests;
 pub mod types;
 mod view;
 
+pub use adopt::{Adopted, ListeningSocket};
 pub use control::Control;
 pub use guard::TokenError;
 pub use start::{BindError, Running, start};

@@ -1,10 +1,12 @@
 //! Connections of the admin listener: accepted, bounded in number and in time, ended at a stop.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::adopt::ListeningSocket;
 use crate::extract::Peer;
 use crate::state::stopped;
 
@@ -40,13 +43,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A bound listener.
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix { listener: UnixListener, file: Arc<SocketFile> },
 }
 
 /// The name of a Unix socket; removed with the listener, if it is still ours.
+#[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
     inode: u64,
+    /// It is another process's now.
+    left: AtomicBool,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Arc<Self>> {
+        let inode = std::fs::metadata(path)?.ino();
+        Ok(Arc::new(Self { path: path.to_owned(), inode, left: AtomicBool::new(false) }))
+    }
+
+    /// Leaves it to another process.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Listener {
@@ -60,8 +78,33 @@ impl Listener {
             bound => bound,
         }?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-        let inode = std::fs::metadata(path)?.ino();
-        Ok(Self::Unix { listener, _file: SocketFile { path: path.to_owned(), inode } })
+        Ok(Self::Unix { listener, file: SocketFile::of(path)? })
+    }
+
+    /// The Unix socket of another process, with its name.
+    pub(crate) fn adopt_unix(path: &Path, socket: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        Ok(Self::Unix { listener: UnixListener::from_std(socket)?, file: SocketFile::of(path)? })
+    }
+
+    /// The socket once more.
+    pub(crate) fn duplicate(&self) -> Option<ListeningSocket> {
+        let duplicate = match self {
+            Self::Tcp(listener) => {
+                listener.as_fd().try_clone_to_owned().map(|socket| ListeningSocket::Tcp(socket.into()))
+            }
+            Self::Unix { listener, .. } => {
+                listener.as_fd().try_clone_to_owned().map(|socket| ListeningSocket::Unix(socket.into()))
+            }
+        };
+        duplicate.inspect_err(|error| tracing::warn!(%error, "the admin listener cannot be handed over")).ok()
+    }
+
+    /// The name of a Unix socket.
+    pub(crate) fn file(&self) -> Option<Arc<SocketFile>> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix { file, .. } => Some(file.clone()),
+        }
     }
 
     async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
@@ -89,6 +132,9 @@ fn is_abandoned(path: &Path) -> bool {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if *self.left.get_mut() {
+            return;
+        }
         let ours = std::fs::metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
         if ours {
             let _ = std::fs::remove_file(&self.path);
@@ -99,8 +145,18 @@ impl Drop for SocketFile {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Serves until `stop` is true; then requests in progress end, within 5 s.
-pub(crate) async fn serve(listener: Listener, router: Router, mut stop: watch::Receiver<bool>) {
+/// Serves from when `open` is true until `stop` is; then requests in progress end, within 5 s.
+pub(crate) async fn serve(
+    listener: Listener,
+    router: Router,
+    mut open: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    tokio::select! {
+        // A sender that is gone opens nothing any more: a stop is to come.
+        Ok(_) = open.wait_for(|open| *open) => {}
+        () = stopped(&mut stop) => {}
+    }
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {

@@ -10,10 +10,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::adopt::{Adopted, ListeningSocket};
 use crate::api;
 use crate::feed::Feed;
 use crate::guard::{Guard, Token, TokenError};
-use crate::serve::{self, Listener};
+use crate::serve::{self, Listener, SocketFile};
 use crate::state::{AdminState, App, stopped};
 use crate::types;
 
@@ -59,17 +60,26 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Running {
     listening: types::Listener,
+    configured: AdminListen,
+    /// `None` when the system gave no second descriptor.
+    duplicate: Option<ListeningSocket>,
+    /// The name of a Unix socket.
+    file: Option<Arc<SocketFile>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 /// Binds the listener and serves the API; follows the catalogs for the event feed and stores that.
 ///
+/// `adopted` is the socket of a process that is taken over from.
+///
 /// # Errors
 /// When the address cannot be bound, or when it is not loopback and there is no token.
-pub async fn start(config: Admin, state: AdminState) -> Result<Running, BindError> {
+pub async fn start(config: Admin, state: AdminState, adopted: Adopted) -> Result<Running, BindError> {
     let token = config.token_file.as_deref().map(Token::read).transpose()?;
-    let (listener, listening, is_tcp) = bind(&config.listen, token.is_some()).await?;
+    let Adopted { socket, open } = adopted;
+    let (listener, listening, is_tcp) = bind(&config.listen, token.is_some(), socket).await?;
+    let (duplicate, file) = (listener.duplicate(), listener.file());
     let hosts = is_tcp.then(|| config.hosts.iter().cloned().chain(host_name()).collect());
 
     let (stop, ended) = watch::channel(false);
@@ -84,8 +94,8 @@ pub async fn start(config: Admin, state: AdminState) -> Result<Running, BindErro
     }
     let app = App { state, feed, listening: listening.clone(), stop: ended.clone() };
     let router = api::router(Arc::new(app), Arc::new(Guard { hosts, token }));
-    tasks.spawn(serve::serve(listener, router, ended));
-    Ok(Running { listening, stop, tasks })
+    tasks.spawn(serve::serve(listener, router, open, ended));
+    Ok(Running { listening, configured: config.listen, duplicate, file, stop, tasks })
 }
 
 impl Running {
@@ -94,8 +104,24 @@ impl Running {
         &self.listening.address
     }
 
+    /// The listening socket once more, and what was configured for it: what another process adopts.
+    pub fn listening_socket(&self) -> io::Result<Option<(AdminListen, ListeningSocket)>> {
+        let Some(socket) = &self.duplicate else { return Ok(None) };
+        Ok(Some((self.configured.clone(), socket.duplicate()?)))
+    }
+
+    /// Ends it as [`Running::stop`] does, but leaves the name of a Unix socket: it is that of the process that has adopted it.
+    pub async fn hand_over(self) {
+        if let Some(file) = &self.file {
+            file.leave();
+        }
+        self.stop().await;
+    }
+
     /// Ends it: long waits are answered, requests in progress end within 5 s, the last events are stored.
     pub async fn stop(mut self) {
+        // Or it would still listen when its task has closed the other one.
+        self.duplicate = None;
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
     }
@@ -112,20 +138,33 @@ async fn follow(
     }
 }
 
-async fn bind(listen: &AdminListen, has_token: bool) -> Result<(Listener, types::Listener, bool), BindError> {
+async fn bind(
+    listen: &AdminListen,
+    has_token: bool,
+    adopted: Option<(AdminListen, ListeningSocket)>,
+) -> Result<(Listener, types::Listener, bool), BindError> {
     let describe = |address| types::Listener { kind: "admin".to_owned(), address, error: None };
+    let adopted = adopted.filter(|(configured, _)| configured == listen).map(|(_, socket)| socket);
     match listen {
         AdminListen::Tcp(at) if !at.ip().to_canonical().is_loopback() && !has_token => {
             Err(BindError::TokenRequired { at: *at })
         }
         AdminListen::Tcp(at) => {
-            let bound = TcpListener::bind(at).await.map_err(|error| refused(at.to_string(), error))?;
+            let failed = |error| refused(at.to_string(), error);
+            let bound = match adopted {
+                Some(ListeningSocket::Tcp(socket)) => TcpListener::from_std(socket).map_err(failed)?,
+                _ => TcpListener::bind(at).await.map_err(failed)?,
+            };
             let address = bound.local_addr().map_err(|error| refused(at.to_string(), error))?;
             Ok((Listener::Tcp(bound), describe(address.to_string()), true))
         }
         AdminListen::Unix(path) => {
             let at = unix_url(path);
-            let bound = Listener::bind_unix(path).map_err(|error| refused(at.clone(), error))?;
+            let bound = match adopted {
+                Some(ListeningSocket::Unix(socket)) => Listener::adopt_unix(path, socket),
+                _ => Listener::bind_unix(path),
+            };
+            let bound = bound.map_err(|error| refused(at.clone(), error))?;
             Ok((bound, describe(at), false))
         }
     }

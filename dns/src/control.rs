@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use crate::adopt::{Duplicates, ListenerSockets};
 use crate::forward::upstreams::{self, RESOLV_CONF, Upstreams};
-use crate::server::bind::{BindError, Sockets, bind};
+use crate::server::bind::{BindError, Sockets, adopt_or_bind};
 use crate::server::{Shared, tcp, udp};
 use crate::zone::{Zone, ZoneConfig};
 
@@ -28,6 +29,8 @@ pub(crate) struct Followed {
     pub(crate) config: watch::Receiver<Arc<Dns>>,
     pub(crate) catalogs: watch::Receiver<Arc<Catalog>>,
     pub(crate) http: watch::Receiver<Vec<SocketAddr>>,
+    /// Nothing is answered before this is true.
+    pub(crate) open: watch::Receiver<bool>,
     /// Ends the task when its sender is dropped.
     pub(crate) stop: watch::Receiver<()>,
 }
@@ -47,6 +50,7 @@ pub(crate) struct Control {
     listeners: Listeners,
     zone_problems: Vec<Problem>,
     upstreams: Option<Upstreams>,
+    is_open: bool,
 }
 
 /// The zone for what is there now.
@@ -70,22 +74,32 @@ impl Control {
         listeners: Listeners,
         zone_problems: Vec<Problem>,
     ) -> Self {
-        Self { followed, told, shared, listeners, zone_problems, upstreams: None }
+        Self { followed, told, shared, listeners, zone_problems, upstreams: None, is_open: false }
     }
 
     /// Ends with the stop, or when what it follows has ended. Its listeners end with it.
     pub(crate) async fn run(mut self) {
         let mut again = interval_at(Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let shared = self.shared.clone();
         self.choose_upstreams();
-        self.listeners.serve(&shared);
-        self.follow_networks();
+        self.open();
         self.report();
         while self.step(&mut again).await {
+            self.open();
             self.report();
         }
         self.listeners.close().await;
+    }
+
+    /// Begins to answer, as soon as it may.
+    fn open(&mut self) {
+        if !self.is_open && *self.followed.open.borrow_and_update() {
+            self.is_open = true;
+            let shared = self.shared.clone();
+            self.listeners.serve(&shared);
+            self.follow_networks();
+            self.listeners.adopted.clear();
+        }
     }
 
     /// Waits for one change and does what follows from it; false at the end.
@@ -93,6 +107,7 @@ impl Control {
         let followed = &mut self.followed;
         tokio::select! {
             _ = followed.stop.changed() => return false,
+            Ok(()) = followed.open.changed(), if !self.is_open => {}
             changed = followed.catalogs.changed() => {
                 if changed.is_err() {
                     return false;
@@ -130,6 +145,9 @@ impl Control {
     }
 
     fn follow_networks(&mut self) {
+        if !self.is_open {
+            return;
+        }
         let wanted = default_addresses(&self.followed.catalogs.borrow(), self.listeners.default_port);
         self.listeners.follow(wanted, &self.shared);
         let addresses = self.listeners.addresses();
@@ -211,13 +229,20 @@ pub(crate) struct Listeners {
     default_port: u16,
     /// Bound, not yet served.
     ready: Vec<Sockets>,
+    /// Sockets of another process for listeners that are opened later.
+    adopted: Vec<ListenerSockets>,
+    duplicates: Duplicates,
     serving: BTreeMap<SocketAddr, JoinSet<()>>,
     failed: BTreeMap<SocketAddr, BindError>,
 }
 
 impl Listeners {
     /// Binds what is configured; fails with the first that cannot be bound. The defaults are bound later, by following.
-    pub(crate) fn bind(listen: &DnsListen, default_port: u16) -> Result<Self, BindError> {
+    pub(crate) fn bind(
+        listen: &DnsListen,
+        default_port: u16,
+        mut adopted: Vec<ListenerSockets>,
+    ) -> Result<Self, BindError> {
         let (follows, configured) = match listen {
             DnsListen::Default => (true, &[][..]),
             DnsListen::Configured(addresses) => (false, &addresses[..]),
@@ -229,16 +254,27 @@ impl Listeners {
         };
         let ready: Result<Vec<Sockets>, BindError> = configured
             .iter()
-            .map(|address| bind(*address, address.is_ipv6() && beside_v4(address)))
+            .map(|address| adopt_or_bind(*address, address.is_ipv6() && beside_v4(address), &mut adopted))
             .collect();
+        let (ready, duplicates) = (ready?, Duplicates::default());
+        for sockets in &ready {
+            duplicates.add(sockets.address, &sockets.sockets);
+        }
         Ok(Self {
             follows,
             wanted: Vec::new(),
             default_port,
-            ready: ready?,
+            ready,
+            adopted,
+            duplicates,
             serving: BTreeMap::new(),
             failed: BTreeMap::new(),
         })
+    }
+
+    /// Those that are served, once more.
+    pub(crate) fn duplicates(&self) -> Duplicates {
+        self.duplicates.clone()
     }
 
     /// Where they answer, as bound.
@@ -253,7 +289,7 @@ impl Listeners {
     }
 
     fn start(&mut self, sockets: Sockets, shared: &Arc<Shared>) {
-        let address = sockets.address;
+        let Sockets { sockets, address } = sockets;
         let adopted = (|| {
             let udp = tokio::net::UdpSocket::from_std(sockets.udp)?;
             let tcp = tokio::net::TcpListener::from_std(sockets.tcp)?;
@@ -281,14 +317,18 @@ impl Listeners {
             self.failed.clear();
         }
         self.serving.retain(|address, _| wanted.contains(address));
+        self.duplicates.retain(|address| wanted.contains(address));
         self.failed.retain(|address, _| wanted.contains(address));
         self.wanted.clone_from(&wanted);
         for address in wanted {
             if self.serving.contains_key(&address) || self.failed.contains_key(&address) {
                 continue;
             }
-            match bind(address, false) {
-                Ok(sockets) => self.start(sockets, shared),
+            match adopt_or_bind(address, false, &mut self.adopted) {
+                Ok(sockets) => {
+                    self.duplicates.add(sockets.address, &sockets.sockets);
+                    self.start(sockets, shared);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a DNS listener is left out for now");
                     self.failed.insert(address, error);
@@ -299,6 +339,7 @@ impl Listeners {
 
     /// Waits until their sockets are closed.
     async fn close(mut self) {
+        self.duplicates.retain(|_| false);
         for tasks in self.serving.values_mut() {
             tasks.shutdown().await;
         }

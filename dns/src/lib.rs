@@ -9,6 +9,7 @@
 //!
 //! No HTTP here. A query reads one zone, once.
 
+mod adopt;
 pub mod answer;
 mod control;
 mod forward;
@@ -19,5 +20,6 @@ mod server;
 mod testkit;
 pub mod zone;
 
+pub use adopt::{Adopted, ListenerSockets};
 pub use run::{Running, StartError, start};
 pub use server::bind::BindError;

@@ -10,6 +10,7 @@ use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use crate::adopt::{Adopted, Duplicates, ListenerSockets};
 use crate::control::{Control, Followed, Listeners, Told, build_zone};
 use crate::forward::Forwarder;
 use crate::metrics::Metrics;
@@ -40,6 +41,7 @@ pub enum StartError {
 pub struct Running {
     addresses: watch::Receiver<Vec<SocketAddr>>,
     applied: watch::Receiver<u64>,
+    duplicates: Duplicates,
     stop: watch::Sender<()>,
     runtime: Option<Runtime>,
 }
@@ -48,15 +50,17 @@ pub struct Running {
 ///
 /// `config` is followed, but for `listen`, which is read once. `http` is where the proxy's listeners are bound; a routed
 /// name leads nowhere else. Problems are reported to `inputs` under the name `dns`. Fails when a configured listener
-/// cannot be bound; a default one that cannot is a problem, tried again when networks change and every 30 s.
+/// cannot be bound; a default one that cannot is a problem, tried again when networks change and every 30 s. `adopted` are
+/// sockets of a process that is taken over from.
 pub fn start(
     config: watch::Receiver<Arc<Dns>>,
     catalogs: watch::Receiver<Arc<Catalog>>,
     http: watch::Receiver<Vec<SocketAddr>>,
     registry: &Registry,
     inputs: InputsHandle,
+    adopted: Adopted,
 ) -> Result<Running, StartError> {
-    start_on(config, catalogs, http, registry, inputs, DEFAULT_PORT)
+    start_on(config, catalogs, http, registry, inputs, adopted, DEFAULT_PORT)
 }
 
 /// The same with another port for the default listeners.
@@ -66,11 +70,14 @@ pub(crate) fn start_on(
     http: watch::Receiver<Vec<SocketAddr>>,
     registry: &Registry,
     inputs: InputsHandle,
+    adopted: Adopted,
     default_port: u16,
 ) -> Result<Running, StartError> {
-    let listeners = Listeners::bind(&config.borrow().listen, default_port)?;
+    let Adopted { sockets, open } = adopted;
+    let listeners = Listeners::bind(&config.borrow().listen, default_port, sockets)?;
+    let duplicates = listeners.duplicates();
     let (stop, stopped) = watch::channel(());
-    let mut followed = Followed { config, catalogs, http, stop: stopped };
+    let mut followed = Followed { config, catalogs, http, open, stop: stopped };
     let (zone, problems) = build_zone(&mut followed, None);
     let (applied_sender, applied) = watch::channel(zone.serial());
     let (addresses_sender, addresses) = watch::channel(listeners.addresses());
@@ -89,7 +96,7 @@ pub(crate) fn start_on(
         .map_err(StartError::Threads)?;
     let told = Told { inputs, applied: applied_sender, addresses: addresses_sender };
     runtime.spawn(Control::new(followed, told, shared, listeners, problems).run());
-    Ok(Running { addresses, applied, stop, runtime: Some(runtime) })
+    Ok(Running { addresses, applied, duplicates, stop, runtime: Some(runtime) })
 }
 
 impl Running {
@@ -101,6 +108,11 @@ impl Running {
     /// The serial of the catalog whose zone is live.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.applied.clone()
+    }
+
+    /// The sockets of each listener once more: what another process adopts.
+    pub fn listening_sockets(&self) -> std::io::Result<Vec<ListenerSockets>> {
+        self.duplicates.duplicate()
     }
 
     /// Stops answering and waits until the sockets are closed.

@@ -77,7 +77,14 @@ pub(crate) async fn run(
 
     let (dns_config, dns_followed) = watch::channel(Arc::new(config.dns.clone()));
     let (_http, http_followed) = watch::channel(proxy.addresses.clone());
-    let dns = fairway_dns::start(dns_followed, catalogs.clone(), http_followed, &registry, inputs.clone())?;
+    let dns = fairway_dns::start(
+        dns_followed,
+        catalogs.clone(),
+        http_followed,
+        &registry,
+        inputs.clone(),
+        Default::default(),
+    )?;
     let (stop, stopped) = watch::channel(false);
     let engines = Engines::default();
     let file = start_sources(&config, &inputs, &engines, &registry, &stopped)?;
@@ -118,7 +125,7 @@ pub(crate) async fn run(
         registry,
         draining: drains,
     };
-    let admin = match fairway_admin::start(config.admin.clone(), admin).await {
+    let admin = match fairway_admin::start(config.admin.clone(), admin, Default::default()).await {
         Ok(admin) => Some(admin),
         Err(error) if config.admin.configured => return Err(error.into()),
         Err(error) => {
@@ -205,6 +212,7 @@ fn start_proxy(
         let proxy_config = ProxyConfig {
             listeners,
             limits: with_file_limit(&config.limits),
+            adopted: Default::default(),
             tls: config.tls.clone(),
             certificates: certificates.clone(),
             trust: trust.clone(),

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::{AdminState, Control, Running, start, types};
+use crate::{AdminState, Adopted, Control, Running, start, types};
 
 /// Longest wait for anything in these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -164,7 +164,7 @@ impl World {
             store: store.clone(),
             draining: drain,
         };
-        let running = start(plan.admin, state).await?;
+        let running = start(plan.admin, state, Adopted::default()).await?;
         let world = Self { running, inputs, catalogs, draining, store, _hanging: hanging, _tasks: tasks };
         world.catch_up().await;
         Ok(world)

@@ -65,14 +65,25 @@ fn rig(config: Dns) -> Rig {
 }
 
 fn try_rig(config: Dns, default_port: u16) -> Result<Rig, StartError> {
+    adopting_rig(config, Adopted::default(), default_port)
+}
+
+fn adopting_rig(config: Dns, adopted: Adopted, default_port: u16) -> Result<Rig, StartError> {
     let cluster = cluster();
     let (config, config_receiver) = watch::channel(Arc::new(config));
     let (catalogs, catalogs_receiver) = watch::channel(cluster.catalog());
     let (http, http_receiver) = watch::channel(vec![address("0.0.0.0:80")]);
     let registry = Registry::new();
     let inputs = InputsHandle::new(cluster.inputs.clone());
-    let running =
-        start_on(config_receiver, catalogs_receiver, http_receiver, &registry, inputs.clone(), default_port)?;
+    let running = start_on(
+        config_receiver,
+        catalogs_receiver,
+        http_receiver,
+        &registry,
+        inputs.clone(),
+        adopted,
+        default_port,
+    )?;
     Ok(Rig { running, cluster, config, catalogs, http, inputs, registry })
 }
 
@@ -699,4 +710,28 @@ async fn two_that_forward_to_each_other_end_in_a_failure_and_live_on() {
     for rig in [&first, &second] {
         assert_eq!(data(&rig.ask("c11.local.", RecordType::A).await), ["172.20.0.11"]);
     }
+}
+
+#[tokio::test]
+async fn another_process_answers_on_the_same_sockets_as_soon_as_it_may() {
+    let old = rig(loopback());
+    let asked = old.address();
+    let (open, opened) = watch::channel(false);
+    let adopted = Adopted { sockets: old.running.listening_sockets().expect("duplicates"), open: opened };
+    let new = adopting_rig(loopback(), adopted, 0).expect("it starts");
+    assert_eq!(new.address(), asked);
+    for _ in 0..20 {
+        assert_eq!(
+            data(&old.ask("web.internal.", RecordType::A).await),
+            ["127.0.0.1"],
+            "the old one answers"
+        );
+    }
+    old.running.shutdown().await;
+    let waiting = tokio::spawn(over_udp(asked, "web.internal.", RecordType::A));
+    open.send_replace(true);
+    assert_eq!(data(&waiting.await.expect("no panic")), ["127.0.0.1"], "what came in between is answered");
+    let mut stream = TcpStream::connect(asked).await.expect("connected");
+    send_framed(&mut stream, &question("web.internal.", RecordType::A)).await;
+    assert_eq!(data(&read_framed(&mut stream).await), ["127.0.0.1"]);
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use crate::adopt::ListenerSockets;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections waiting to be accepted.
@@ -16,8 +17,7 @@ const TRIES: usize = 16;
 /// The two sockets of a listener, not blocking.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    pub(crate) udp: UdpSocket,
-    pub(crate) tcp: TcpListener,
+    pub(crate) sockets: ListenerSockets,
     /// As bound: the port is never 0.
     pub(crate) address: SocketAddr,
 }
@@ -68,12 +68,29 @@ pub(crate) fn bind(address: SocketAddr, only_v6: bool) -> Result<Sockets, BindEr
         let udp = udp(address, only_v6).map_err(|source| BindError { address, protocol: "UDP", source })?;
         let bound = udp.local_addr().map_err(|source| BindError { address, protocol: "UDP", source })?;
         match tcp(bound, only_v6) {
-            Ok(tcp) => return Ok(Sockets { udp, tcp, address: bound }),
+            Ok(tcp) => {
+                let sockets = ListenerSockets { configured: address, udp, tcp };
+                return Ok(Sockets { sockets, address: bound });
+            }
             Err(error)
                 if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse && tries < TRIES => {}
             Err(source) => return Err(BindError { address, protocol: "TCP", source }),
         }
     }
+}
+
+/// The sockets of another process for this listener, else new ones.
+pub(crate) fn adopt_or_bind(
+    address: SocketAddr,
+    only_v6: bool,
+    adopted: &mut Vec<ListenerSockets>,
+) -> Result<Sockets, BindError> {
+    let Some(at) = adopted.iter().position(|sockets| sockets.configured == address) else {
+        return bind(address, only_v6);
+    };
+    let sockets = adopted.swap_remove(at);
+    let bound = sockets.udp.local_addr().map_err(|source| BindError { address, protocol: "UDP", source })?;
+    Ok(Sockets { sockets, address: bound })
 }
 
 fn udp(address: SocketAddr, only_v6: bool) -> io::Result<UdpSocket> {
