@@ -1,9 +1,10 @@
-//! What the future of one stream does: it answers one request.
+//! What the future of a stream does: it answers one request after the other.
 
 use std::rc::Rc;
 
 use tokio::time::Instant;
 
+use super::slots::Desk;
 use crate::deadline::Timer;
 use crate::downstream::{Call, Visit, refuse_unread};
 use crate::h1::{Refused, RequestHead};
@@ -22,11 +23,15 @@ pub(super) struct Asked {
     pub(super) began: Instant,
 }
 
-/// Answers it, and gives back the timer.
-pub(super) async fn answer(visit: Rc<Visit>, asked: Asked, mut timer: Timer) -> Timer {
-    let Asked { head, body, down, began } = asked;
-    // One that was asked and taken back in the same breath costs no instance anything.
-    if !down.is_gone().await {
+/// Answers the requests on a desk, one after the other.
+pub(super) async fn answer(visit: Rc<Visit>, desk: Rc<Desk<Asked>>) {
+    let mut timer = Timer::new();
+    loop {
+        let Asked { head, body, down, began } = desk.next().await;
+        // One that was asked and taken back in the same breath costs no instance anything.
+        if down.is_gone().await {
+            continue;
+        }
         match head {
             Ok(head) => {
                 Call::new(&visit, &down, body, &mut timer, head, began).run().await;
@@ -36,5 +41,4 @@ pub(super) async fn answer(visit: Rc<Visit>, asked: Asked, mut timer: Timer) -> 
             }
         }
     }
-    timer
 }

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
@@ -15,7 +16,7 @@ use http::{Method, Request};
 use tokio::time::Instant;
 
 use super::answer::Asked;
-use super::slots::Slots;
+use super::slots::{Desk, Slots};
 use super::{GOODBYE, Visit};
 use crate::deadline::Timer;
 use crate::downstream::head::head_limits;
@@ -29,19 +30,17 @@ use crate::turn;
 /// Rounds of one turn: further ones wait until others had theirs.
 const ROUNDS_MAX: usize = 16;
 
-/// Timers kept for the next streams while a connection idles.
-const TIMERS_KEPT: usize = 4;
+/// After so long without a stream the memory of streams is given back.
+const TRIM: Duration = Duration::from_secs(1);
 
 /// Serves a connection. Gives whether the client was told of the end and may still be sending.
 pub(super) struct Serving<S: Stream, A, F> {
     h2: Option<Connection<Handle<S>, Bytes>>,
     wire: Rc<Wire<S>>,
     visit: Rc<Visit>,
-    /// Makes the future of a stream.
+    /// Makes the future that answers the requests of a desk.
     answer: A,
-    streams: Slots<F>,
-    /// Those of streams that have ended, for the next ones.
-    timers: Vec<Timer>,
+    streams: Slots<F, Asked>,
     /// Memory for the texts of heads.
     text: BytesMut,
     /// The connection's own timer.
@@ -65,8 +64,8 @@ enum End {
 impl<S, A, F> Serving<S, A, F>
 where
     S: Stream,
-    A: Fn(Rc<Visit>, Asked, Timer) -> F,
-    F: Future<Output = Timer>,
+    A: Fn(Rc<Visit>, Rc<Desk<Asked>>) -> F,
+    F: Future<Output = ()>,
 {
     pub(super) fn new(
         h2: Connection<Handle<S>, Bytes>,
@@ -83,7 +82,6 @@ where
             visit,
             answer,
             streams,
-            timers: Vec::new(),
             text: BytesMut::new(),
             timer,
             idle: Some(turn::now()),
@@ -131,8 +129,8 @@ where
     }
 
     /// Starts a stream.
-    fn start(&mut self, request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) {
-        let Self { visit, text, .. } = self;
+    fn start(&mut self, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>) {
+        let Self { visit, text, answer, streams, .. } = self;
         let (mut parts, body) = request.into_parts();
         let is_connect = parts.method == Method::CONNECT;
         let has_body = !body.is_end_stream();
@@ -148,25 +146,18 @@ where
             )
         };
         let has_body = head.as_ref().is_ok_and(|head| head.body != crate::h1::BodyLength::Empty);
-        if self.streams.len() == super::slots::STREAMS_MAX {
-            return respond.send_reset(Reason::REFUSED_STREAM);
-        }
         let down = Answer::new(respond, is_connect);
         let asked = Asked { head, body: Body::new(body, has_body), down, began: turn::now() };
-        self.visit.count();
-        let timer = self.timers.pop().unwrap_or_default();
-        let future = (self.answer)(self.visit.clone(), asked, timer);
-        self.streams.add(future);
+        visit.count();
+        // Without room for it, streams that were reset before they were looked at included, it is dropped, and so reset.
+        let _ = streams.add(asked, |desk| answer(visit.clone(), desk));
         self.idle = None;
     }
 
     fn run_streams(&mut self) {
-        let Self { streams, timers, .. } = self;
-        streams.poll(|timer| timers.push(timer));
-        if streams.len() == 0 && self.idle.is_none() {
+        self.streams.poll();
+        if self.streams.len() == 0 && self.idle.is_none() {
             self.idle = Some(turn::now());
-            timers.truncate(TIMERS_KEPT);
-            self.text = BytesMut::new();
         }
     }
 
@@ -209,6 +200,10 @@ where
         match self.leaving {
             Some(since) => self.timer.poll_passed(cx, since.max(idle) + GOODBYE).map(|()| End::Broken),
             None => {
+                if self.streams.can_trim() && self.timer.poll_passed(cx, idle + TRIM).is_ready() {
+                    self.streams.trim();
+                    self.text = BytesMut::new();
+                }
                 if self.timer.poll_passed(cx, idle + idle_time).is_ready() {
                     self.leave();
                 }
@@ -232,8 +227,8 @@ where
 impl<S, A, F> Future for Serving<S, A, F>
 where
     S: Stream,
-    A: Fn(Rc<Visit>, Asked, Timer) -> F + Unpin,
-    F: Future<Output = Timer>,
+    A: Fn(Rc<Visit>, Rc<Desk<Asked>>) -> F + Unpin,
+    F: Future<Output = ()>,
 {
     type Output = bool;
 

@@ -1,6 +1,6 @@
 //! How connections and streams end: by a stop, by clients that leave.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairway_proxy::metrics::TableCollector;
 use prometheus::core::Collector;
@@ -120,4 +120,24 @@ async fn connections_are_counted_by_their_protocol() {
         let metric = family.get_metric().iter().find(of).unwrap_or_else(|| panic!("{protocol}: {family:?}"));
         assert_eq!(metric.get_gauge().get_value(), 1.0, "{protocol}");
     }
+}
+
+#[tokio::test]
+async fn a_preface_or_a_header_that_does_not_end_is_waited_for_ten_seconds() {
+    let plane = Plane::with(Options::default(), |_| {});
+    let mut half = plane.connect().await;
+    half.send(&PREFACE[..20]).await;
+    let (mut silent, mut trickling) = (Frames::connect(&plane).await, Frames::connect(&plane).await);
+    let start = frame(HEADERS, END_STREAM, 1, &block(&GET));
+    silent.send(&start).await;
+    trickling.send(&start[..start.len() - 1]).await;
+    let began = Instant::now();
+    let ends = async {
+        half.read_to_end().await;
+        while silent.next().await.is_some() {}
+        while trickling.next().await.is_some() {}
+    };
+    within("the ends", ends).await;
+    let took = began.elapsed().as_secs();
+    assert!((9..15).contains(&took), "{took} s");
 }
