@@ -9,6 +9,7 @@ NET=fairway-demo
 IMAGE=fairway-demo-origin
 RUN=$(mktemp -d /tmp/fairway-demo.XXXXXX)
 HTTP=127.0.0.1:8080
+HTTPS_PORT=8443
 DNS_PORT=5300
 ADMIN=http://127.0.0.1:9900
 FAILED=0
@@ -55,7 +56,7 @@ eventually() {
 }
 
 [ "$(id -u)" = 0 ] || die "it makes networks and listens on port 53: run it as root, or with sudo"
-for port in 8080 9900; do
+for port in 8080 8443 9900; do
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
         die "port $port on 127.0.0.1 is in use; end the program that holds it (ss -ltnp 'sport = :$port')"
     fi
@@ -111,9 +112,11 @@ start next-2 web v2 "${WEB[@]}" "$IMAGE"
 start caller caller v1 --label 'aliyun.routing.port_80=caller' --label aliyun.depends=web "$IMAGE"
 start cache cache v1 --label aliyun.probe.url=tcp://container:6379 -e MODE=tcp -e PORT=6379 "$IMAGE"
 
-say "4. Fairway on http $HTTP and $GATEWAY:80, dns 127.0.0.1:$DNS_PORT and $GATEWAY:53, admin 127.0.0.1:9900"
+say "4. Fairway on http $HTTP, https 127.0.0.1:$HTTPS_PORT and $GATEWAY:80, dns 127.0.0.1:$DNS_PORT and $GATEWAY:53, admin 127.0.0.1:9900"
 # `fairway run` watches the engine that DOCKER_HOST names, else /var/run/docker.sock.
-"$BIN/fairway" run --http "$HTTP" --http "$GATEWAY:80" --dns "127.0.0.1:$DNS_PORT" --dns "$GATEWAY:53" \
+"$BIN/certificate" "$RUN/tls" localhost '*.localhost' shop.localhost
+printf '[[certificate]]\ncert = "%s/tls/cert.pem"\nkey = "%s/tls/key.pem"\n' "$RUN" "$RUN" >"$RUN/fairway.toml"
+"$BIN/fairway" run --config "$RUN/fairway.toml" --https "127.0.0.1:$HTTPS_PORT" --http "$HTTP" --http "$GATEWAY:80" --dns "127.0.0.1:$DNS_PORT" --dns "$GATEWAY:53" \
     --admin 127.0.0.1:9900 --state-dir "$RUN/state" >"$RUN/fairway.log" 2>&1 &
 FAIRWAY_PID=$!
 ready() {
@@ -138,9 +141,12 @@ versions() {
     V2=$(grep -o '"version": *"v2"' "$RUN/answers" | wc -l) || true
 }
 
-say "5. a request by Host header"
+say "5. a request by Host header, and one over TLS"
 echo "   curl -H 'Host: shop.localhost' http://$HTTP/"
 if answer=$(web / 2>&1) && [[ $answer == *'"service"'*'"web"'* ]]; then good "${answer:0:110}..."; else bad "answered: $answer"; fi
+echo "   curl --cacert cert.pem https://shop.localhost:$HTTPS_PORT/        (self-signed, made for this demo)"
+over_tls() { curl -fsS --max-time 10 --cacert "$RUN/tls/cert.pem" --resolve "shop.localhost:$HTTPS_PORT:127.0.0.1" -w ' %{http_version}' "https://shop.localhost:$HTTPS_PORT/"; }
+if answer=$(over_tls 2>&1) && [[ $answer == *'"web"'* ]]; then good "HTTP/${answer##* } over TLS: ${answer:0:80}..."; else bad "answered: $answer"; fi
 
 say "6. names"
 echo "   dig @127.0.0.1 -p $DNS_PORT shop.local / cache.local"
@@ -184,6 +190,7 @@ cat <<TXT
 
 It stays up until Ctrl-C. Try in another terminal:
    curl -H 'Host: shop.localhost' http://$HTTP/
+   curl --cacert $RUN/tls/cert.pem https://shop.localhost:$HTTPS_PORT/
    $BIN/fairway routes | instances | problems | events --follow
    $BIN/fairway split shop.localhost/ web@v1=90 web@v2=10
    export DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}; docker ps
