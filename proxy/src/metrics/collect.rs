@@ -69,7 +69,7 @@ const HANDSHAKES: Family = Family {
 };
 const REFUSED: Family = Family {
     name: "fairway_connections_refused_total",
-    help: "Connections from clients that were closed at once.",
+    help: "Connections from clients that were closed at once, or for flooding us.",
     labels: &["listener", "reason"],
     kind: MetricType::COUNTER,
 };

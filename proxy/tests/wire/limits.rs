@@ -25,7 +25,7 @@ fn plane(origin: &Origin, labels: &[(&str, &str)], change: impl FnOnce(&mut Limi
 }
 
 /// The sum of a metric's samples that have all these labels.
-fn metric(plane: &Plane, name: &str, labels: &[(&str, &str)]) -> f64 {
+pub(crate) fn metric(plane: &Plane, name: &str, labels: &[(&str, &str)]) -> f64 {
     let families = TableCollector::new(plane.handle.clone()).expect("a collector").collect();
     let samples =
         families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());

@@ -176,6 +176,7 @@ where
     fn cut_flood(&mut self) {
         let (flood, client) = (self.wire.flood().unwrap_or_default(), self.visit.ends.peer);
         tracing::debug!(%client, flood, "an HTTP/2 connection was ended: it floods");
+        self.visit.worker.handle.metrics().connection_refused(&self.visit.door.name, "http2-flood");
         self.leaving = Some(turn::now());
         if let Some(h2) = &mut self.h2 {
             h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);

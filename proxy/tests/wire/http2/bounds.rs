@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::kit::*;
 use crate::kit::{Options, Origin, Plane, ok, within};
+use crate::limits::metric;
 
 /// A plane without any route: what is asked is refused at once.
 fn empty() -> Plane {
@@ -54,6 +55,8 @@ async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
         let client = Frames::connect(&plane).await;
         assert_eq!(flooded(client, &flood.repeat(100), 1000).await, CALM, "{name}");
     }
+    let counted = metric(&plane, "fairway_connections_refused_total", &[("reason", "http2-flood")]);
+    assert_eq!(counted, 7.0, "each is counted");
     assert!(answers(&plane).await);
 }
 

@@ -3,6 +3,7 @@
 mod bounds;
 mod ends;
 pub(crate) mod kit;
+mod limits;
 mod messages;
 mod over_tls;
 mod streams;
