@@ -110,6 +110,8 @@ pub(crate) struct Line<'a> {
     pub why: &'a str,
     /// Why it ended as it did.
     pub reason: Reason,
+    /// How a call of gRPC ended.
+    pub grpc_status: Option<&'a str>,
     /// Instances tried.
     pub attempts: u32,
     /// From the first octet of the request to the last of the answer.
@@ -190,6 +192,9 @@ impl LineWriter<'_> {
         self.text("instance", line.instance);
         self.text("why", line.why);
         self.text("reason", line.reason.as_str());
+        if let Some(status) = line.grpc_status {
+            self.text("grpc_status", status);
+        }
         self.number("attempts", line.attempts.into());
         self.millis("total_ms", Some(line.total));
         self.millis("connect_ms", line.connect);
@@ -274,6 +279,7 @@ mod tests {
             instance: "",
             why: "split",
             reason: Reason::Ok,
+            grpc_status: None,
             attempts: 1,
             total: Duration::from_micros(1042),
             connect: None,

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use crate::clock::Clock;
+use crate::forward::grpc::{Status, push_message};
 use crate::h1::write::{HeadWriter, push_number};
 use crate::reason::Reason;
 
@@ -28,6 +29,8 @@ pub(crate) struct Refusal<'a> {
     pub says_keep_alive: bool,
     /// Where the client should go instead, of a redirect.
     pub location: Option<&'a [u8]>,
+    /// The request is a call of gRPC over HTTP/2: it is refused in the words of gRPC.
+    pub grpc: bool,
 }
 
 impl Refusal<'_> {
@@ -38,6 +41,10 @@ impl Refusal<'_> {
 
     /// Appends the head of the answer, and gives its body.
     pub(crate) fn write(&self, out: &mut Vec<u8>, clock: &Clock) -> Bytes {
+        if self.grpc {
+            self.write_grpc(out, clock);
+            return Bytes::new();
+        }
         let body = self.body();
         let status = self.status();
         let mut writer = HeadWriter::response(out, status, status_text(status).as_bytes());
@@ -61,6 +68,24 @@ impl Refusal<'_> {
         }
         writer.end();
         if self.to_head { Bytes::new() } else { body.into() }
+    }
+
+    /// A head alone, which says what trailers would (gRPC over HTTP/2, Trailers-Only): clients read no status of HTTP.
+    fn write_grpc(&self, out: &mut Vec<u8>, clock: &Clock) {
+        let mut writer = HeadWriter::response(out, 200, b"OK");
+        clock.with_date(|date| writer.field(b"Date", date.as_bytes()));
+        writer.field(b"Content-Type", b"application/grpc");
+        writer.number(b"Grpc-Status", Status::of_refusal(self.reason).number() as u64);
+        let mut message = Vec::with_capacity(128);
+        let detail = if self.detail.is_empty() { "" } else { ": " };
+        for text in [self.reason.as_str(), ": ", self.reason.title(), detail, self.detail] {
+            push_message(&mut message, text);
+        }
+        writer.field(b"Grpc-Message", &message);
+        if !self.request_id.is_empty() {
+            writer.field(b"X-Request-Id", self.request_id.as_bytes());
+        }
+        writer.end();
     }
 
     fn content_type(&self) -> &'static [u8] {
@@ -127,6 +152,7 @@ mod tests {
             close: true,
             says_keep_alive: false,
             location: None,
+            grpc: false,
         }
     }
 
@@ -144,6 +170,20 @@ mod tests {
             assert_eq!(problem["detail"], "say \"why\"");
             assert_eq!(head.contains("Retry-After"), reason.status() == Some(503), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_call_of_grpc_is_refused_by_a_head_alone() {
+        let mut out = Vec::new();
+        let body =
+            Refusal { grpc: true, ..refusal(Reason::ConnectFailed) }.write(&mut out, &Clock::default());
+        assert!(body.is_empty());
+        let head = String::from_utf8(out).expect("text");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+        assert!(head.contains("\r\nContent-Type: application/grpc\r\nGrpc-Status: 14\r\n"), "{head}");
+        let message = "Grpc-Message: connect-failed: connecting to the instance failed: say \"why\"\r\n";
+        assert!(head.contains(message), "{head}");
+        assert!(!head.contains("Content-Length"), "{head}");
     }
 
     #[test]

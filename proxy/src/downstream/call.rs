@@ -18,6 +18,7 @@ use super::{After, Visit, refused, send};
 use crate::access_log::Line;
 use crate::deadline::Timer;
 use crate::forward::client::Client;
+use crate::forward::grpc::{GrpcCall, Status};
 use crate::forward::request_id::RequestId;
 use crate::forward::{Origin, PASSES_MAX, passes, write_request};
 use crate::h1::{BodyLength, Known, Refused, RequestHead, Version};
@@ -52,6 +53,8 @@ pub(crate) struct Call<'c, D, B> {
     id: RequestId,
     /// Most octets of its body: the route's limit, else the listener's.
     body_max: u64,
+    /// It is a call of gRPC.
+    grpc: Option<GrpcCall>,
     pub(super) record: Record,
 }
 
@@ -65,6 +68,8 @@ pub(super) struct Record {
     pub(super) connect: Option<Duration>,
     first_byte: Option<Duration>,
     body_bytes: u64,
+    /// What the instance said of the call.
+    grpc: Option<Status>,
 }
 
 /// A request as an instance gets it.
@@ -80,6 +85,10 @@ pub(super) enum Attempt {
     Finished(After, Finish),
     /// The instance failed it, and it may go to another one if `again`.
     Failed { refused: Refused, again: bool },
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 /// Whose request it is, and where it leads.
@@ -106,7 +115,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         // Replaced once the peer is known to be trusted, and says an id.
         let id = RequestId::random(&mut visit.worker.rng.borrow_mut());
         let body_max = visit.door.limits.get().body_max.unwrap_or(u64::MAX);
-        Self { visit, down, source, timer, head, began, id, body_max, record: Record::default() }
+        let grpc = GrpcCall::of(&head, began);
+        Self { visit, down, source, timer, head, began, id, body_max, grpc, record: Record::default() }
     }
 
     pub(crate) async fn run(mut self) -> After {
@@ -236,7 +246,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         tried: &Tried,
         last: Option<Refused>,
     ) -> Result<Arc<RouteEntry>, Refused> {
-        let deadline = self.began + HOLD;
+        let deadline = self.deadline().map_or(self.began + HOLD, |limit| limit.min(self.began + HOLD));
         let route = &entry.route.id;
         // An instance that fails though nobody says that it stops: perhaps the news is on its way.
         if let Some(last) = last {
@@ -351,6 +361,12 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     pub(super) fn note(&mut self, seen: &Seen, chosen: Instant) {
         self.record.first_byte = seen.first_byte.get().map(|at| at.duration_since(chosen));
         self.record.body_bytes = seen.body_bytes.get();
+        self.record.grpc = seen.grpc.get();
+    }
+
+    /// When the client gives the request up, as far as it says.
+    fn deadline(&self) -> Option<Instant> {
+        self.grpc.and_then(|call| call.deadline)
     }
 
     async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
@@ -383,6 +399,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     ) -> End {
         let (visit, worker) = (self.visit, &self.visit.worker);
         let settings = &pick.version.settings;
+        let total = settings.total_timeout.map(|total| self.began + total);
+        let total = earlier(total, self.deadline());
         let exchange = Exchange {
             down: self.down,
             source: &mut self.source,
@@ -397,7 +415,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             body_max: self.body_max,
             may_stay: &|| visit.may_stay(),
             hsts: self.visit.door.hsts.as_deref(),
-            total: settings.total_timeout.map(|total| self.began + total),
+            total,
+            is_grpc: self.grpc.is_some(),
             timer: self.timer,
             buffers: &worker.buffers,
             seen,
@@ -448,6 +467,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             let took = first_byte.duration_since(chosen);
             match status {
                 502..=504 => pick.endpoint.state.observe_failure(took, now),
+                _ if seen.grpc.get() == Some(Status::UNAVAILABLE) => {
+                    pick.endpoint.state.observe_failure(took, now);
+                }
                 _ => pick.endpoint.state.observe(took, now),
             }
         }
@@ -494,6 +516,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             close: !stays,
             says_keep_alive: stays && self.head.version == Version::Http10,
             location,
+            grpc: D::HTTP2 && self.grpc.is_some(),
         };
         let status = refusal.status();
         let written = send(self.down, self.timer, &refusal, &self.visit.worker).await;
@@ -543,6 +566,14 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             (None, None) => worker.metrics.unrouted(),
         };
         worker.metrics.request_done(series, status, reason, took);
+        let grpc = self.grpc.map(|_| match (reason, record.grpc) {
+            (Reason::Ok, Some(said)) => said,
+            (Reason::Ok, None) => Status::of_http(status),
+            (reason, _) => Status::of_refusal(reason),
+        });
+        if let Some(grpc) = grpc {
+            worker.metrics.grpc_done(series, grpc);
+        }
         let Some(access) = &worker.access else { return };
         let line = Line {
             client: record
@@ -558,6 +589,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             instance: pick.map_or("", |pick| pick.endpoint.key.id.as_str()),
             why: pick.map_or("", |pick| pick.why.as_str()),
             reason,
+            grpc_status: grpc.map(Status::name),
             attempts: record.attempts,
             total: took,
             connect: record.connect,

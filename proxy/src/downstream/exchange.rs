@@ -16,8 +16,9 @@ use super::body::Kept;
 use crate::buffers::Buffers;
 use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
 use crate::endpoint::UpstreamSettings;
+use crate::forward::grpc::{Status, status_of};
 use crate::forward::{ResponsePlan, write_interim, write_response};
-use crate::h1::{BodyLength, Known, RequestHead, ResponseHead, Version};
+use crate::h1::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::pace::Pace;
 use crate::reason::Reason;
 use crate::relay::{RelayError, Terms, relay};
@@ -57,6 +58,8 @@ pub(super) struct Exchange<'a, D, B, O, A> {
     pub(super) timer: &'a mut Timer,
     pub(super) buffers: &'a Buffers,
     pub(super) seen: &'a Seen,
+    /// It is a call of gRPC, whose status is looked for.
+    pub(super) is_grpc: bool,
 }
 
 /// What has happened so far, also when an exchange ends in the middle.
@@ -72,6 +75,8 @@ pub(super) struct Seen {
     pub(super) first_byte: Cell<Option<Instant>>,
     /// Octets of the answer's body that the client took.
     pub(super) body_bytes: Cell<u64>,
+    /// How the call of gRPC ended, as the instance says.
+    pub(super) grpc: Cell<Option<Status>>,
     /// The request is sent whole.
     pub(super) uploaded: Cell<bool>,
 }
@@ -102,7 +107,7 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
     pub(super) async fn run(self) -> End {
         let Self { down, head, settings, limits, seen, timer, .. } = self;
         let waits = Waits::new(self.total);
-        let up_pace = if self.kept.has_end() { None } else { upload_pace(head, &limits.get()) };
+        let up_pace = if self.kept.has_end() { None } else { upload_pace(self.is_grpc, &limits.get()) };
         let upload = Upload {
             source: self.source,
             origin: self.origin,
@@ -129,6 +134,7 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
             buffers: self.buffers,
             seen,
             waits: &waits.down,
+            is_grpc: self.is_grpc,
         };
         let (mut upload, mut download) = (pin!(upload.run()), pin!(download.run()));
         let mut sending = true;
@@ -177,8 +183,7 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
 pub(super) const TOO_LARGE: &str = "the request body has more octets than are taken here";
 
 /// The least speed of a body. Calls of gRPC may stream for hours with little to say, and nothing in their head tells.
-fn upload_pace(head: &RequestHead, limits: &Limits) -> Option<Pace> {
-    let is_grpc = head.first(Known::ContentType).is_some_and(|kind| kind.starts_with(b"application/grpc"));
+fn upload_pace(is_grpc: bool, limits: &Limits) -> Option<Pace> {
     if is_grpc { None } else { Pace::new(limits.body_rate, limits.body_grace) }
 }
 
@@ -278,6 +283,7 @@ struct Download<'a, D, A> {
     buffers: &'a Buffers,
     seen: &'a Seen,
     waits: &'a Cell<Wait>,
+    is_grpc: bool,
 }
 
 impl<D: Downstream, A: Answers> Download<'_, D, A> {
@@ -369,6 +375,9 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
             (answer.keep_alive && from_length != BodyLength::UntilClose).then_some(answer.keep_alive_timeout);
         self.seen.status.set(Some(answer.status));
         self.seen.sent_before.set(self.seen.sent.get());
+        if self.is_grpc {
+            self.seen.grpc.set(status_of(&answer));
+        }
         drop(answer); // it lies in the buffer that the body is read into
         let Self { down, settings, .. } = *self;
         let (waits, body_bytes) = (self.waits, &self.seen.body_bytes);
@@ -376,7 +385,13 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
         let chunked = to_length.is_chunked();
         let flow = Flow { chunked, waits, patience, late, sent: None, body_bytes };
         let terms = Terms::patient(settings.idle_timeout, Reason::UpstreamCut);
-        let relayed = relay(&mut self.answers.body(from_length), down, &flow, terms, out, |_| {}).await;
+        let (is_grpc, seen) = (self.is_grpc, self.seen);
+        let look = |piece: &Piece| {
+            if is_grpc && let Some(trailers) = &piece.trailers {
+                seen.grpc.set(Status::in_lines(trailers.lines()));
+            }
+        };
+        let relayed = relay(&mut self.answers.body(from_length), down, &flow, terms, out, look).await;
         match relayed {
             // Octets behind the answer belong to no request: whatever they are, they must reach nobody.
             Ok(()) => End::Answered {

@@ -267,6 +267,7 @@ async fn refuse_unread(
         close: true,
         says_keep_alive: false,
         location: None,
+        grpc: false,
     };
     let status = refusal.status();
     let written = send(down, timer, &refusal, worker).await;
@@ -285,6 +286,7 @@ async fn refuse_unread(
             instance: "",
             why: "",
             reason,
+            grpc_status: None,
             attempts: 0,
             total: took,
             connect: None,

@@ -25,6 +25,12 @@ const REQUESTS: Family = Family {
     labels: &["route", "backend", "code", "reason"],
     kind: MetricType::COUNTER,
 };
+const GRPC: Family = Family {
+    name: "fairway_grpc_requests_total",
+    help: "Calls of gRPC that have ended, by grpc-status.",
+    labels: &["route", "backend", "grpc_status"],
+    kind: MetricType::COUNTER,
+};
 const DURATIONS: Family = Family {
     name: "fairway_request_duration_seconds",
     help: "From the request's first byte to the end of its answer.",
@@ -73,8 +79,18 @@ const REFUSED: Family = Family {
     labels: &["listener", "reason"],
     kind: MetricType::COUNTER,
 };
-const FAMILIES: [&Family; 9] =
-    [&REQUESTS, &DURATIONS, &CONNECTS, &IN_FLIGHT, &RETRIES, &BUILDS, &CONNECTIONS, &HANDSHAKES, &REFUSED];
+const FAMILIES: [&Family; 10] = [
+    &REQUESTS,
+    &GRPC,
+    &DURATIONS,
+    &CONNECTS,
+    &IN_FLIGHT,
+    &RETRIES,
+    &BUILDS,
+    &CONNECTIONS,
+    &HANDSHAKES,
+    &REFUSED,
+];
 
 impl TableCollector {
     /// For what this table's data plane counts.
@@ -99,6 +115,7 @@ impl Collector for TableCollector {
         let backends: Vec<_> = metrics.backends.iter().map(|kept| kept.series.clone()).collect();
         vec![
             REQUESTS.of(series.iter().flat_map(|series| requests(series)).collect()),
+            GRPC.of(series.iter().flat_map(|series| grpc(series)).collect()),
             DURATIONS.of(series.iter().filter_map(|series| durations(series)).collect()),
             CONNECTS.of(backends.iter().filter_map(|backend| connects(backend)).collect()),
             IN_FLIGHT.of(in_flight(&self.table)),
@@ -123,6 +140,11 @@ fn requests(series: &Series) -> Vec<Metric> {
         counter(REQUESTS.labelled(&[&series.route, &series.backend, &code, reason.as_str()]), count)
     };
     series.outcomes().into_iter().map(metric).collect()
+}
+
+fn grpc(series: &Series) -> Vec<Metric> {
+    let label = |status: &str| GRPC.labelled(&[&series.route, &series.backend, status]);
+    series.grpc().map(|(status, count)| counter(label(status.name()), count)).collect()
 }
 
 fn durations(series: &Series) -> Option<Metric> {

@@ -22,6 +22,7 @@ pub use collect::TableCollector;
 use histogram::{BUILD, Histogram};
 pub use series::{BackendSeries, Series};
 
+use crate::forward::grpc::Status;
 use crate::pick::stable_hash::BuildStable;
 use crate::reason::Reason;
 
@@ -138,6 +139,11 @@ impl WorkerMetrics {
     /// when no instance was picked; [`WorkerMetrics::unrouted`] when no route was found.
     pub fn request_done(&self, series: &Series, code: u16, reason: Reason, took: Duration) {
         series.request_done(self.worker, code, reason, took);
+    }
+
+    /// Counts a call of gRPC that has ended with this status.
+    pub(crate) fn grpc_done(&self, series: &Series, status: Status) {
+        series.grpc_done(self.worker, status);
     }
 
     /// The series of requests that found no route.

@@ -10,6 +10,7 @@ use prometheus::proto;
 
 use super::histogram::{self, CONNECT, Histogram, REQUEST};
 use super::shards::Shards;
+use crate::forward::grpc::Status;
 use crate::reason::Reason;
 
 /// Requests of one route that went to one backend; the backend is empty for those that reached none, the route too for
@@ -27,6 +28,8 @@ pub struct Series {
 struct Requests {
     durations: Histogram,
     outcomes: Outcomes,
+    /// By status, once there is a call of gRPC.
+    grpc: OnceLock<Box<[AtomicU64; Status::COUNT]>>,
 }
 
 impl Series {
@@ -38,6 +41,24 @@ impl Series {
         let shard = self.shards.of(worker);
         shard.outcomes.count(code, reason);
         shard.durations.observe(&REQUEST, took);
+    }
+
+    pub(super) fn grpc_done(&self, worker: usize, status: Status) {
+        let counts = self
+            .shards
+            .of(worker)
+            .grpc
+            .get_or_init(|| Box::new([const { AtomicU64::new(0) }; Status::COUNT]));
+        counts[status.number()].fetch_add(1, Relaxed);
+    }
+
+    /// How often calls of gRPC ended so, without those that never did.
+    pub(super) fn grpc(&self) -> impl Iterator<Item = (Status, u64)> {
+        let count = |status: Status| {
+            let shards = self.shards.iter().filter_map(|shard| shard.grpc.get());
+            shards.map(|counts| counts[status.number()].load(Relaxed)).sum::<u64>()
+        };
+        Status::all().map(move |status| (status, count(status))).filter(|(_, count)| *count > 0)
     }
 
     /// How many requests have ended.

@@ -257,3 +257,20 @@ async fn the_versions_of_a_route_may_speak_different_protocols() {
     up.send(ok("one")).await;
     client.read_until("one").await;
 }
+
+#[tokio::test]
+async fn an_instance_that_does_not_answer_in_time_is_told_whatever_the_client_speaks() {
+    let origin = H2Origin::new().await;
+    let plane = plane(&[origin.address], &[("fairway.timeout.first_byte", "100ms")]);
+    for request in [get("/"), POST.to_owned()] {
+        let mut client = plane.connect().await;
+        client.send(request).await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
+    }
+    let client = client(&plane).await;
+    assert_eq!(crate::http2::kit::get(&client, ask("/")).await.0, 504);
+    let request = http::Request::post("http://shop.test/").body(()).expect("a request");
+    let response = send(&client, request, Some(b"hello")).await.expect("an answer");
+    assert_eq!(response.status(), 504);
+}
