@@ -60,6 +60,14 @@ impl Secure {
         Self { origin: Origin::new().await, acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
+    /// Offers these protocols by ALPN.
+    async fn speaking(made: &Made, protocols: &[&[u8]]) -> Self {
+        let secure = Self::usual(made).await;
+        let mut config = (**secure.acceptor.config()).clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Self { acceptor: TlsAcceptor::from(Arc::new(config)), ..secure }
+    }
+
     async fn usual(made: &Made) -> Self {
         Self::new(made, None, rustls::ALL_VERSIONS).await
     }
@@ -104,6 +112,11 @@ fn plane(trust: Arc<Trust>, origin: SocketAddr, labels: &[(&str, &str)]) -> Plan
         let labels: Vec<_> = https.into_iter().chain(labels.iter().copied()).collect();
         cluster.add(origin, "shop.test", &labels);
     })
+}
+
+/// A GET whose connection ends with its answer.
+fn once() -> String {
+    get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
 }
 
 fn asked_for(wire: &Wire<TlsStream<TcpStream>>) -> Option<&str> {
@@ -204,7 +217,7 @@ async fn what_is_wrong_with_tls_is_told_in_words() {
     ] {
         let plane = plane(trust, origin.address(), &[]);
         origin.refuse();
-        let answer = plane.exchange(get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
+        let answer = plane.exchange(once()).await;
         assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream-tls-failed"), "{answer}");
         assert!(answer.contains(detail), "{detail}: {answer}");
     }
@@ -228,7 +241,7 @@ async fn our_certificate_is_shown_to_an_instance_that_asks_for_one() {
     let origin = Secure::new(&shop, Some(&edge), &[&version::TLS13]).await;
     let plane = plane(trusting(&[&shop], None), origin.address(), &[]);
     origin.refuse();
-    let answer = plane.exchange(get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
+    let answer = plane.exchange(once()).await;
     assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("[upstream_tls] cert"), "{answer}");
 }
 
@@ -237,8 +250,7 @@ async fn a_port_without_tls_is_told_and_one_that_keeps_silent_takes_no_longer_th
     let plain = Origin::new().await;
     let plane_of = |address, labels: &[(&str, &str)]| plane(trusting(&[], None), address, labels);
     let asked = plane_of(plain.address, &[]);
-    let answer =
-        async { asked.exchange(get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await };
+    let answer = async { asked.exchange(once()).await };
     let (answer, ()) = tokio::join!(answer, async {
         let mut up = plain.accept().await;
         up.read_more().await;
@@ -249,13 +261,12 @@ async fn a_port_without_tls_is_told_and_one_that_keeps_silent_takes_no_longer_th
 
     let silent = Origin::new().await;
     let asked = plane_of(silent.address, &[("fairway.timeout.connect", "200ms")]);
-    let answer = asked.exchange(get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
+    let answer = asked.exchange(once()).await;
     assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("connect-timeout"), "{answer}");
 
     let closing = Origin::new().await;
     let asked = plane_of(closing.address, &[]);
-    let answer =
-        async { asked.exchange(get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await };
+    let answer = async { asked.exchange(once()).await };
     let (answer, ()) = tokio::join!(answer, async {
         let mut up = closing.accept().await;
         up.read_more().await;
@@ -280,4 +291,39 @@ async fn an_answer_that_breaks_off_in_tls_is_cut_for_the_client() {
     drop(up);
     let rest = client.read_to_end().await;
     assert!(!rest.contains("0\r\n\r\n"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn http2_over_tls_is_agreed_upon_by_alpn_and_its_absence_is_told() {
+    let shop = made(&["shop"], |_| {});
+    let h2 = [("fairway.protocol", "h2"), ("fairway.retries", "0")];
+    let with = |origin: SocketAddr| {
+        Plane::with(Options { trust: Some(trusting(&[&shop], None)), ..Options::default() }, |cluster| {
+            drop(cluster.add(origin, "shop.test", &h2));
+        })
+    };
+    let origin = Secure::speaking(&shop, &[b"h2", b"http/1.1"]).await;
+    let plane = with(origin.address());
+    let (answer, ()) = tokio::join!(plane.exchange(once()), async {
+        let stream = origin.accept().await.stream;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+        let (request, mut respond) =
+            within("a request", connection.accept()).await.expect("one").expect("one");
+        assert_eq!(request.uri(), "https://shop.test/");
+        let mut body = respond.send_response(http::Response::new(()), false).expect("it is open");
+        body.send_data(bytes::Bytes::from_static(b"secure"), true).expect("it is open");
+        // What was said goes out while the connection is looked after.
+        tokio::spawn(async move { while connection.accept().await.is_some() {} });
+    });
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("secure"), "{answer}");
+    for (offers, detail) in
+        [(&[][..], "no `h2` by ALPN"), (&[&b"http/1.1"[..]], "`fairway.protocol` names (ALPN)")]
+    {
+        let origin = Secure::speaking(&shop, offers).await;
+        let plane = with(origin.address());
+        origin.refuse();
+        let answer = plane.exchange(once()).await;
+        assert!(answer.contains("upstream-tls-failed") && answer.contains(detail), "{answer}");
+    }
 }
