@@ -258,7 +258,7 @@ async fn behind_balancer(mut stream: TcpStream, mut visit: Visit, mut place: Pla
     let limits = door.limits.get();
     match timeout(limits.header_time, proxy_header::read(&mut stream)).await {
         Ok(Ok(Said::Own)) => {}
-        Ok(Ok(Said::Client { ends, tls })) => visit = visit.as_said(ends, tls),
+        Ok(Ok(Said::Client { ends, tls })) => visit = visit.said_to_be(ends, tls),
         Ok(Err(_)) | Err(_) => return,
     }
     if let Err(full) = place.pass.of_client(visit.ends.peer.ip(), &limits) {

@@ -135,7 +135,7 @@ impl Visit {
     }
 
     /// Of a connection whose ends, and whose use of TLS, a trusted balancer in front has named.
-    pub(crate) fn as_said(self, ends: Ends, tls: bool) -> Self {
+    pub(crate) fn said_to_be(self, ends: Ends, tls: bool) -> Self {
         Self::new(ends, tls, self.door, self.worker)
     }
 
