@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use fairway_config::file::{HttpListener, Limits, Tls};
 use ipnet::IpNet;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
@@ -170,8 +171,10 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         };
         addresses.push(address);
         let tls = listener.tls.as_ref().map(|asked| server_config(asked, &certificates)).transpose()?;
-        openings.push(Opening { listener: listener.clone(), tls, gate: Arc::default() });
+        openings.push(Opening { listener: listener.clone(), bound: address, tls, gate: Arc::default() });
         for (i, socket) in bound.into_iter().enumerate() {
+            // Passed on to each connection: without it small writes wait for acknowledgements.
+            SockRef::from(&socket).set_tcp_nodelay(true).map_err(failed)?;
             duplicates.push((listener.addr, socket.try_clone().map_err(failed)?));
             sockets[i % count].push((number, socket));
         }
@@ -217,6 +220,7 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
 #[derive(Clone)]
 struct Opening {
     listener: HttpListener,
+    bound: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
     gate: Arc<Gate>,
 }
@@ -264,7 +268,7 @@ impl Seed {
     async fn run(self) -> usize {
         let Self { number, openings, sockets, handed, shared, table, access, limits, phase } = self;
         let worker = Worker::new(number, shared, table, access.map(|access| access.for_worker()));
-        let door = |Opening { listener, tls, gate }| Rc::new(Door::new(&listener, tls, gate));
+        let door = |Opening { listener, bound, tls, gate }| Rc::new(Door::new(&listener, bound, tls, gate));
         let doors = openings.into_iter().map(door).collect();
         worker.run(doors, sockets, handed, limits, phase).await
     }

@@ -234,9 +234,7 @@ pub(crate) fn welcome(
     place: Place,
 ) {
     // Gone already: there is nobody to tell.
-    let Ok(local) = stream.local_addr() else { return };
-    // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
-    let _ = stream.set_nodelay(true);
+    let Ok(local) = door.local.map_or_else(|| stream.local_addr(), Ok) else { return };
     let (ends, door, worker) = (Ends { peer, local }, door.clone(), worker.clone());
     // A panic ends this task, and with it this connection alone.
     let visit = Visit::new(ends, false, door, worker);

@@ -16,6 +16,7 @@ mod streams;
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -57,6 +58,8 @@ const LINGER_BYTES: usize = 1024 * 1024;
 pub(crate) struct Door {
     /// Its address as configured, for metrics and logs.
     pub(crate) name: Arc<str>,
+    /// Our end of its connections, where all have the same: it listens on one address of the machine.
+    pub(crate) local: Option<SocketAddr>,
     /// Upgrade tokens that are passed on.
     pub(crate) upgrades: Vec<Arc<str>>,
     /// Whether each connection starts with a PROXY header.
@@ -75,9 +78,15 @@ pub(crate) struct Door {
 
 impl Door {
     /// For this listener.
-    pub(crate) fn new(listener: &HttpListener, tls: Option<Arc<ServerConfig>>, gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(
+        listener: &HttpListener,
+        bound: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        gate: Arc<Gate>,
+    ) -> Self {
         Self {
             name: listener.addr.to_string().into(),
+            local: Some(bound).filter(|bound| !bound.ip().is_unspecified()),
             upgrades: listener.upgrades.clone(),
             proxy_protocol: listener.proxy_protocol,
             redirect_to_https: listener.redirect_to_https,
@@ -163,6 +172,8 @@ pub(crate) enum After {
     Next,
     /// The last answer is on its way: close, so that it arrives.
     Close,
+    /// The last answer is on its way to a client that has said that it sends nothing more.
+    End,
     /// Nothing more is to be said: drop it.
     Drop,
 }
@@ -194,8 +205,11 @@ impl<S: Stream> Connection<S> {
             }
             self.is_fresh = false;
         };
-        if after == After::Close {
-            self.close().await;
+        match after {
+            // Nothing is unread, and nothing will come: closing does not reset.
+            After::End if self.buffer.is_empty() => self.end().await,
+            After::Close | After::End => self.close().await,
+            After::Next | After::Drop => {}
         }
         worker.buffers.give_back(std::mem::take(&mut self.buffer));
     }
@@ -214,13 +228,22 @@ impl<S: Stream> Connection<S> {
         let reader = BodyReader::new(head.body, Extensions::Refused);
         let source = Body { io, buffer, buffers: &visit.worker.buffers, reader };
         visit.count();
-        Call::new(visit, io, source, timer, head, began).run().await
+        // Boxed, because its state is most of what a connection needs, and most connections idle.
+        Box::pin(Call::new(visit, io, source, timer, head, began).run()).await
     }
 
     /// Refuses what cannot be read as a request. Nobody knows where the next one would start, so the connection ends.
     async fn refuse(&mut self, refused: Refused, began: Instant) -> After {
         let Self { visit, io, timer, .. } = self;
         if refuse_unread(visit, io, timer, refused, began).await { After::Close } else { After::Drop }
+    }
+
+    /// Ends our direction, as far as closing does not.
+    async fn end(&mut self) {
+        if S::SAYS_GOODBYE {
+            // Whoever does not take it does without.
+            let _ = self.timer.within(turn::now() + LINGER, self.io.shutdown()).await;
+        }
     }
 
     /// Ends our direction, then reads for a while: octets that arrive at a closed socket would make the system reset the
