@@ -82,6 +82,15 @@ impl Walk {
             if octets.is_empty() {
                 return;
             }
+            // Mostly the whole head is there.
+            if self.have == 0
+                && let Some((head, rest)) = octets.split_first_chunk::<HEAD>()
+            {
+                let head = FrameHead::read(*head);
+                (octets, self.skip) = (rest, head.len as usize);
+                seen(head);
+                continue;
+            }
             let more = (HEAD - self.have).min(octets.len());
             self.head[self.have..self.have + more].copy_from_slice(&octets[..more]);
             self.have += more;
