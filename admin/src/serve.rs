@@ -35,6 +35,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const FIELDS_MAX: usize = 100;
 /// Most octets of a head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// At a stop, a connection without any request so far is given this long for one.
+const FIRST_WITHIN: Duration = Duration::from_millis(500);
 /// At a stop, requests in progress are given this long.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// After a failed accept, such as with no file descriptor left.
@@ -198,7 +200,9 @@ async fn serve_connection(
     mut stop: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
+    let (asks, mut asked) = watch::channel(false);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asks.send_replace(true);
         request.extensions_mut().insert(ConnectInfo(peer.clone()));
         router.call(request)
     });
@@ -213,6 +217,12 @@ async fn serve_connection(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopped(&mut stop) => {
+            // What comes on a connection just made is answered: it would be closed without having been read.
+            let first = timeout(FIRST_WITHIN, asked.wait_for(|asked| *asked));
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = first => {}
+            }
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
         }

@@ -153,12 +153,15 @@ pub(crate) struct RunArgs {
     /// How log lines are written [default: text]
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
     log_format: Option<String>,
+    /// Take the listening sockets of the process that runs with the same state, which then ends; no connection is refused
+    #[arg(long)]
+    replace: bool,
 }
 
 impl From<RunArgs> for Flags {
     fn from(args: RunArgs) -> Self {
-        let RunArgs { config, docker, http, https, dns, admin, state_dir, log_format } = args;
-        Self { config, docker, http, https, dns, admin, state_dir, log_format }
+        let RunArgs { config, docker, http, https, dns, admin, state_dir, log_format, replace } = args;
+        Self { config, docker, http, https, dns, admin, state_dir, log_format, replace }
     }
 }
 

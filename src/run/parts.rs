@@ -4,6 +4,7 @@
 //! before the first catalog is built, so that nobody takes an empty cluster for a settled one.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use fairway_admin::types::Listener;
@@ -17,23 +18,26 @@ use fairway_discovery::docker::{DIFF_EVERY, DockerSource};
 use fairway_discovery::exec::Engines;
 use fairway_discovery::file::{FileHandle, FileSource};
 use fairway_health::ProbeLog;
-use fairway_proxy::BindError;
 use fairway_proxy::access_log::AccessLogConfig;
 use fairway_proxy::metrics::{Metrics, TableCollector};
 use fairway_proxy::running::{self, ProxyConfig, worker_count};
 use fairway_proxy::table::{TableHandle, follow};
 use fairway_proxy::tls::{Certificates, Trust};
+use fairway_proxy::{Adopted, BindError};
 use jiff::Timestamp;
 use prometheus::{Histogram, HistogramOpts, Registry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use super::certificates::{self, Keeper, Loaded, Names};
 use super::reload::{Reach, Reload};
 use super::settings::{Surroundings, settings};
+use super::takeover::giver::{Event, Giver};
+use super::takeover::taker::{self, Taken};
 use super::trust::Follow;
 use super::watch_file::Changes;
-use super::{acme, exec, file_limit, persist, tell};
+use super::{acme, exec, file_limit, handover, persist, tell};
 
 /// Any reason for which a part cannot start; shown with its causes.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -51,12 +55,18 @@ pub(crate) async fn run(
     // As early as the other signals: a change during the start is taken over after it.
     let changes = Changes::of(config.file.as_deref())?;
 
+    // First of all: the sockets are there for every part, and the store is free.
+    let mut taken = if config.replace { ask(&config).await? } else { None };
+    let http = taken.as_mut().map(Taken::http).unwrap_or_default();
+    let (open, opened_for_all) = watch::channel(taken.is_none());
+
     let registry = Registry::new();
     let workers = worker_count(config.proxy.threads);
     let table = TableHandle::new(Metrics::new(workers));
     registry.register(Box::new(TableCollector::new(table.clone())?))?;
     let shown = certificates::serve(&certificates);
-    let (proxy, bound, mut listener_problems) = start_proxy(&config, &table, &shown, &trust)?;
+    let adopted = Adopted { sockets: http, waits: taken.is_some() };
+    let (proxy, bound, mut listener_problems) = start_proxy(&config, &table, &shown, &trust, adopted)?;
     for (kind, address) in &bound {
         tracing::info!("listening {kind} {address}");
     }
@@ -83,7 +93,10 @@ pub(crate) async fn run(
         http_followed,
         &registry,
         inputs.clone(),
-        Default::default(),
+        fairway_dns::Adopted {
+            sockets: taken.as_mut().map(Taken::dns).unwrap_or_default(),
+            open: opened_for_all.clone(),
+        },
     )?;
     let (stop, stopped) = watch::channel(false);
     let engines = Engines::default();
@@ -125,7 +138,10 @@ pub(crate) async fn run(
         registry,
         draining: drains,
     };
-    let admin = match fairway_admin::start(config.admin.clone(), admin, Default::default()).await {
+    let adopted =
+        fairway_admin::Adopted { socket: taken.as_mut().and_then(Taken::admin), open: opened_for_all };
+    let store = admin.store.clone();
+    let admin = match fairway_admin::start(config.admin.clone(), admin, adopted).await {
         Ok(admin) => Some(admin),
         Err(error) if config.admin.configured => return Err(error.into()),
         Err(error) => {
@@ -143,22 +159,76 @@ pub(crate) async fn run(
     tokio::spawn(tell::what_is_found(catalogs.clone()));
     tokio::spawn(tell::where_dns_answers(dns.addresses()));
 
+    let mut giver = match taken {
+        None => first_giver(&config.state_dir),
+        Some(taken) => {
+            let pid = taken.pid;
+            tokio::select! {
+                ready = handover::until_ready(catalogs.clone(), vec![table.applied(), dns.applied()]) => ready?,
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+            let claimed = spawn_blocking(|| taken.claim()).await??;
+            let giver = told(&config.state_dir, Giver::instead(&config.state_dir).map(Some));
+            proxy.open();
+            open.send_replace(true);
+            claimed.opened();
+            tracing::info!(pid, "taken over");
+            giver
+        }
+    };
+
     let mut trust_files = Follow::new(&config.upstream_tls, inputs.clone());
     let reach = Reach { inputs, file, dns: dns_config, certificates: keeper };
     let mut reload = Reload::new(changes, flags, config, around, reach);
-    loop {
+    let successor = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            event = next(&mut giver) => match event {
+                Event::Asked { pid, reply } => {
+                    tracing::info!(pid, "a process takes over: it gets the sockets and the store, we serve until it does");
+                    let sockets = handover::sockets(&proxy, &dns, admin.as_ref());
+                    if sockets.is_ok() && let Some(store) = store.clone() {
+                        // A write to the disk may be under way.
+                        let _ = spawn_blocking(move || store.hand_over()).await;
+                    }
+                    // One that is gone is told as failed.
+                    let _ = reply.send(sockets.map_err(|error| format!("its sockets cannot be duplicated: {error}")));
+                }
+                Event::Failed { pid, why } => {
+                    if let Some(store) = &store {
+                        store.take_back();
+                    }
+                    tracing::error!(pid, why, "the process that was to take over did not: we go on as before");
+                }
+                Event::Opened { pid } => break Some(pid),
+            },
             () = reload.next() => {
                 reload.take_over(&proxy);
                 trust_files.replace(&reload.config().upstream_tls);
             }
             () = trust_files.next() => trust_files.read_again(&proxy),
         }
-    }
+    };
 
     let grace = reload.config().shutdown_grace;
+    if let Some(pid) = successor {
+        tracing::info!(pid, grace = ?grace, "replaced: requests in flight end");
+        draining.send_replace(true);
+        let admin = async {
+            if let Some(admin) = admin {
+                admin.hand_over().await;
+            }
+        };
+        let (drained, (), ()) = tokio::join!(proxy.hand_over(grace), dns.shutdown(), admin);
+        if drained.cut > 0 {
+            tracing::warn!(connections = drained.cut, "cut after the grace time");
+        }
+        let _ = stop.send(true);
+        tracing::info!("stopped");
+        return Ok(());
+    }
     tracing::info!(grace = ?grace, "stopping: no new connections, requests in flight end");
     draining.send_replace(true);
     let drained = proxy.drain(grace).await;
@@ -173,6 +243,46 @@ pub(crate) async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Asks the process that runs with the same state for its sockets; `None` when there is none.
+async fn ask(config: &Config) -> Result<Option<Taken>, Failure> {
+    let folder = config.state_dir.clone();
+    let taken = spawn_blocking(move || taker::ask(&folder)).await??;
+    match &taken {
+        Some(taken) => tracing::info!(pid = taken.pid, sockets = taken.sockets.len(), "taking over"),
+        None => {
+            tracing::info!(state_dir = %config.state_dir.display(), "no process to replace: a plain start")
+        }
+    }
+    Ok(taken)
+}
+
+/// Where a process that is to replace this one asks, unless another process is asked there.
+fn first_giver(folder: &Path) -> Option<Giver> {
+    told(folder, Giver::start(folder))
+}
+
+fn told(folder: &Path, giver: std::io::Result<Option<Giver>>) -> Option<Giver> {
+    match giver {
+        Ok(Some(giver)) => Some(giver),
+        Ok(None) => {
+            tracing::warn!(state_dir = %folder.display(), "another process runs with this state: --replace asks that one");
+            None
+        }
+        Err(error) => {
+            let state_dir = folder.display();
+            tracing::warn!(%error, %state_dir, "no process can take over from this one: --replace would start plainly");
+            None
+        }
+    }
+}
+
+async fn next(giver: &mut Option<Giver>) -> Event {
+    match giver {
+        Some(giver) => giver.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The listeners of data plane and DNS, for the status.
@@ -204,15 +314,17 @@ fn start_proxy(
     table: &Arc<TableHandle>,
     certificates: &Arc<Certificates>,
     trust: &Arc<Trust>,
+    adopted: Adopted,
 ) -> Result<(running::Running, Vec<Bound>, Vec<Problem>), Failure> {
-    let start = |http: &[HttpListener]| {
+    let Adopted { mut sockets, waits } = adopted;
+    let mut start = |http: &[HttpListener]| {
         let listeners: Vec<_> = http.iter().chain(&config.https.items).cloned().collect();
         let kinds: Vec<_> =
             listeners.iter().map(|listener| if listener.tls.is_some() { "https" } else { "http" }).collect();
         let proxy_config = ProxyConfig {
             listeners,
             limits: with_file_limit(&config.limits),
-            adopted: Default::default(),
+            adopted: Adopted { sockets: std::mem::take(&mut sockets), waits },
             tls: config.tls.clone(),
             certificates: certificates.clone(),
             trust: trust.clone(),

@@ -23,6 +23,8 @@ pub struct Flags {
     pub state_dir: Option<PathBuf>,
     /// `--log-format text|json`
     pub log_format: Option<String>,
+    /// `--replace`
+    pub replace: bool,
 }
 
 /// What the machine says, for defaults.
@@ -95,11 +97,13 @@ pub(super) struct Overrides {
     pub(super) admin: Option<Given>,
     pub(super) state_dir: Option<Given>,
     pub(super) log_format: Option<Given>,
+    pub(super) replace: Option<Given>,
 }
 
 impl Overrides {
     pub(super) fn new(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Self {
-        let Flags { config: _, docker, http, https, dns, admin, state_dir, log_format } = flags;
+        let Flags { config: _, docker, http, https, dns, admin, state_dir, log_format, replace } = flags;
+        let replace = if *replace { &["true".to_owned()][..] } else { &[] };
         let state_dir = state_dir.iter().map(|dir| dir.to_string_lossy().into_owned()).collect::<Vec<_>>();
         Self {
             docker: list("docker", docker, env),
@@ -109,6 +113,7 @@ impl Overrides {
             admin: one("admin", admin.as_slice(), env),
             state_dir: one("state-dir", &state_dir, env),
             log_format: one("log-format", log_format.as_slice(), env),
+            replace: one("replace", replace, env),
         }
     }
 }

@@ -92,6 +92,7 @@ fn assemble(
     let upstream_tls = tls::upstream(cx, &mut root);
     let log = sections::log(cx, &mut root, over);
     let shutdown_grace = sections::shutdown_grace(&mut root);
+    let replace = sections::replace(cx, over);
     let services = service::services(&mut root);
     let splits = service::splits(&mut root, &routing.domain_suffix);
     root.finish();
@@ -123,6 +124,7 @@ fn assemble(
         limits,
         log,
         shutdown_grace,
+        replace,
         services,
         splits,
         warnings: Vec::new(),

@@ -340,6 +340,22 @@ fn log_format(text: &str) -> Result<LogFormat, Wrong> {
     }
 }
 
+/// `--replace`, `FAIRWAY_REPLACE`
+pub(super) fn replace(cx: &Cx<'_>, over: &Overrides) -> bool {
+    let Some((spot, text)) = over.replace.as_ref().and_then(|given| given.placed().next()) else {
+        return false;
+    };
+    match text {
+        "true" | "1" => true,
+        "false" | "0" => false,
+        _ => {
+            let wrong = format!("`{}` is neither true nor false", shown(text));
+            cx.error(&spot, Wrong::new(wrong, "write `true` or `false`"));
+            false
+        }
+    }
+}
+
 /// `[shutdown] grace`
 pub(super) fn shutdown_grace(root: &mut Table<'_>) -> Duration {
     let grace = root.section("shutdown").and_then(|mut table| {

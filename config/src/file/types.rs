@@ -49,6 +49,8 @@ pub struct Config {
     pub log: Log,
     /// `[shutdown] grace`: longest wait for requests in flight at a stop; default 30 s.
     pub shutdown_grace: Duration,
+    /// `--replace`: the process that runs with this `state_dir` is taken over from.
+    pub replace: bool,
     /// `[[service]]`
     pub services: Vec<StaticService>,
     /// `[[split]]`

@@ -1,0 +1,228 @@
+//! `fairway run --replace` through the real binary: the sockets go over, no connection is refused or reset, and a new
+//! process that fails costs nothing.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use fairway_testkit::load::{Load, LoadOptions};
+use fairway_testkit::netns::Netns;
+use fairway_testkit::origin::{Identity, Origin};
+use fairway_testkit::wait::{PATIENCE, within};
+use fairway_testkit::{Fairway, FairwayOptions, client, dns};
+use serde_json::json;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
+
+/// Chunks of the long download, and the pause between them: it spans every takeover.
+const CHUNKS: u64 = 300;
+const PAUSE_MS: u64 = 40;
+
+fn options(origin: &Origin, state: &TempDir) -> FairwayOptions {
+    let config = format!(
+        "log.access = false\n[[service]]\nname = \"web\"\nversion = \"v1\"\nroutes = [\"a.test\", \"web.local\"]\ninstances = [\"{}\"]\n",
+        origin.address()
+    );
+    FairwayOptions { state_dir: Some(state.path().to_owned()), ..FairwayOptions::new(BINARY).config(config) }
+}
+
+async fn start(options: FairwayOptions) -> Fairway {
+    let fairway = options.start().await;
+    fairway.ready().await;
+    fairway
+}
+
+async fn logs(fairway: &Fairway, text: &str) {
+    let found = fairway.log().find(|lines| lines.iter().any(|line| line.contains(text)).then_some(()));
+    let found = within(&format!("`{text}` in the log"), PATIENCE, found).await;
+    assert!(found.is_some(), "the log ended without `{text}`: {}", fairway.log().text());
+}
+
+/// Everything that a takeover must not disturb.
+struct Traffic {
+    loads: Vec<Load>,
+    download: tokio::task::JoinHandle<String>,
+}
+
+impl Traffic {
+    async fn start(fairway: &Fairway) -> Self {
+        let http = fairway.http();
+        let gets = || LoadOptions { connections: 4, ..LoadOptions::new(http, "a.test") };
+        let posts = || LoadOptions {
+            method: "POST".to_owned(),
+            target: "/echo".to_owned(),
+            body: vec![b'x'; 20_000],
+            connections: 2,
+            ..LoadOptions::new(http, "a.test")
+        };
+        let one_shot = |options: LoadOptions| LoadOptions { keep_alive: false, ..options };
+        let loads = [gets(), one_shot(gets()), posts(), one_shot(posts())].map(Load::start).into();
+        let target = format!("/chunked?n={CHUNKS}&ms={PAUSE_MS}");
+        let download = tokio::spawn(async move { client::get(http, "a.test", &target).await.text() });
+        let traffic = Self { loads, download };
+        traffic.goes_on().await;
+        traffic
+    }
+
+    async fn goes_on(&self) {
+        for load in &self.loads {
+            load.wait_for(50).await;
+        }
+    }
+
+    async fn end(self) {
+        for load in self.loads {
+            load.stop().await.without_failure();
+        }
+        let text = within("the long download", PATIENCE, self.download).await.expect("no panic");
+        assert!(text.contains(&format!("chunk {}\n", CHUNKS - 1)), "it came whole: {} octets", text.len());
+    }
+}
+
+#[tokio::test]
+async fn five_takeovers_under_load_refuse_and_reset_no_connection() {
+    let _netns = Netns::enter();
+    let (state, origin) =
+        (TempDir::new().expect("a folder"), Origin::start(Identity::new("one", "v1")).await);
+    let first = start(options(&origin, &state)).await;
+    let (http, dns_server) = (first.http(), first.dns());
+    let traffic = Traffic::start(&first).await;
+    let mut processes = vec![first];
+    for takeover in 1..=5 {
+        let old = processes.last().expect("one runs");
+        let put =
+            old.put_split("a.test/", &json!({ "weights": { "web@v1": takeover }, "reason": "a test" })).await;
+        assert_eq!(put.status, 200, "{}", put.text());
+        // As many workers as before, more, and fewer.
+        let config = format!("[proxy]\nthreads = {}\n", [2, 3, 1, 4, 2][takeover - 1]);
+        let mut options = options(&origin, &state).args(&["--replace"]);
+        options.config.push_str(&config);
+        let new = start(options).await;
+        assert_eq!((new.http(), new.dns()), (http, dns_server), "takeover {takeover}");
+        assert_eq!(new.listening().admin, old.listening().admin);
+        logs(old, "replaced").await;
+        traffic.goes_on().await;
+        let route = new.read("/api/v1/routes/a.test%2F").await;
+        assert_eq!(route["backends"][0]["weight"], takeover, "what was ordered before is known: {route}");
+        let answer = dns::ask(dns_server, "web.local.", "A").await;
+        assert!(!answer.answers().is_empty(), "{answer:?}");
+        processes.push(new);
+    }
+    traffic.end().await;
+    let newest = processes.pop().expect("one runs");
+    for old in &processes {
+        assert!(old.process().wait(PATIENCE).await.success(), "{}", old.log().text());
+    }
+    assert!(newest.terminate().await.success());
+    assert!(TcpListener::bind(http).is_ok(), "with the last process the sockets are closed");
+}
+
+#[tokio::test]
+async fn without_a_running_process_it_is_a_plain_start() {
+    let (state, origin) =
+        (TempDir::new().expect("a folder"), Origin::start(Identity::new("one", "v1")).await);
+    let fairway = start(options(&origin, &state).args(&["--replace"])).await;
+    assert_eq!(fairway.get("a.test", "/").await.status, 200);
+    logs(&fairway, "no process to replace").await;
+    fairway.kill9().await;
+    // What a process leaves that was killed is in nobody's way.
+    let next = start(FairwayOptions {
+        env: vec![("FAIRWAY_REPLACE".into(), "true".into())],
+        ..options(&origin, &state)
+    })
+    .await;
+    assert_eq!(next.get("a.test", "/").await.status, 200);
+    logs(&next, "no process to replace").await;
+}
+
+#[tokio::test]
+async fn a_new_process_that_cannot_start_leaves_everything_as_it_was() {
+    let (state, origin) =
+        (TempDir::new().expect("a folder"), Origin::start(Identity::new("one", "v1")).await);
+    let old = start(options(&origin, &state)).await;
+    let traffic = Load::start(LoadOptions::new(old.http(), "a.test"));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let ended = options(&origin, &state).http(address).args(&["--replace"]).run_to_end().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.text);
+    assert!(ended.text.contains("in use"), "{}", ended.text);
+    logs(&old, "we go on as before").await;
+    traffic.wait_for(50).await;
+    let put = old.put_split("a.test/", &json!({ "weights": { "web@v1": 7 } })).await;
+    assert_eq!(put.status, 200, "the store is its own again: {}", put.text());
+    traffic.stop().await.without_failure();
+    // And the next one may try.
+    let new = start(options(&origin, &state).args(&["--replace"])).await;
+    assert_eq!(new.http(), old.http());
+    assert!(old.process().wait(PATIENCE).await.success());
+}
+
+#[tokio::test]
+async fn until_the_new_process_is_ready_the_old_one_serves_and_a_third_is_told_to_wait() {
+    let (state, origin) =
+        (TempDir::new().expect("a folder"), Origin::start(Identity::new("one", "v1")).await);
+    let old = start(options(&origin, &state)).await;
+    // An engine that nobody answers for: its containers are not known, so it must not take over.
+    let hanging = options(&origin, &state).docker("unix:///no/such/docker.sock").args(&["--replace"]);
+    let new = hanging.start().await;
+    logs(&old, "a process takes over").await;
+    assert_eq!(old.get("a.test", "/").await.status, 200);
+    let put = old.put_split("a.test/", &json!({ "weights": { "web@v1": 7 } })).await;
+    assert_eq!(put.status, 503, "{}", put.text());
+    assert!(put.text().contains("store-handed-over") || put.text().contains("handed over"), "{}", put.text());
+
+    let third = options(&origin, &state).args(&["--replace"]).run_to_end().await;
+    assert_eq!(third.code, Some(1), "{}", third.text);
+    assert!(third.text.contains("is taking over already"), "{}", third.text);
+
+    new.kill9().await;
+    logs(&old, "we go on as before").await;
+    let put = old.put_split("a.test/", &json!({ "weights": { "web@v1": 7 } })).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    assert_eq!(old.get("a.test", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn listeners_that_the_new_process_does_not_have_end_with_the_old_one() {
+    let (state, origin) =
+        (TempDir::new().expect("a folder"), Origin::start(Identity::new("one", "v1")).await);
+    let admin = state.path().join("admin.sock");
+    let on_socket = |options: FairwayOptions, admin: &Path| FairwayOptions {
+        admin: Some(format!("unix:{}", admin.display())),
+        ..options
+    };
+    // A second address of loopback, so that the two are not mistaken for one another.
+    let old = start(on_socket(options(&origin, &state).http("127.0.0.2:0"), &admin)).await;
+    let [stays, goes] = old.listening().http[..] else { panic!("{:?}", old.listening()) };
+    let new =
+        start(on_socket(options(&origin, &state).http("127.0.0.3:0").args(&["--replace"]), &admin)).await;
+    assert!(old.process().wait(PATIENCE).await.success());
+    assert_eq!(new.listening().http[0], stays);
+    assert!(TcpListener::bind(goes).is_ok(), "{goes} is closed");
+    for address in &new.listening().http {
+        assert_eq!(client::get(*address, "a.test", "/").await.status, 200, "{address}");
+    }
+    assert_eq!(new.read("/api/v1/status").await["ready"], true, "the admin socket answers");
+}
+
+#[tokio::test]
+async fn a_download_that_outlasts_the_grace_is_all_that_is_cut() {
+    let (state, origin) =
+        (TempDir::new().expect("a folder"), Origin::start(Identity::new("one", "v1")).await);
+    let mut short = options(&origin, &state);
+    short.config.push_str("[shutdown]\ngrace = \"1s\"\n");
+    let old = start(short).await;
+    let http = old.http();
+    let download =
+        tokio::spawn(
+            async move { client::Request::get("a.test", "/chunked?n=1000&ms=50").try_send(http).await },
+        );
+    while origin.requests() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let _new = start(options(&origin, &state).args(&["--replace"])).await;
+    assert!(old.process().wait(PATIENCE).await.success());
+    assert!(download.await.expect("no panic").is_err(), "it would have lasted 50 s");
+    assert!(old.log().text().contains("cut after the grace time"), "{}", old.log().text());
+}
