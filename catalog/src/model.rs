@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use fairway_config::labels::features::Features;
 use fairway_config::labels::{Severity, SplitBy, Transport};
 use fairway_config::names::{BackendId, RouteId, Weight};
 use jiff::Timestamp;
@@ -88,6 +89,8 @@ pub struct Route {
     pub split_by: SplitBy,
     /// Most octets of a request's body (`fairway.body_max`), `u64::MAX` for any; `None`: the listener's limit holds.
     pub body_max: Option<u64>,
+    /// What else is done with its requests and answers, if anything.
+    pub features: Option<Arc<Features>>,
     /// No container claims it any more; it goes at this time.
     pub ends: Option<Timestamp>,
 }

@@ -120,6 +120,7 @@ fn service(hosts: &[StaticHost]) -> StaticService {
         instances: hosts.iter().map(instance).collect(),
         spec: ServiceSpec::default(),
         probe_own_port: false,
+        auth_file: None,
     }
 }
 

@@ -311,6 +311,7 @@ impl RoutePlan<'_> {
             sticky: planned.sticky,
             split_by: planned.split_by.clone(),
             body_max: planned.body_max,
+            features: planned.features.clone(),
             ends: planned.ends,
         };
         (keep(route, self.before.routes.get(id)), problems)

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairway_config::labels::features::Features;
 use fairway_config::labels::{ProbeCheck, ServiceSpec, Severity, SplitBy, Transport};
 use fairway_config::names::{BackendId, RouteId, Weight};
 use jiff::Timestamp;
@@ -82,6 +83,7 @@ pub(super) struct RouteShape {
     pub(super) sticky: bool,
     pub(super) split_by: SplitBy,
     pub(super) body_max: Option<u64>,
+    pub(super) features: Option<Arc<Features>>,
     pub(super) ends: Option<Timestamp>,
 }
 
@@ -291,7 +293,7 @@ impl Shape {
         self.owners = remembered;
     }
 
-    /// Stickiness, the way of the draw and the size of bodies come from the longest-standing backend that sets them.
+    /// Stickiness, the way of the draw, the size of bodies and the features come from the longest-standing backend that sets them.
     fn choose_route_keys(&mut self) {
         let mut problems = Vec::new();
         for (id, route) in &mut self.routes {
@@ -309,6 +311,7 @@ impl Shape {
                 route.split_by = split_by.unwrap_or_default();
                 let body_max = |spec: &ServiceSpec| spec.transport.body_max;
                 route.body_max = first_set(id, &units, "fairway.body_max", &mut problems, body_max);
+                route.features = features(id, &units, &mut problems);
             }
         }
         self.problems.append(&mut problems);
@@ -352,6 +355,28 @@ fn first_set<T: PartialEq>(
         }
     }
     chosen.map(|(value, _)| value)
+}
+
+/// The features of a route, each from the first unit that sets it.
+fn features(route: &RouteId, units: &[&Unit], problems: &mut Vec<Problem>) -> Option<Arc<Features>> {
+    if units.iter().all(|unit| unit.spec.features.is_empty()) {
+        return None;
+    }
+    macro_rules! first {
+        ($key:literal, $field:ident) => {
+            first_set(route, units, $key, problems, |spec| spec.features.$field.clone())
+        };
+    }
+    Some(Arc::new(Features {
+        allow: first!("fairway.allow", allow),
+        auth: first!("fairway.auth.basic", auth),
+        redirect: first!("fairway.redirect", redirect),
+        strip_prefix: first!("fairway.strip_prefix", strip_prefix),
+        add_prefix: first!("fairway.add_prefix", add_prefix),
+        request_headers: first!("fairway.headers.request", request_headers),
+        response_headers: first!("fairway.headers.response", response_headers),
+        compress: first!("fairway.compress", compress),
+    }))
 }
 
 /// The ports of a unit: those that a label names; without any, the first that is exposed; else 0, a name without a port.

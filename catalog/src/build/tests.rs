@@ -514,3 +514,32 @@ fn a_label_that_nothing_acts_on_is_a_problem_and_costs_no_route() {
     assert_eq!(told(|spec| spec.session_sticky = Some(false)), []);
     assert_eq!(told(|spec| spec.transport.protocol = Some(Protocol::H2)), []);
 }
+
+#[test]
+fn a_feature_comes_from_the_backend_that_set_it_first_and_another_value_is_told() {
+    let allow = |net: &str| {
+        let net: ipnet::IpNet = net.parse().expect("a network");
+        move |spec: &mut ServiceSpec| spec.features.allow = Some([net].into())
+    };
+    let first = with_spec(unit(1, "web@v1", &["shop.a.com"]), allow("10.0.0.0/8"));
+    let second = with_spec(unit(2, "web@v2", &["shop.a.com"]), |spec| {
+        allow("0.0.0.0/0")(spec);
+        spec.features.add_prefix = Some("/v2".into());
+    });
+    let features = |catalog: &Catalog| {
+        let features = catalog.routes[&route("shop.a.com/")].features.clone()?;
+        Some((features.allow.as_ref()?[0].to_string(), features.add_prefix.clone()))
+    };
+    let catalog = build(&inputs(vec![second.clone(), first.clone()]));
+    assert_eq!(features(&catalog), Some(("10.0.0.0/8".to_owned(), Some("/v2".into()))));
+    let told: Vec<_> = catalog.problems.iter().map(|p| (p.kind, &*p.key, &*p.subject)).collect();
+    assert_eq!(told, [("route-keys-disagree", "fairway.allow", "c2")]);
+    let mut state = inputs(vec![second]);
+    let alone = Catalog::build(&state, &catalog, at(101));
+    assert_eq!(features(&alone), Some(("0.0.0.0/0".to_owned(), Some("/v2".into()))));
+    set_units(&mut state, Vec::new());
+    let tombstone = Catalog::build(&state, &alone, at(102));
+    assert_eq!(features(&tombstone), features(&alone), "a route without containers keeps its guards");
+    let plain = build(&inputs(vec![unit(1, "web@v1", &["shop.a.com"])]));
+    assert_eq!(plain.routes[&route("shop.a.com/")].features, None);
+}

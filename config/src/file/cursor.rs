@@ -165,6 +165,11 @@ impl<'a> Node<'a> {
         self.cx.error(&self.spot(), wrong);
     }
 
+    /// As [`Node::error`], for a value that nobody should read.
+    pub(super) fn error_without_value(&self, wrong: Wrong) {
+        self.cx.error(&self.cx.spot(&self.key, self.span.clone(), false), wrong);
+    }
+
     pub(super) fn warning(&self, wrong: Wrong) {
         self.cx.warning(&self.spot(), wrong);
     }

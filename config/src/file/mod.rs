@@ -2,7 +2,7 @@
 //!
 //! Here: the order of precedence (flags, environment, file, defaults) and the one read of the file. Not here: the
 //! walk over the file (`cursor`), its keys (`sections`, `listeners`, `service`), what they mean together (`checks`), how
-//! addresses are written (`address`), what is given outside the file (`flags`).
+//! addresses are written (`address`), users in files of their own (`users`), what is given outside the file (`flags`).
 
 mod acme;
 mod address;
@@ -15,6 +15,7 @@ mod sections;
 mod service;
 mod tls;
 mod types;
+mod users;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -48,7 +49,9 @@ impl Config {
             return Self::from_text(None, flags, env, system);
         };
         let text = read(&path).map_err(|error| ConfigErrors(vec![unreadable(&path, &error)]))?;
-        Self::from_text(Some((&path, &text)), flags, env, system)
+        let mut config = Self::from_text(Some((&path, &text)), flags, env, system)?;
+        users::read(&mut config)?;
+        Ok(config)
     }
 
     /// As [`Config::load`], with the file's path and text given; reads nothing itself.
@@ -93,7 +96,7 @@ fn assemble(
     let log = sections::log(cx, &mut root, over);
     let shutdown_grace = sections::shutdown_grace(&mut root);
     let replace = sections::replace(cx, over);
-    let services = service::services(&mut root);
+    let services = service::services(cx, &mut root);
     let splits = service::splits(&mut root, &routing.domain_suffix);
     root.finish();
 

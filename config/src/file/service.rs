@@ -6,13 +6,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::cursor::{Node, Table, Wrong};
+use super::cursor::{Cx, Node, Table, Wrong};
+use super::sections::path;
 use super::{FileSplit, StaticInstance, StaticService, address};
+use crate::labels::features::is_secret;
 use crate::labels::{self, LabelProblem, ProbeCheck, Severity, parse_entry, parse_name, shown};
 use crate::names::{RouteEntry, Version, Weight};
 
+/// A key, its label, and what separates the parts there.
+type List = (&'static str, &'static str, &'static str);
+
 /// Keys of a service, each with the label that says the same.
-const AS_LABELS: [(&str, &str); 23] = [
+const AS_LABELS: [(&str, &str); 28] = [
     ("name", "fairway.service"),
     ("project", "fairway.project"),
     ("version", "fairway.version"),
@@ -27,6 +32,11 @@ const AS_LABELS: [(&str, &str); 23] = [
     ("drain", "fairway.drain"),
     ("split_by", "fairway.split_by"),
     ("hedge", "fairway.hedge"),
+    ("redirect", "fairway.redirect"),
+    ("strip_prefix", "fairway.strip_prefix"),
+    ("add_prefix", "fairway.add_prefix"),
+    ("auth.realm", "fairway.auth.realm"),
+    ("auth.forward", "fairway.auth.forward"),
     ("tls.server_name", "fairway.tls.server_name"),
     ("tls.verify", "fairway.tls.verify"),
     ("body_max", "fairway.body_max"),
@@ -38,8 +48,22 @@ const AS_LABELS: [(&str, &str); 23] = [
     ("session_sticky", "aliyun.routing.session_sticky"),
 ];
 /// Keys whose value may be a list, with the label and what separates its parts there.
-const AS_LISTS: [(&str, &str, &str); 2] =
-    [("match", "fairway.match", ";"), ("depends", "aliyun.depends", ",")];
+const AS_LISTS: [List; 7] = [
+    ("match", "fairway.match", ";"),
+    ("depends", "aliyun.depends", ","),
+    ("allow", "fairway.allow", ","),
+    ("compress", "fairway.compress", ","),
+    ("auth.basic", "fairway.auth.basic", "\n"),
+    ("headers.request", "fairway.headers.request", ";"),
+    ("headers.response", "fairway.headers.response", ";"),
+];
+/// Keys of the table `headers`.
+const HEADERS: [List; 2] =
+    [("request", "fairway.headers.request", ";"), ("response", "fairway.headers.response", ";")];
+/// Keys of the table `auth`, beside `basic_file`.
+const AUTH: [(&str, &str); 2] = [("realm", "fairway.auth.realm"), ("forward", "fairway.auth.forward")];
+/// The key of the table `auth` that may be a list.
+const AUTH_BASIC: List = ("basic", "fairway.auth.basic", "\n");
 /// Keys of the table `probe`.
 const PROBE: [(&str, &str); 4] = [
     ("url", "aliyun.probe.url"),
@@ -92,11 +116,7 @@ impl<'a> Labels<'a> {
         }
     }
 
-    fn take_list(
-        &mut self,
-        table: &mut Table<'a>,
-        (key, label, separator): (&'static str, &'static str, &str),
-    ) {
+    fn take_list(&mut self, table: &mut Table<'a>, (key, label, separator): List) {
         let Some(node) = table.get(key) else { return };
         let value = match node.is_array() {
             true => node
@@ -109,12 +129,17 @@ impl<'a> Labels<'a> {
         }
     }
 
-    fn parse(&self) -> labels::ServiceSpec {
-        let labels = self.0.iter().map(|(label, (value, _))| (*label, value.as_str()));
+    /// What they say; users come from a file, too, if `awaits_users`.
+    fn parse(&self, awaits_users: bool) -> labels::ServiceSpec {
+        let basic = "fairway.auth.basic";
+        // A comment: the realm has somebody to ask, and that nobody is named yet is told nowhere.
+        let nobody = (awaits_users && !self.0.contains_key(basic)).then_some((basic, "#"));
+        let labels = self.0.iter().map(|(label, (value, _))| (*label, value.as_str())).chain(nobody);
         let labels::ParsedLabels { spec, problems } = labels::parse(labels);
         for LabelProblem { key, severity, text, remedy, .. } in problems {
             let Some((_, node)) = self.0.get(key.as_str()) else { continue };
             match severity {
+                Severity::Error if is_secret(&key) => node.error_without_value(Wrong::new(text, remedy)),
                 Severity::Error => node.error(Wrong::new(text, remedy)),
                 Severity::Warning => node.warning(Wrong::new(text, remedy)),
             }
@@ -124,10 +149,10 @@ impl<'a> Labels<'a> {
 }
 
 /// `[[service]]`
-pub(super) fn services(root: &mut Table<'_>) -> Vec<StaticService> {
+pub(super) fn services(cx: &Cx<'_>, root: &mut Table<'_>) -> Vec<StaticService> {
     let mut services: Vec<StaticService> = Vec::new();
     for mut table in root.sections("service") {
-        if let Some(service) = service(&mut table) {
+        if let Some(service) = service(cx, &mut table) {
             let same = |old: &StaticService| {
                 (&old.project, &old.name, &old.version) == (&service.project, &service.name, &service.version)
             };
@@ -148,7 +173,7 @@ pub(super) fn services(root: &mut Table<'_>) -> Vec<StaticService> {
     services
 }
 
-fn service(table: &mut Table<'_>) -> Option<StaticService> {
+fn service(cx: &Cx<'_>, table: &mut Table<'_>) -> Option<StaticService> {
     let routes = table.get("routes").map(|node| routes(&node)).unwrap_or_default();
     let written = table.require("instances", "write `instances = [\"10.0.0.7:8080\"]`");
     let mut instances = written.as_ref().map(instances).unwrap_or_default();
@@ -166,13 +191,24 @@ fn service(table: &mut Table<'_>) -> Option<StaticService> {
     for list in AS_LISTS {
         labels.take_list(table, list);
     }
+    if let Some(mut section) = table.section("headers") {
+        HEADERS.into_iter().for_each(|list| labels.take_list(&mut section, list));
+        section.finish();
+    }
+    let mut auth_file = path(cx, table.get("auth.basic_file"));
+    if let Some(mut section) = table.section("auth") {
+        labels.take(&mut section, &AUTH);
+        labels.take_list(&mut section, AUTH_BASIC);
+        auth_file = path(cx, section.get("basic_file")).or(auth_file);
+        section.finish();
+    }
     labels.take_section(table, "tls", &TLS);
     labels.take_section(table, "timeout", &TIMEOUT);
     labels.take_section(table, "probe", &PROBE);
     if !labels.0.contains_key("fairway.service") && table.get("name").is_none() {
         table.error(Wrong::new("`name` is missing", "write `name = \"legacy-shop\"`"));
     }
-    let spec = labels.parse();
+    let spec = labels.parse(auth_file.is_some());
     if let Some(ProbeCheck::Command { .. }) = spec.probe.as_ref().map(|probe| &probe.check)
         && let Some((_, node)) = labels.0.get("aliyun.probe.cmd")
     {
@@ -192,6 +228,7 @@ fn service(table: &mut Table<'_>) -> Option<StaticService> {
         instances,
         spec,
         probe_own_port,
+        auth_file,
     })
 }
 

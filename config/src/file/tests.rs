@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::labels::features::{Features, StripPrefix};
 use crate::labels::{Balance, SplitBy};
 use crate::names::{Host, Weight};
 
@@ -134,6 +135,15 @@ session_sticky = true
 scale = 3
 depends = ["db"]
 zone = "c"
+allow = ["10.0.0.0/8", "192.0.2.7"]
+compress = "br, gzip"
+redirect = "www 308"
+strip_prefix = true
+add_prefix = "/v2"
+auth = { basic = ["alice:{SHA256}n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="], realm = "Staff", forward = true, basic_file = "users" }
+[service.headers]
+request = ['set X-A: "b; c"', "remove Cookie"]
+response = "remove Server"
 [[split]]
 route = "shop.company.com/"
 weights = { "legacy-shop@v1" = 90, "shop/shop@v2" = 0, v3 = 10 }
@@ -225,10 +235,56 @@ fn a_static_service_says_what_labels_would_say() {
     assert_eq!((transport.retries, transport.outlier), (Some(0), Some(false)));
     assert!(matches!(transport.split_by, Some(SplitBy::Client(_))));
     assert_eq!(transport.matches.len(), 2);
+    let Features {
+        allow,
+        auth,
+        redirect,
+        strip_prefix,
+        add_prefix,
+        request_headers,
+        response_headers,
+        compress,
+    } = &spec.features;
+    assert_eq!(allow.as_ref().map(|list| list.len()), Some(2));
+    let auth = auth.as_ref().expect("users");
+    assert_eq!((auth.users.len(), &*auth.realm, auth.forward), (1, "Staff", true));
+    assert_eq!(service.auth_file.as_deref(), Some(Path::new("/etc/users")));
+    assert_eq!(redirect.as_ref().map(|redirect| redirect.status), Some(308));
+    assert_eq!((strip_prefix, add_prefix.as_deref()), (&Some(StripPrefix::Route), Some("/v2")));
+    assert_eq!(request_headers.as_ref().map(|edits| edits.len()), Some(2));
+    assert_eq!(response_headers.as_ref().map(|edits| edits.len()), Some(1));
+    assert_eq!(compress.as_ref().map(|codings| codings.len()), Some(2));
     let split = &config.splits[0];
     assert_eq!(split.route.route("x").to_string(), "shop.company.com/");
     let weights: Vec<_> = split.weights.iter().map(|(backend, weight)| (&**backend, weight.get())).collect();
     assert_eq!(weights, [("legacy-shop@v1", 90), ("shop/shop@v2", 0), ("v3", 10)]);
+}
+
+#[test]
+fn users_of_a_file_are_added_and_its_errors_name_no_hash() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, users) = (folder.path().join("fairway.toml"), folder.path().join("users"));
+    let text =
+        "[[service]]\nname = 'a'\ninstances = ['10.0.0.7:80']\nauth.basic_file = 'users'\nauth.realm = 'R'";
+    std::fs::write(&file, text).expect("a file");
+    let load = || {
+        let flags = Flags { config: Some(file.clone()), ..Flags::default() };
+        Config::load(&flags, &|_| None, &system())
+    };
+    let told = load().expect_err("there is no such file").to_string();
+    assert!(told.contains("users: the file of users cannot be read"), "{told}");
+    std::fs::write(&users, "# staff\nbob:{SHA256}n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=\n")
+        .expect("users");
+    let config = load().expect("it is good");
+    let auth = config.services[0].spec.features.auth.as_ref().expect("users");
+    assert_eq!((auth.users.len(), &*auth.users[0].name, &*auth.realm), (1, "bob", "R"));
+    assert_eq!(config.warnings, []);
+    std::fs::write(&users, "bob:hunter2\n").expect("users");
+    let told = load().expect_err("no hash").to_string();
+    assert!(told.contains("`bob`") && told.contains("htpasswd") && !told.contains("hunter2"), "{told}");
+    let inline = "[[service]]\nname = 'a'\ninstances = ['10.0.0.7:80']\nauth.basic = 'bob:hunter2'";
+    let told: Vec<String> = errors(inline).iter().map(|error| format!("{error:?}")).collect();
+    assert!(!told.is_empty() && !told.concat().contains("hunter2"), "{told:?}");
 }
 
 #[test]

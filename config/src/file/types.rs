@@ -371,6 +371,8 @@ pub struct StaticService {
     pub spec: ServiceSpec,
     /// The probe's url names no port: each instance is probed at its own, rather than at the 80 of a container.
     pub probe_own_port: bool,
+    /// `auth.basic_file`: further users; [`Config::load`] has read them into `spec`.
+    pub auth_file: Option<PathBuf>,
 }
 
 /// One instance of a `[[service]]`.

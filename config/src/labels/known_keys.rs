@@ -5,21 +5,31 @@
 use super::flaw::{Flaw, shown};
 
 /// Every `fairway.*` key, without the family.
-pub(crate) const FAIRWAY: [&str; 23] = [
+pub const FAIRWAY: [&str; 33] = [
+    "add_prefix",
+    "allow",
+    "auth.basic",
+    "auth.forward",
+    "auth.realm",
     "balance",
     "body_max",
+    "compress",
     "dns",
     "drain",
     "enable",
+    "headers.request",
+    "headers.response",
     "hedge",
     "match",
     "network",
     "outlier",
     "project",
     "protocol",
+    "redirect",
     "retries",
     "service",
     "split_by",
+    "strip_prefix",
     "timeout.connect",
     "timeout.first_byte",
     "timeout.idle",
@@ -80,7 +90,13 @@ pub(super) fn is_ours(key: &str) -> bool {
 /// Sorts a key into its kind.
 pub(crate) fn classify(key: &str) -> Key<'_> {
     if let Some(name) = key.strip_prefix("fairway.") {
-        return if FAIRWAY.contains(&name) { Key::Fairway(name) } else { Key::Unknown };
+        return match name {
+            "auth.basic_file" => Key::Unsupported(
+                "write the users into `fairway.auth.basic`; only the configuration file may name files of this machine",
+            ),
+            _ if FAIRWAY.contains(&name) => Key::Fairway(name),
+            _ => Key::Unknown,
+        };
     }
     let Some(name) = key.strip_prefix("aliyun.") else { return Key::Unknown };
     if let Some(port) = name.strip_prefix("routing.port_") {

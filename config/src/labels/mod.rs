@@ -5,12 +5,13 @@
 //!
 //! Here: the walk over all labels of one container, and what only several labels together can tell. Not here:
 //! which keys there are (`known_keys`), and the values: `routing` with `entry`, `host` and `path`; `balancer`;
-//! `probe`; `fairway` with `clients`; `scalar` for single words.
+//! `probe`; `fairway` with `clients`; `features`; `scalar` for single words.
 
 mod balancer;
 mod clients;
 mod entry;
 mod fairway;
+pub mod features;
 mod flaw;
 mod host;
 mod known_keys;
@@ -26,6 +27,7 @@ pub(crate) use clients::network;
 pub use entry::parse_entry;
 pub use flaw::{Flaw, shown};
 pub(crate) use host::parse_host;
+pub use known_keys::FAIRWAY as FAIRWAY_KEYS;
 use known_keys::Key;
 pub(crate) use known_keys::nearest_of;
 pub(crate) use scalar::name as parse_name;
@@ -80,6 +82,7 @@ pub fn parse<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Parsed
 struct Reader {
     spec: ServiceSpec,
     probe: probe::Draft,
+    features: features::Draft,
     problems: Vec<LabelProblem>,
 }
 
@@ -92,6 +95,9 @@ impl Reader {
         if value.len() > VALUE_BYTES_MAX && kind != Key::Ignored {
             let text = format!("the value has {} octets", value.len());
             let remedy = format!("write at most {VALUE_BYTES_MAX}");
+            if let Key::Fairway(name) = kind {
+                features::close(&mut self.spec.features, &mut self.features, name);
+            }
             return self.tell(key, value, Flaw::refused("label-too-long", text, remedy));
         }
         let mut found = Vec::new();
@@ -120,7 +126,11 @@ impl Reader {
             Key::Aliyun(name) => self.enter_aliyun(name, value, found)?,
             Key::Fairway(name) => {
                 let before = found.len();
-                fairway::apply(&mut self.spec, name, value, found)?;
+                let is_feature =
+                    features::apply(&mut self.spec.features, &mut self.features, name, value, found)?;
+                if !is_feature {
+                    fairway::apply(&mut self.spec, name, value, found)?;
+                }
                 let nothing_usable =
                     name == "match" && found.len() > before && self.spec.transport.matches.is_empty();
                 let hides = name == "enable" && self.spec.enable == Some(false);
@@ -169,6 +179,8 @@ impl Reader {
     }
 
     fn tell(&mut self, key: &str, value: &str, flaw: Flaw) {
+        // Of a secret value only the parts that may be shown have become parts.
+        let value = if features::is_secret(key) { "" } else { value };
         self.problems.push(flaw.at(key, value));
     }
 
@@ -184,6 +196,9 @@ impl Reader {
                 &shell,
                 Flaw::warning("label-two-probes", text, "leave one of them out"),
             );
+        }
+        if let Some((key, flaw)) = std::mem::take(&mut self.features).finish(&mut self.spec.features) {
+            self.tell(key, "", flaw);
         }
         self.spec.probe = self.probe.finish();
         self.spec.ports.sort_by_key(|claim| claim.port);

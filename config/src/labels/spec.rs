@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::features::Features;
 use crate::names::{RouteEntry, Version, Weight};
 
 /// What the labels of one container (or one `[[service]]` entry) ask for.
@@ -49,6 +50,8 @@ pub struct ServiceSpec {
     pub custom_proxy: bool,
     /// How requests travel to the instances.
     pub transport: Transport,
+    /// What else is done with requests and answers.
+    pub features: Features,
     /// Whether any label of ours exposes the container: routing, lb, probe or `fairway.*` (see [`ServiceSpec::is_exposed`]).
     pub has_own_labels: bool,
 }

@@ -13,11 +13,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use pitfall::{
-    Pitfall, map_in_list, misspelt_family, needs_quotes, quote_item, unquoted_pitfall, with_defaults,
+    Pitfall, lone_dollar, map_in_list, misspelt_family, needs_quotes, quote_item, unquoted_pitfall,
+    with_defaults,
 };
 use repair::Repaired;
 use yaml::{Kind, Node};
 
+use crate::labels::features::is_secret;
 use crate::labels::{self, Severity, shown};
 
 /// Most keys that are looked at, those that aliases repeat counted each time.
@@ -222,6 +224,7 @@ impl<'t> Lint<'t> {
                 (raw, Some(Pitfall { kind: "yaml-not-a-text", severity: Severity::Error, text, remedy }))
             }
         };
+        let pitfall = pitfall.or_else(|| lone_dollar(key_text, &value));
         Some(Label { line: key.line, key: key_text, value: with_defaults(&value), pitfall })
     }
 
@@ -231,6 +234,7 @@ impl<'t> Lint<'t> {
             Kind::Scalar { text, .. } => {
                 let (key, value) = text.split_once('=').unwrap_or((text, ""));
                 let pitfall = self.quoted.contains(&item.line).then(|| quote_item(text));
+                let pitfall = pitfall.or_else(|| lone_dollar(key, value));
                 vec![Label { line: item.line, key, value: with_defaults(value), pitfall }]
             }
             Kind::Mapping(pairs) => {
@@ -268,7 +272,8 @@ impl<'t> Lint<'t> {
             self.tell(at, problem.severity, problem.kind, problem.text, &problem.remedy);
         }
         for label in labels {
-            let at = At { line: label.line, service: Some(service), key: label.key, value: &label.value };
+            let value = if is_secret(label.key) { "" } else { &*label.value };
+            let at = At { line: label.line, service: Some(service), key: label.key, value };
             if let Some(meant) = misspelt_family(label.key) {
                 let text = "the label is of no family that Fairway reads".to_owned();
                 self.tell(

@@ -1,5 +1,6 @@
 //! What YAML and Compose do to a value between the file and the label.
 
+use crate::labels::features::is_secret;
 use crate::labels::{Severity, shown};
 
 /// Something that is wrong with the file though perhaps not with the label.
@@ -52,29 +53,43 @@ pub(super) fn map_in_list(key: &str, value: &str) -> Pitfall {
     }
 }
 
+/// A `$` in a password's hash that Compose takes for the start of a variable.
+pub(super) fn lone_dollar(key: &str, written: &str) -> Option<Pitfall> {
+    let is_lone = is_secret(key) && written.replace("$$", "").contains('$');
+    is_lone.then(|| Pitfall {
+        kind: "yaml-dollar",
+        severity: Severity::Error,
+        text: "Compose reads a `$` as the start of a variable, and the hash would lose a part".to_owned(),
+        remedy: "write each `$` of the hash as `$$`".to_owned(),
+    })
+}
+
 /// Compose puts variables in before it starts a container. Which are set is not known here, but a default is:
-/// `${NAME:-default}` and `${NAME-default}` are read as the default.
+/// `${NAME:-default}` and `${NAME-default}` are read as the default. `$$` stands for one `$`.
 pub(super) fn with_defaults(value: &str) -> String {
     let mut out = String::new();
     let mut rest = value;
-    while let Some((before, after)) = rest.split_once("${") {
-        let found = after.split_once('}').and_then(|(inside, after)| {
-            let name = inside.len()
-                - inside.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len();
-            let default = inside[name..].strip_prefix(":-").or_else(|| inside[name..].strip_prefix('-'))?;
-            (name > 0).then_some((default, after))
-        });
+    while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
-        match found {
-            Some((default, after)) => {
-                out.push_str(default);
-                rest = after;
-            }
-            None => {
-                out.push_str("${");
-                rest = after;
-            }
+        rest = after;
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some((default, after)) = default_of(rest) {
+            out.push_str(default);
+            rest = after;
+        } else {
+            out.push('$');
         }
     }
     out + rest
+}
+
+/// The default in `{NAME:-default}` or `{NAME-default}`, and what follows.
+fn default_of(text: &str) -> Option<(&str, &str)> {
+    let (inside, after) = text.strip_prefix('{')?.split_once('}')?;
+    let name =
+        inside.len() - inside.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len();
+    let default = inside[name..].strip_prefix(":-").or_else(|| inside[name..].strip_prefix('-'))?;
+    (name > 0).then_some((default, after))
 }

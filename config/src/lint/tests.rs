@@ -56,6 +56,18 @@ services:
 }
 
 #[test]
+fn a_dollar_in_a_hash_is_written_twice() {
+    let hash = "$2y$05$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234";
+    let label = |hash: &str| as_map(&format!("fairway.auth.basic: 'alice:{hash}'"));
+    assert_eq!(found(&label(&hash.replace('$', "$$"))), Vec::<String>::new());
+    let finding = only(&label(hash));
+    assert_eq!((finding.kind, finding.line, &*finding.value), ("yaml-dollar", 4, ""));
+    assert!(finding.remedy.contains("`$$`"), "{}", finding.remedy);
+    let allow = found(&as_map("fairway.allow: everybody"));
+    assert_eq!(allow, ["4 web fairway.allow label-network-range", "4 web fairway.allow label-allow"]);
+}
+
+#[test]
 fn every_version_of_the_format_is_read() {
     let version_1 =
         "web:\n  image: x\n  labels:\n    aliyun.routing.port_0: a\ndb:\n  labels:\n    - fairway.weight=x\n";

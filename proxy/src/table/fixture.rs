@@ -95,6 +95,7 @@ pub(crate) fn put_route(
         sticky: false,
         split_by: SplitBy::Request,
         body_max: None,
+        features: None,
         ends: None,
     };
     change(&mut route);

@@ -27,6 +27,7 @@ fn service(project: Option<&str>, instances: &[(&str, u16)]) -> StaticService {
         instances: instances.iter().map(instance).collect(),
         spec: ServiceSpec { scale: Some(3), ..ServiceSpec::default() },
         probe_own_port: false,
+        auth_file: None,
     }
 }
 
