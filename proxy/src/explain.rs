@@ -16,6 +16,7 @@ use fairway_config::labels::{Balance, SplitBy};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::features::redirect::Asked;
 use crate::pick::client::{show_key, show_rule};
 use crate::pick::lots::Tier;
 use crate::pick::{Foresight, Why};
@@ -75,6 +76,9 @@ pub struct RouteView {
     pub split: Option<SplitView>,
     /// How the version is drawn: `request`, `client-ip`, `header:NAME`, `cookie:NAME`.
     pub split_by: String,
+    /// What the route does with requests and answers besides, a line each: `redirect: www 308`; without secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
     /// The rule of `fairway.match` that decides for this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleView>,
@@ -151,12 +155,15 @@ pub fn explain(table: &RouteTable, request: &RequestView<'_>) -> Explanation {
         Find::NotSettled => (None, Some(Reason::NotSettled)),
     };
     let route = entry.map(|entry| route_view(entry, request, Instant::now()));
+    let guarded = entry.and_then(|entry| guarded(entry, request));
+    let refusal = refusal.or(guarded.as_ref().map(|(reason, _)| *reason));
     let refusal = refusal.or_else(|| refusal_of(route.as_ref()?));
+    let told = guarded.filter(|(reason, _)| refusal == Some(*reason)).map(|(_, told)| told);
     Explanation {
         request: seen(request),
-        verdict: verdict(table, request, route.as_ref(), refusal),
+        verdict: told.unwrap_or_else(|| verdict(table, request, route.as_ref(), refusal)),
         reason: refusal.map(|reason| reason.as_str().to_owned()),
-        status: refusal.and_then(Reason::status),
+        status: refusal.and_then(|reason| status(reason, entry.map(|entry| &**entry))),
         candidates: routes::candidates(table, request, entry.map(|entry| &**entry)),
         route,
         revision: table.revision,
@@ -171,6 +178,31 @@ fn seen(request: &RequestView<'_>) -> RequestSeen {
         client: request.client.to_string(),
         internal: request.internal,
         secure: request.secure,
+    }
+}
+
+/// What the features of the route answer before any instance is asked, and how that is told. Passwords are not checked.
+fn guarded(entry: &RouteEntry, request: &RequestView<'_>) -> Option<(Reason, String)> {
+    let features = entry.features.as_ref()?;
+    if features.allow.as_ref().is_some_and(|list| !list.contains(request.client)) {
+        let told = format!("403: {} is not among the clients of fairway.allow", request.client);
+        return Some((Reason::ClientRefused, told));
+    }
+    if features.auth.is_some() && request.fields.get("authorization").is_none() {
+        let told = "401: the route asks for a user and a password (fairway.auth.basic), and there is none";
+        return Some((Reason::Unauthorized, told.to_owned()));
+    }
+    let redirect = features.redirect.as_ref()?;
+    let RequestView { secure, host, path, query, .. } = *request;
+    let location = redirect.location(&Asked { secure, host, port: None, path, query })?;
+    Some((Reason::Redirected, format!("{} to {location}: fairway.redirect", redirect.status)))
+}
+
+fn status(reason: Reason, entry: Option<&RouteEntry>) -> Option<u16> {
+    let redirect = entry.and_then(|entry| entry.features.as_ref()?.redirect.as_ref());
+    match (reason, redirect) {
+        (Reason::Redirected, Some(redirect)) => Some(redirect.status),
+        _ => reason.status(),
     }
 }
 
@@ -236,6 +268,7 @@ fn route_view(entry: &RouteEntry, request: &RequestView<'_>, now: Instant) -> Ro
         id: entry.name.to_string(),
         split: entry.route.split.as_ref().map(SplitView::from),
         split_by: show_split_by(&entry.route.split_by),
+        features: entry.features.as_ref().map(|features| features.lines()).unwrap_or_default(),
         rule: foresight
             .rule
             .map(|(version, rule)| RuleView { backend: version.name.to_string(), rule: show_rule(rule) }),

@@ -9,6 +9,7 @@ mod deadline;
 mod downstream;
 pub mod endpoint;
 pub mod explain;
+mod features;
 mod forward;
 mod gate;
 pub mod h1;

@@ -50,6 +50,15 @@ reasons! {
 
     /// An authority asked whether the host is ours.
     AcmeChallenge = "acme-challenge", Some(200), "an authority asked whether this host is ours";
+    // What the features of the route say.
+    /// The client is not in the route's list.
+    ClientRefused = "client-refused", Some(403), "this client is not served here";
+    /// No user, or a wrong password.
+    Unauthorized = "unauthorized", Some(401), "a user and a password are asked for here";
+    /// Too many passwords wait to be checked.
+    AuthBusy = "auth-busy", Some(503), "too many logins at once";
+    /// The route sends its clients elsewhere; with the status that it says.
+    Redirected = "redirected", Some(307), "what is asked for is elsewhere";
 
     // What the choice of an instance says.
     /// No instance of the route was ready, and none became so while the request was held.

@@ -27,16 +27,33 @@ pub(crate) struct Refusal<'a> {
     pub close: bool,
     /// Say that it stays open, to a client of HTTP/1.0.
     pub says_keep_alive: bool,
-    /// Where the client should go instead, of a redirect.
-    pub location: Option<&'a [u8]>,
+    /// What it says besides.
+    pub says: Says<'a>,
     /// The request is a call of gRPC over HTTP/2: it is refused in the words of gRPC.
     pub grpc: bool,
+}
+
+/// What a refusal of some kinds says besides.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Says<'a> {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Where the client should go instead.
+    Location(&'a [u8]),
+    /// The same, with the status of a route's own.
+    Redirect(u16, &'a [u8]),
+    /// How the client may tell who it is.
+    Challenge(&'a str),
 }
 
 impl Refusal<'_> {
     /// The status sent. 499 exists in the log only.
     pub(crate) fn status(&self) -> u16 {
-        self.reason.status().unwrap_or(500)
+        match self.says {
+            Says::Redirect(status, _) => status,
+            _ => self.reason.status().unwrap_or(500),
+        }
     }
 
     /// Appends the head of the answer, and gives its body.
@@ -52,8 +69,14 @@ impl Refusal<'_> {
         writer.field(b"Content-Type", self.content_type());
         writer.number(b"Content-Length", body.len() as u64);
         writer.field(b"Cache-Control", b"no-store");
-        if let Some(location) = self.location {
-            writer.field(b"Location", location);
+        match self.says {
+            Says::Nothing => {}
+            Says::Location(location) | Says::Redirect(_, location) => {
+                writer.field(b"Location", location);
+            }
+            Says::Challenge(challenge) => {
+                writer.field(b"WWW-Authenticate", challenge.as_bytes());
+            }
         }
         if status == 503 {
             writer.number(b"Retry-After", RETRY_AFTER_SECS);
@@ -151,7 +174,7 @@ mod tests {
             to_head: false,
             close: true,
             says_keep_alive: false,
-            location: None,
+            says: Says::Nothing,
             grpc: false,
         }
     }

@@ -42,14 +42,28 @@ impl Hop {
     pub fn write_request(&self, out: &mut Vec<u8>, head: &RequestHead, upgrade: Option<&Arc<str>>) {
         let Self { client, peer, ends, id } = self;
         let (over_http2, certificate) = (false, None);
-        let origin = Origin { client, peer, ends: *ends, over_http2, node: "edge", id, upgrade, certificate };
+        let origin = Origin {
+            client,
+            peer,
+            ends: *ends,
+            over_http2,
+            node: "edge",
+            id,
+            upgrade,
+            certificate,
+            applied: None,
+        };
         forward::write_request(out, head, &origin);
     }
 }
 
 /// Appends the head of the final answer as the client gets it, with a body framed like this.
 pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, length: BodyLength, close: bool) {
-    forward::write_response(out, head, &ResponsePlan { length, close, says_keep_alive: false, hsts: None });
+    forward::write_response(
+        out,
+        head,
+        &ResponsePlan { length, close, says_keep_alive: false, hsts: None, changes: None },
+    );
 }
 
 /// Appends the head of an answer that comes before the final one.

@@ -17,6 +17,10 @@ use super::exchange::{End, Exchange, Seen, TOO_LARGE};
 use super::{After, Visit, refused, send};
 use crate::access_log::Line;
 use crate::deadline::Timer;
+use crate::features::auth::{self, Check, Checked, Look};
+use crate::features::edits::Words;
+use crate::features::redirect::Asked;
+use crate::features::{Applied, Features};
 use crate::forward::client::Client;
 use crate::forward::grpc::{GrpcCall, Status};
 use crate::forward::request_id::RequestId;
@@ -25,7 +29,7 @@ use crate::h1::{BodyLength, Known, Refused, RequestHead, Version};
 use crate::hold::{HOLD, hold};
 use crate::pick::{NoInstance, Pick, Tried};
 use crate::reason::Reason;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Says};
 use crate::sides::http1::Incoming;
 use crate::sides::{Answers, Downstream, Sink, Source};
 use crate::table::{Find, RouteEntry};
@@ -122,7 +126,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     pub(crate) async fn run(mut self) -> After {
         let (after, finish) = match self.serve().await {
             Ok(served) => served,
-            Err(refused) => self.refuse(refused, None).await,
+            Err(refused) => self.refuse(refused, Says::Nothing).await,
         };
         self.tell(&finish);
         after
@@ -145,7 +149,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         self.source.rest();
         let worker = &self.visit.worker;
         if let Some(answer) = worker.shared.certificates.challenges.request(self.head.path()) {
-            return Ok(self.answer(Reason::AcmeChallenge, &answer, None).await);
+            return Ok(self.answer(Reason::AcmeChallenge, &answer, Says::Nothing).await);
         }
         if self.visit.is_misdirected(self.head.host()) {
             return Err(refused(Reason::Misdirected, "this connection was made for another host"));
@@ -158,11 +162,18 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             Err((Reason::RedirectToHttps, entry)) => {
                 self.record.entry = entry;
                 let location = self.https_url();
-                return Ok(self.refuse(refused(Reason::RedirectToHttps, ""), Some(&location)).await);
+                return Ok(self
+                    .refuse(refused(Reason::RedirectToHttps, ""), Says::Location(&location))
+                    .await);
             }
             Err((reason, _)) => return Err(refused(reason, "")),
         };
         self.record.entry = Some(entry.clone());
+        if let Some(features) = &entry.features
+            && let Some(answered) = Box::pin(self.guard(features, &client)).await?
+        {
+            return Ok(answered);
+        }
         self.body_max = entry.route.body_max.unwrap_or(self.body_max);
         let too_large = matches!(self.head.body, BodyLength::Exactly(octets) if octets > self.body_max);
         if too_large || kept.octets() > self.body_max {
@@ -170,6 +181,59 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         }
         let upgrade = wanted(&self.head, &self.visit.door.upgrades)?;
         self.over_instances(entry, client, &mut kept, upgrade).await
+    }
+
+    /// What the route's features answer without asking an instance.
+    async fn guard(
+        &mut self,
+        features: &Features,
+        client: &Client,
+    ) -> Result<Option<(After, Finish)>, Refused> {
+        if features.allow.as_ref().is_some_and(|list| !list.contains(client.address)) {
+            return Err(refused(
+                Reason::ClientRefused,
+                "the route has a list of clients, and this is none of them",
+            ));
+        }
+        if let Some(auth) = &features.auth {
+            let known = match auth.look(self.head.values(Known::Authorization), turn::now().into_std()) {
+                Look::Known => true,
+                Look::Nobody => false,
+                Look::Check(check) => self.checked(check).await?,
+            };
+            if !known {
+                let says = Says::Challenge(auth.challenge());
+                return Ok(Some(self.refuse(refused(Reason::Unauthorized, ""), says).await));
+            }
+        }
+        if let Some(redirect) = &features.redirect
+            && let Some(location) = redirect.location(&self.asked(client))
+        {
+            let says = Says::Redirect(redirect.status, location.as_bytes());
+            return Ok(Some(self.refuse(refused(Reason::Redirected, ""), says).await));
+        }
+        Ok(None)
+    }
+
+    /// Whether the password is right, unless the client leaves before that is known.
+    async fn checked(&self, check: Check) -> Result<bool, Refused> {
+        let (down, mut checking) = (self.down, pin!(auth::check(check)));
+        let checked = poll_fn(|cx| match checking.as_mut().poll(cx) {
+            Poll::Ready(checked) => Poll::Ready(Some(checked)),
+            Poll::Pending => down.poll_gone(cx).map(|()| None),
+        });
+        match checked.await {
+            Some(Checked::Right) => Ok(true),
+            Some(Checked::Wrong) => Ok(false),
+            Some(Checked::Busy) => Err(refused(Reason::AuthBusy, "")),
+            None => Err(refused(Reason::ClientLeft, "")),
+        }
+    }
+
+    fn asked(&self, client: &Client) -> Asked<'_> {
+        let RequestHead { port, .. } = *self.head;
+        let (host, path, query) = (self.head.host(), self.head.path(), self.head.query());
+        Asked { secure: client.secure, host, port, path, query }
     }
 
     /// Sends the request to one instance after the other, until one answers or the request may go no further.
@@ -304,6 +368,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             id: &self.id,
             upgrade,
             certificate: visit.session.as_ref().and_then(|session| session.certificate.as_ref()),
+            applied: applied(&self.record, &self.head, &self.id),
         };
         write_request(&mut head_up, &self.head, &origin);
         let request = Prepared { head_up: &head_up, kept, upgrade };
@@ -417,6 +482,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             hsts: self.visit.door.hsts.as_deref(),
             total,
             is_grpc: self.grpc.is_some(),
+            applied: applied(&self.record, &self.head, &self.id),
             timer: self.timer,
             buffers: &worker.buffers,
             seen,
@@ -485,28 +551,24 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                 (After::Drop, finish(status, reason))
             }
             End::BadRequest(reason, detail) | End::NoAnswer(reason, detail) => {
-                self.refuse(refused(reason, detail), None).await
+                self.refuse(refused(reason, detail), Says::Nothing).await
             }
         };
         Attempt::Finished(after, finish)
     }
 
     /// Answers with a refusal.
-    async fn refuse(
-        &mut self,
-        Refused { reason, detail }: Refused,
-        location: Option<&[u8]>,
-    ) -> (After, Finish) {
+    async fn refuse(&mut self, Refused { reason, detail }: Refused, says: Says<'_>) -> (After, Finish) {
         if reason == Reason::ClientLeft {
             return (After::Drop, Finish { status: 499, reason });
         }
-        self.answer(reason, detail, location).await
+        self.answer(reason, detail, says).await
     }
 
     /// Answers without an instance.
-    async fn answer(&mut self, reason: Reason, detail: &str, location: Option<&[u8]>) -> (After, Finish) {
+    async fn answer(&mut self, reason: Reason, detail: &str, says: Says<'_>) -> (After, Finish) {
         // After any other refusal nobody is sure what the client means, or where its next request starts.
-        let is_plain = matches!(reason.status(), Some(200 | 308 | 404 | 502..=504));
+        let is_plain = matches!(reason.status(), Some(200 | 307 | 308 | 401 | 403 | 404 | 502..=504));
         let stays = is_plain && self.source.is_done() && self.head.keep_alive && self.visit.may_stay();
         let refusal = Refusal {
             reason,
@@ -515,7 +577,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             to_head: self.head.is_head(),
             close: !stays,
             says_keep_alive: stays && self.head.version == Version::Http10,
-            location,
+            says,
             grpc: D::HTTP2 && self.grpc.is_some(),
         };
         let status = refusal.status();
@@ -603,4 +665,12 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         };
         access.line(&line, &worker.clock);
     }
+}
+
+/// The features of the request's route, if it has any.
+fn applied<'a>(record: &'a Record, head: &'a RequestHead, id: &'a RequestId) -> Option<Applied<'a>> {
+    let features = record.entry.as_ref()?.features.as_deref()?;
+    let client = record.client?;
+    let words = Words { host: head.host(), client: client.address, id: id.as_str(), secure: client.secure };
+    Some(Applied { features, words })
 }

@@ -13,9 +13,13 @@ use fairway_config::file::Limits;
 use tokio::time::Instant;
 
 use super::body::Kept;
+use super::compressed::Compressed;
 use crate::buffers::Buffers;
 use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
 use crate::endpoint::UpstreamSettings;
+use crate::features::compress::Shape;
+use crate::features::encoder::Encoder;
+use crate::features::{AnswerChanges, Applied};
 use crate::forward::grpc::{Status, status_of};
 use crate::forward::{ResponsePlan, write_interim, write_response};
 use crate::h1::{BodyLength, RequestHead, ResponseHead, Version};
@@ -54,6 +58,8 @@ pub(super) struct Exchange<'a, D, B, O, A> {
     pub(super) may_stay: &'a dyn Fn() -> bool,
     /// The listener's `Strict-Transport-Security`.
     pub(super) hsts: Option<&'a str>,
+    /// What the route does with its answers besides.
+    pub(super) applied: Option<Applied<'a>>,
     pub(super) total: Option<Instant>,
     pub(super) timer: &'a mut Timer,
     pub(super) buffers: &'a Buffers,
@@ -129,6 +135,7 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
             upgrade: self.upgrade,
             may_stay: self.may_stay,
             hsts: self.hsts,
+            applied: self.applied,
             settings,
             idle_time: limits.get().idle_time,
             buffers: self.buffers,
@@ -278,6 +285,7 @@ struct Download<'a, D, A> {
     upgrade: Option<&'a Arc<str>>,
     may_stay: &'a dyn Fn() -> bool,
     hsts: Option<&'a str>,
+    applied: Option<Applied<'a>>,
     settings: &'a UpstreamSettings,
     idle_time: Duration,
     buffers: &'a Buffers,
@@ -286,7 +294,7 @@ struct Download<'a, D, A> {
     is_grpc: bool,
 }
 
-impl<D: Downstream, A: Answers> Download<'_, D, A> {
+impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
     async fn run(mut self) -> End {
         let mut out = Out { text: self.buffers.lend_head(), buffers: self.buffers };
         let to_head = self.head.is_head();
@@ -357,18 +365,33 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
         }
     }
 
+    /// What the route makes of the answer, and what its body is compressed by.
+    fn changes(&self, answer: &ResponseHead) -> (Option<AnswerChanges<'a>>, Option<Box<Encoder>>) {
+        let Some(applied) = self.applied else { return (None, None) };
+        let mut changes = applied.answer(self.head, answer);
+        let coding = changes.shape.coding.filter(|_| answer.framing.length != BodyLength::Empty);
+        let encoder = coding.and_then(|coding| Encoder::new(coding).ok()).map(Box::new);
+        if coding.is_some() && encoder.is_none() {
+            changes.shape = Shape::default(); // no memory for it: the body goes as it is
+        }
+        (Some(changes), encoder)
+    }
+
     /// Passes on the answer.
     async fn answer(&mut self, answer: ResponseHead, out: &mut Vec<u8>) -> End {
         let from_length = answer.framing.length;
         let old_client = self.head.version == Version::Http10;
-        let to_length = self.down.framing(self.head.version, from_length);
+        let (changes, encoder) = self.changes(&answer);
+        let coded_length = if encoder.is_some() { BodyLength::Chunked } else { from_length };
+        let to_length = self.down.framing(self.head.version, coded_length);
         // A request that is still being sent may never end; nobody could tell where the next one starts.
         let stays = self.seen.uploaded.get()
             && self.head.keep_alive
             && to_length != BodyLength::UntilClose
             && (self.may_stay)();
         let says_keep_alive = stays && old_client;
-        let plan = ResponsePlan { length: to_length, close: !stays, says_keep_alive, hsts: self.hsts };
+        let plan =
+            ResponsePlan { length: to_length, close: !stays, says_keep_alive, hsts: self.hsts, changes };
         out.clear();
         write_response(out, &answer, &plan);
         let reuse =
@@ -391,7 +414,8 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
                 seen.grpc.set(Status::in_lines(trailers.lines()));
             }
         };
-        let relayed = relay(&mut self.answers.body(from_length), down, &flow, terms, out, look).await;
+        let body = self.answers.body(from_length);
+        let relayed = pass_on(body, encoder, down, &flow, terms, out, look).await;
         match relayed {
             // Octets behind the answer belong to no request: whatever they are, they must reach nobody.
             Ok(()) => End::Answered {
@@ -405,6 +429,22 @@ impl<D: Downstream, A: Answers> Download<'_, D, A> {
             }
         }
     }
+}
+
+/// Moves the body of an answer, through an encoder if there is one. `taken` sees each piece before it is written.
+async fn pass_on<D: Downstream, B: Source>(
+    mut body: B,
+    encoder: Option<Box<Encoder>>,
+    down: &D,
+    flow: &Flow<'_>,
+    terms: Terms<'_>,
+    head: &[u8],
+    taken: impl FnMut(&Piece),
+) -> Result<(), RelayError> {
+    let Some(encoder) = encoder else { return relay(&mut body, down, flow, terms, head, taken).await };
+    let mut body = Compressed::new(body, encoder);
+    // Boxed, so that others need no room for it.
+    Box::pin(relay(&mut body, down, flow, terms, head, taken)).await
 }
 
 /// A buffer for heads that goes back when the exchange ends in the middle.

@@ -9,6 +9,7 @@
 
 mod body;
 mod call;
+mod compressed;
 mod exchange;
 mod head;
 pub(crate) mod http2;
@@ -34,7 +35,7 @@ use crate::gate::Gate;
 use crate::h1::chunked::Extensions;
 use crate::h1::{BodyReader, Refused, RequestHead};
 use crate::reason::Reason;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Says};
 use crate::sides::http1::Body;
 use crate::sides::{Flow, Piece, Sink};
 use crate::stream::{Duplex, Ends, Stream};
@@ -289,7 +290,7 @@ async fn refuse_unread(
         to_head: false,
         close: true,
         says_keep_alive: false,
-        location: None,
+        says: Says::Nothing,
         grpc: false,
     };
     let status = refusal.status();

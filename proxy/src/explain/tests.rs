@@ -220,3 +220,40 @@ proptest::proptest! {
         proptest::prop_assert!(explain_text(&explanation).contains("=> "));
     }
 }
+
+#[test]
+fn it_tells_what_the_route_does_besides_and_what_that_means_for_the_request() {
+    let labels = [
+        ("fairway.allow", "192.0.2.0/24"),
+        ("fairway.auth.basic", "alice:{SHA256}n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="),
+        ("fairway.redirect", "https://new.test{path} 302"),
+    ];
+    let explained = |count: usize, client: &str, fields: &FieldList| {
+        let parsed = fairway_config::labels::parse(labels[..count].iter().copied());
+        let mut catalog = catalog();
+        put_route(&mut catalog, "shop.test/", &[version("v1", &[READY])], |route| {
+            route.features = Some(parsed.spec.features.into());
+        });
+        let table = RouteTable::build(&catalog, &lasting(), None);
+        let client = client.parse().expect("an address");
+        explain(&table, &RequestView { client, ..request("shop.test", "/cart", fields) })
+    };
+    let mut login = FieldList::default();
+    login.push("Authorization", "Basic YTpi");
+    let none = FieldList::default();
+    for (count, client, fields, status, verdict) in [
+        (1, "192.0.2.7", &none, None, "would serve it now"),
+        (1, "198.51.100.1", &none, Some(403), "403: 198.51.100.1 is not among the clients of fairway.allow"),
+        (2, "192.0.2.7", &none, Some(401), "401: the route asks for a user and a password"),
+        (2, "192.0.2.7", &login, None, "would serve it now"),
+        (3, "192.0.2.7", &login, Some(302), "302 to https://new.test/cart: fairway.redirect"),
+    ] {
+        let explanation = explained(count, client, fields);
+        assert_eq!(explanation.status, status, "{count} {client}");
+        assert!(explanation.verdict.contains(verdict), "{}", explanation.verdict);
+        let route = explanation.route.as_ref().expect("a route was found");
+        assert_eq!(route.features.len(), count);
+        let text = explain_text(&explanation);
+        assert!(text.contains("allow: 192.0.2.0/24") && !text.contains("n4bQ"), "{text}");
+    }
+}

@@ -30,6 +30,10 @@ fn write(out: &mut String, explanation: &Explanation) -> fmt::Result {
 }
 
 fn write_route(out: &mut String, route: &RouteView) -> fmt::Result {
+    if !route.features.is_empty() {
+        writeln!(out, "\nWhat the route does besides")?;
+        route.features.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    }
     writeln!(out, "\nWeights of {}", route.id)?;
     match &route.split {
         None => writeln!(out, "  no split: every ready instance gets an equal share")?,

@@ -10,6 +10,8 @@ pub(crate) mod request_id;
 
 use std::sync::Arc;
 
+use crate::features::prefix::Rewritten;
+use crate::features::{AnswerChanges, Applied};
 use crate::h1::framing::BodyLength;
 use crate::h1::syntax::list;
 use crate::h1::trailers::is_alias;
@@ -43,12 +45,21 @@ pub(crate) struct Origin<'a> {
     pub upgrade: Option<&'a Arc<str>>,
     /// The certificate that the client showed us. What anybody else says of one is never passed on.
     pub certificate: Option<&'a ClientCertificate>,
+    /// What the route does with its requests besides.
+    pub applied: Option<Applied<'a>>,
 }
 
 /// Appends the head of the request as the instance gets it.
 pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Origin<'_>) {
     let raw = head.raw();
-    let mut writer = HeadWriter::request(out, head.method(), head.forwarded_target());
+    let target = head.forwarded_target();
+    let features = origin.applied.map(|applied| applied.features);
+    let rewritten = match features.and_then(|features| features.prefixes.as_ref()) {
+        Some(prefixes) => prefixes.rewrite(head.path(), target),
+        None => Rewritten { target, stripped: None },
+    };
+    let edits = features.and_then(|features| features.request.as_ref());
+    let mut writer = HeadWriter::request(out, head.method(), rewritten.target);
     writer.field(b"Host", head.authority().as_bytes());
     let mut had_length = false;
     let keeps_trace = keeps_trace(head);
@@ -66,7 +77,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
             Known::Trailer => head.body == BodyLength::Chunked,
             known => !known.is_hop_by_hop() && !known.is_forwarding(),
         };
-        if passes && !head.is_nominated(name) {
+        if passes && !head.is_nominated(name) && edits.is_none_or(|edits| !edits.drops(name)) {
             writer.field(name, field.value(raw));
         }
     }
@@ -77,6 +88,10 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
     connection_to_instance(&mut writer, head, origin);
     via(&mut writer, head, origin);
     write_forwarding(out, head, origin);
+    write_stripped(out, head, origin, rewritten.stripped);
+    if let (Some(edits), Some(applied)) = (edits, origin.applied) {
+        edits.write(out, &applied.words);
+    }
     if let Some(certificate) = origin.certificate {
         HeadWriter::behind(out)
             .field(b"X-Client-Cert-Subject", certificate.subject.as_bytes())
@@ -170,6 +185,17 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, origin: &Origin<'_>) 
     out.extend_from_slice(b"\r\n");
 }
 
+/// What is missing in front of the path: what trusted proxies took off, then what this route does.
+fn write_stripped(out: &mut Vec<u8>, head: &RequestHead, origin: &Origin<'_>, stripped: Option<&str>) {
+    let trusted = origin.client.peer_is_trusted;
+    let before = head.first(Known::XForwardedPrefix).filter(|value| trusted && !value.is_empty());
+    if before.is_some() || stripped.is_some() {
+        let before = before.map_or(&b""[..], |before| before.strip_suffix(b"/").unwrap_or(before));
+        let stripped = stripped.unwrap_or_default().as_bytes();
+        HeadWriter::behind(out).parts(b"X-Forwarded-Prefix", &[before, stripped]);
+    }
+}
+
 /// What trusted proxies said in `Forwarded`; without that, the chain of `X-Forwarded-For` in the words of `Forwarded`.
 fn forwarded_before(out: &mut Vec<u8>, head: &RequestHead) {
     let mut said = false;
@@ -205,7 +231,7 @@ fn push_quoted_if_needed(out: &mut Vec<u8>, host: &str) {
 }
 
 /// How an answer goes on to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct ResponsePlan<'a> {
     /// How its body is framed towards the client.
     pub length: BodyLength,
@@ -215,6 +241,8 @@ pub(crate) struct ResponsePlan<'a> {
     pub says_keep_alive: bool,
     /// The value of `Strict-Transport-Security`, unless the instance sets its own.
     pub hsts: Option<&'a str>,
+    /// What the route makes of its answers.
+    pub changes: Option<AnswerChanges<'a>>,
 }
 
 /// Appends the head of an answer as the client gets it.
@@ -227,11 +255,14 @@ pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &Resp
             Known::Trailer => plan.length == BodyLength::Chunked,
             known => !known.is_hop_by_hop(),
         };
-        if passes && !head.is_nominated(name) {
+        if passes && !head.is_nominated(name) && plan.changes.is_none_or(|changes| changes.keeps(name)) {
             writer.field(name, field.value(raw));
         }
     }
+    let is_coded = plan.changes.is_some_and(|changes| changes.shape.coding.is_some());
     match (plan.length, head.framing.announced) {
+        // What is announced is the length of the plain body.
+        (BodyLength::Empty | BodyLength::Exactly(_), Some(_)) if is_coded => &mut writer,
         (BodyLength::Empty | BodyLength::Exactly(_), Some(octets)) => {
             writer.number(b"Content-Length", octets)
         }
@@ -239,7 +270,8 @@ pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &Resp
     };
     if let Some(policy) = plan.hsts {
         let name = b"Strict-Transport-Security";
-        if !head.fields.iter().any(|field| field.name(raw).eq_ignore_ascii_case(name)) {
+        let is_own = head.fields.iter().any(|field| field.name(raw).eq_ignore_ascii_case(name));
+        if !is_own && !plan.changes.is_some_and(|changes| changes.settles(name)) {
             writer.field(name, policy.as_bytes());
         }
     }
@@ -248,7 +280,10 @@ pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &Resp
     } else if plan.says_keep_alive {
         writer.field(b"Connection", b"keep-alive");
     }
-    writer.end();
+    if let Some(changes) = plan.changes {
+        changes.write(out, head);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the head of an answer that comes before the one that counts, or of a switch to `protocol`.

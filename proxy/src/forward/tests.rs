@@ -23,8 +23,17 @@ fn written(head: &RequestHead, peer: &str, upgrade: Option<&Arc<str>>) -> String
     let id = RequestId::sent(b"id-1").expect("an id");
     let mut out = Vec::new();
     let (peer, over_http2, certificate) = (&AddressText::new(peer), false, None);
-    let origin =
-        Origin { client: &client, peer, ends, over_http2, node: "edge", id: &id, upgrade, certificate };
+    let origin = Origin {
+        client: &client,
+        peer,
+        ends,
+        over_http2,
+        node: "edge",
+        id: &id,
+        upgrade,
+        certificate,
+        applied: None,
+    };
     write_request(&mut out, head, &origin);
     String::from_utf8(out).expect("text")
 }
@@ -152,7 +161,13 @@ fn answered(text: &str, plan: ResponsePlan<'_>) -> String {
 fn an_answer_is_framed_for_the_client_and_says_whether_the_connection_stays() {
     let from =
         "HTTP/1.1 200 OK\r\nConnection: close, X-Own\r\nX-Own: 1\r\nKeep-Alive: timeout=5\r\nServer: s\r\n";
-    let keep = ResponsePlan { length: BodyLength::Chunked, close: false, says_keep_alive: false, hsts: None };
+    let keep = ResponsePlan {
+        length: BodyLength::Chunked,
+        close: false,
+        says_keep_alive: false,
+        hsts: None,
+        changes: None,
+    };
     assert_eq!(
         answered(&format!("{from}\r\n"), keep),
         "HTTP/1.1 200 OK\r\nServer: s\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -162,7 +177,13 @@ fn an_answer_is_framed_for_the_client_and_says_whether_the_connection_stays() {
         answered(&format!("{from}Content-Length: 5\r\n\r\n"), ResponsePlan { length, close: true, ..keep }),
         "HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
     );
-    let plan = ResponsePlan { length: BodyLength::Empty, close: false, says_keep_alive: true, hsts: None };
+    let plan = ResponsePlan {
+        length: BodyLength::Empty,
+        close: false,
+        says_keep_alive: true,
+        hsts: None,
+        changes: None,
+    };
     assert_eq!(
         answered("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", plan),
         "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n"

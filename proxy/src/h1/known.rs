@@ -83,6 +83,7 @@ known! {
     XForwardedHost = "x-forwarded-host";
     XForwardedPort = "x-forwarded-port";
     XForwardedProto = "x-forwarded-proto";
+    XForwardedPrefix = "x-forwarded-prefix";
     ProxyConnection = "proxy-connection";
     XClientCertSubject = "x-client-cert-subject";
     XClientCertFingerprint = "x-client-cert-fingerprint";
@@ -119,6 +120,7 @@ impl Known {
                 | Self::XForwardedHost
                 | Self::XForwardedPort
                 | Self::XForwardedProto
+                | Self::XForwardedPrefix
                 | Self::XRequestId
                 | Self::XClientCertSubject
                 | Self::XClientCertFingerprint

@@ -10,6 +10,7 @@ use fairway_config::names::Weight;
 
 use super::Lasting;
 use crate::endpoint::{Endpoint, UpstreamSettings};
+use crate::features::Features;
 use crate::metrics::{BackendSeries, Series};
 use crate::pick::balance::Turn;
 use crate::pick::budget::RetryBudget;
@@ -29,6 +30,8 @@ pub struct RouteEntry {
     pub(crate) versions: Box<[Arc<Version>]>,
     /// What is drawn from while no instance has failed the request.
     pub(crate) lots: Lots,
+    /// What else is done with its requests and answers; mostly nothing.
+    pub(crate) features: Option<Arc<Features>>,
     /// Some version has match rules.
     pub(crate) has_rules: bool,
 }
@@ -72,6 +75,7 @@ impl RouteEntry {
                 Some(before) => before.series.clone(),
                 None => lasting.metrics.series(&name, &"".into()),
             },
+            features: Features::compile(route, before.and_then(|before| before.features.as_ref())),
             budget: before.map_or_else(Arc::default, |before| before.budget.clone()),
             lots: Lots::new(&versions, |_| true),
             has_rules: versions.iter().any(|version| !version.backend.transport.matches.is_empty()),

@@ -3,6 +3,7 @@
 mod balancers;
 mod bodies;
 mod failures;
+mod features;
 mod http2;
 mod http2_origins;
 mod kit;

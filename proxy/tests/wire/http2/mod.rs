@@ -2,6 +2,7 @@
 
 mod bounds;
 mod ends;
+mod features;
 pub(crate) mod kit;
 mod limits;
 mod messages;

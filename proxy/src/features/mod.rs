@@ -1,0 +1,130 @@
+//! What a route does with requests and answers beside choosing an instance, compiled once when its entry of the table is
+//! made: a route that asks for nothing has none of this, and its requests pay one branch.
+//!
+//! The order for one request: who may ask at all ([`allow`]), who they are ([`auth`]), whether they should go elsewhere
+//! ([`redirect`]); then the way to the instance ([`prefix`], [`edits`]) and the way back ([`edits`], [`compress`]).
+//!
+//! Pure: nothing here reads or writes a socket. Not here: what labels mean (see `fairway_config::labels::features`), when each
+//! is asked (see `downstream`), how heads are written (see `forward`).
+
+pub(crate) mod allow;
+pub(crate) mod auth;
+pub(crate) mod compress;
+pub(crate) mod edits;
+pub(crate) mod encoder;
+pub(crate) mod prefix;
+pub(crate) mod redirect;
+pub(crate) mod show;
+
+use std::sync::Arc;
+
+use fairway_catalog::Route;
+use fairway_config::labels::features as asked;
+
+use allow::AllowList;
+use auth::BasicAuth;
+use compress::{Compress, Shape};
+use edits::{Edits, Words};
+use prefix::Prefixes;
+use redirect::Redirect;
+
+use crate::h1::{RequestHead, ResponseHead};
+
+/// The features of one route.
+#[derive(Debug)]
+pub(crate) struct Features {
+    /// Who is served.
+    pub(crate) allow: Option<AllowList>,
+    /// Who may log in.
+    pub(crate) auth: Option<BasicAuth>,
+    /// Where clients are sent instead.
+    pub(crate) redirect: Option<Redirect>,
+    /// What becomes of the path.
+    pub(crate) prefixes: Option<Prefixes>,
+    /// What becomes of the fields of requests.
+    pub(crate) request: Option<Edits>,
+    /// What becomes of the fields of answers.
+    pub(crate) response: Option<Edits>,
+    /// How answers are compressed.
+    pub(crate) compress: Option<Compress>,
+    /// What all this was made of.
+    asked: Arc<asked::Features>,
+}
+
+impl Features {
+    /// Those of this route. What `before` has is kept as long as the same is asked for: it knows who has logged in.
+    pub(crate) fn compile(route: &Route, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        let asked = route.features.as_ref()?;
+        if let Some(before) = before.filter(|before| before.asked == *asked) {
+            return Some(before.clone());
+        }
+        let auth = asked.auth.as_ref().map(|auth| BasicAuth::new(auth));
+        let hides = auth.as_ref().is_some_and(|auth| !auth.forwards());
+        Some(Arc::new(Self {
+            allow: asked.allow.as_ref().map(|networks| AllowList::new(networks)),
+            auth,
+            redirect: asked.redirect.as_ref().map(|redirect| Redirect::new(redirect)),
+            prefixes: Prefixes::new(&route.id.path, asked.strip_prefix.as_ref(), asked.add_prefix.as_deref()),
+            request: Edits::new(asked.request_headers.as_deref(), hides.then_some("authorization")),
+            response: Edits::new(asked.response_headers.as_deref(), None),
+            compress: asked.compress.as_ref().and_then(|codings| Compress::new(codings)),
+            asked: asked.clone(),
+        }))
+    }
+
+    /// What is asked for, a line each, for people; without secrets.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        show::lines(&self.asked)
+    }
+}
+
+/// The features of a route with what they say of one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Applied<'a> {
+    /// The features.
+    pub features: &'a Features,
+    /// What variables stand for.
+    pub words: Words<'a>,
+}
+
+impl<'a> Applied<'a> {
+    /// What becomes of this answer to this request.
+    pub(crate) fn answer(&self, request: &RequestHead, answer: &ResponseHead) -> AnswerChanges<'a> {
+        let compress = self.features.compress.as_ref();
+        AnswerChanges {
+            edits: self.features.response.as_ref(),
+            words: self.words,
+            shape: compress.map(|compress| compress.shape(request, answer)).unwrap_or_default(),
+        }
+    }
+}
+
+/// What becomes of one answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnswerChanges<'a> {
+    edits: Option<&'a Edits>,
+    words: Words<'a>,
+    /// What compression makes of it.
+    pub shape: Shape,
+}
+
+impl AnswerChanges<'_> {
+    /// Whether a field of the instance goes on as it is.
+    pub(crate) fn keeps(&self, name: &[u8]) -> bool {
+        self.edits.is_none_or(|edits| !edits.drops(name)) && self.shape.keeps(name)
+    }
+
+    /// Whether a field is ours to write, or nobody's.
+    pub(crate) fn settles(&self, name: &[u8]) -> bool {
+        self.edits.is_some_and(|edits| edits.drops(name) || edits.adds(name))
+    }
+
+    /// Appends the fields that the answer has besides.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, head: &ResponseHead) {
+        let may_pass = |name: &[u8]| self.edits.is_none_or(|edits| !edits.drops(name));
+        self.shape.write(out, head, may_pass);
+        if let Some(edits) = self.edits {
+            edits.write(out, &self.words);
+        }
+    }
+}
