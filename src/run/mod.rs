@@ -5,6 +5,7 @@
 
 mod acme;
 pub(crate) mod certificates;
+mod conntrack;
 mod exec;
 mod file_limit;
 mod handover;

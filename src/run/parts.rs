@@ -29,6 +29,7 @@ use prometheus::{Histogram, HistogramOpts, Registry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::certificates::{self, Keeper, Loaded, Names};
 use super::reload::{Reach, Reload};
@@ -37,7 +38,7 @@ use super::takeover::giver::{Event, Giver};
 use super::takeover::taker::{self, Taken};
 use super::trust::Follow;
 use super::watch_file::Changes;
-use super::{acme, exec, file_limit, handover, persist, tell};
+use super::{acme, conntrack, exec, file_limit, handover, persist, tell};
 
 /// Any reason for which a part cannot start; shown with its causes.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -157,6 +158,7 @@ pub(crate) async fn run(
     // Only now: every source has entered the inputs.
     tokio::spawn(publish(inputs.subscribe(), live));
     tokio::spawn(tell::what_is_found(catalogs.clone()));
+    tokio::spawn(conntrack::follow(inputs.clone()));
     tokio::spawn(tell::where_dns_answers(dns.addresses()));
 
     let mut giver = match taken {
@@ -229,8 +231,18 @@ pub(crate) async fn run(
         tracing::info!("stopped");
         return Ok(());
     }
-    tracing::info!(grace = ?grace, "stopping: no new connections, requests in flight end");
     draining.send_replace(true);
+    let delay = reload.config().shutdown_delay;
+    if !delay.is_zero() {
+        tracing::info!(delay = ?delay, "stopping soon: not ready any more, requests are served as before");
+        tokio::select! {
+            () = sleep(delay) => {}
+            // Whoever asks twice means now.
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    tracing::info!(grace = ?grace, "stopping: no new connections, requests in flight end");
     let drained = proxy.drain(grace).await;
     if drained.cut > 0 {
         tracing::warn!(connections = drained.cut, "cut after the grace time");

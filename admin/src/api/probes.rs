@@ -7,10 +7,10 @@ use axum::extract::State;
 use fairway_catalog::Catalog;
 use http::StatusCode;
 
-use super::status::store_status;
+use super::status::{conntrack, store_status};
 use crate::extract::Parameters;
 use crate::state::{App, AppState};
-use crate::types::{Ready, ReadyCondition};
+use crate::types::{Conntrack, Ready, ReadyCondition};
 use crate::view;
 
 /// 200 as long as the process answers.
@@ -80,6 +80,16 @@ fn conditions(app: &Arc<App>, catalog: &Catalog) -> Vec<ReadyCondition> {
     let store = store_status(app, catalog);
     let detail = store.error.as_deref().unwrap_or("orders survive a restart");
     all.push(condition("store", &store.path, store.error.is_none(), false, detail));
+    if let Some(Conntrack { count, max }) = conntrack() {
+        let detail = format!("the kernel tracks {count} of {max} connections it can");
+        all.push(condition(
+            "conntrack",
+            "",
+            count.saturating_mul(100) < max.saturating_mul(90),
+            false,
+            &detail,
+        ));
+    }
     let counts = view::counts(catalog);
     let detail = format!("{} errors, {} warnings", counts.errors, counts.warnings);
     all.push(condition("problems", "", counts.errors == 0, false, &detail));

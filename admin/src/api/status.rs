@@ -42,7 +42,8 @@ pub(super) fn store_status(app: &crate::state::App, catalog: &fairway_catalog::C
     }
 }
 
-fn conntrack() -> Option<Conntrack> {
+/// How full the kernel's table of connections is; `None` where it has none.
+pub(super) fn conntrack() -> Option<Conntrack> {
     let number = |name: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).ok()?;
         text.trim().parse().ok()

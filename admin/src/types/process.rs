@@ -122,7 +122,7 @@ pub struct Ready {
 /// One condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReadyCondition {
-    /// `settled`, `draining`, `source`, `listener`, `store`, `problems`.
+    /// `settled`, `draining`, `source`, `listener`, `store`, `conntrack`, `problems`.
     pub name: String,
     /// Which one, empty when there is only one.
     pub subject: String,

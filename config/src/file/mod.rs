@@ -94,7 +94,7 @@ fn assemble(
     let (proxy, trusts_somebody) = sections::proxy(&mut root);
     let upstream_tls = tls::upstream(cx, &mut root);
     let log = sections::log(cx, &mut root, over);
-    let shutdown_grace = sections::shutdown_grace(&mut root);
+    let (shutdown_grace, shutdown_delay) = sections::shutdown(&mut root);
     let replace = sections::replace(cx, over);
     let services = service::services(cx, &mut root);
     let splits = service::splits(&mut root, &routing.domain_suffix);
@@ -127,6 +127,7 @@ fn assemble(
         limits,
         log,
         shutdown_grace,
+        shutdown_delay,
         replace,
         services,
         splits,

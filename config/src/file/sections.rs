@@ -356,12 +356,23 @@ pub(super) fn replace(cx: &Cx<'_>, over: &Overrides) -> bool {
     }
 }
 
-/// `[shutdown] grace`
-pub(super) fn shutdown_grace(root: &mut Table<'_>) -> Duration {
-    let grace = root.section("shutdown").and_then(|mut table| {
-        let grace = table.get("grace").and_then(|node| node.parsed(time));
+/// `[shutdown]`: `grace` and `delay`.
+pub(super) fn shutdown(root: &mut Table<'_>) -> (Duration, Duration) {
+    let (mut grace, mut delay) = (Duration::from_secs(30), Duration::ZERO);
+    if let Some(mut table) = root.section("shutdown") {
+        grace = table.get("grace").and_then(|node| node.parsed(time)).unwrap_or(grace);
+        delay = table.get("delay").and_then(|node| node.parsed(shutdown_delay)).unwrap_or(delay);
         table.finish();
-        grace
-    });
-    grace.unwrap_or(Duration::from_secs(30))
+    }
+    (grace, delay)
+}
+
+fn shutdown_delay(text: &str) -> Result<Duration, Wrong> {
+    match time(text)? {
+        delay if delay <= Duration::from_secs(600) => Ok(delay),
+        _ => Err(Wrong::new(
+            format!("`{}` is out of range", shown(text)),
+            "write a duration from `0s` to `10m`",
+        )),
+    }
 }

@@ -57,7 +57,7 @@ fn without_a_file_the_defaults_stand() {
     assert_eq!(&*config.routing.domain_suffix, "localhost");
     assert_eq!(config.upstream_tls, UpstreamTls { ca: Vec::new(), identity: None, verify: true });
     assert_eq!(config.log, Log { format: LogFormat::Text, access: true });
-    assert_eq!(config.shutdown_grace, Duration::from_secs(30));
+    assert_eq!((config.shutdown_grace, config.shutdown_delay), (Duration::from_secs(30), Duration::ZERO));
     assert_eq!(config.warnings, []);
 }
 
@@ -729,6 +729,16 @@ fn a_service_says_what_its_certificate_is_for() {
         assert_eq!(spec.transport.tls_server_name.as_deref(), Some("web.test"), "{tls}");
         assert_eq!(spec.transport.tls_verify, Some(false), "{tls}");
     }
+}
+
+#[test]
+fn the_delay_of_a_stop_is_ten_minutes_at_most() {
+    let config = from_file("[shutdown]\ndelay = \"5s\"\n");
+    assert_eq!(
+        (config.shutdown_grace, config.shutdown_delay),
+        (Duration::from_secs(30), Duration::from_secs(5))
+    );
+    assert_error("[shutdown]\ndelay = \"11m\"", "2: shutdown.delay", "from `0s` to `10m`");
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub struct Config {
     pub log: Log,
     /// `[shutdown] grace`: longest wait for requests in flight at a stop; default 30 s.
     pub shutdown_grace: Duration,
+    /// `[shutdown] delay`: how long requests are served as before once `/readyz` says no, so that balancers in front see it;
+    /// 0 to 10 min, default 0.
+    pub shutdown_delay: Duration,
     /// `--replace`: the process that runs with this `state_dir` is taken over from.
     pub replace: bool,
     /// `[[service]]`
