@@ -5,17 +5,19 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use fairway_catalog::{Instance, InstanceKey};
 use fairway_config::labels::{Balance, Protocol, Transport};
+use jiff::Timestamp;
 use rustls::client::Resumption;
 
 use crate::pick::failures::Failures;
 use crate::pick::peak_ewma::PeakEwma;
 use crate::pick::stable_hash::BuildStable;
+use crate::reason::Reason;
 
 /// Most requests in flight at one instance, where nothing else is said.
 pub const IN_FLIGHT_MAX: u32 = 1024;
@@ -146,8 +148,20 @@ pub struct EndpointState {
     retired: AtomicBool,
     /// TLS sessions that may be taken up again; of all workers.
     sessions: OnceLock<Resumption>,
+    last_failure: Mutex<Option<LastFailure>>,
     /// Most requests in flight: one number for all instances, read with every request and hardly ever written.
     in_flight_max: Arc<AtomicU32>,
+}
+
+/// How a request failed at an instance.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastFailure {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: Reason,
+    /// One sentence more.
+    pub detail: &'static str,
 }
 
 impl EndpointState {
@@ -160,6 +174,7 @@ impl EndpointState {
             failures: Failures::default(),
             retired: AtomicBool::new(false),
             sessions: OnceLock::new(),
+            last_failure: Mutex::new(None),
             in_flight_max,
         }
     }
@@ -196,6 +211,17 @@ impl EndpointState {
         if took >= SLOW {
             self.latency.observe(took, now);
         }
+    }
+
+    /// Keeps how a request failed there, for those who ask.
+    pub(crate) fn keep_failure(&self, reason: Reason, detail: &'static str) {
+        let mut last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(LastFailure { at: Timestamp::now(), reason, detail });
+    }
+
+    /// How a request failed there last.
+    pub(crate) fn last_failure(&self) -> Option<LastFailure> {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The peak-sensitive average of its latency; `None` before the first answer.

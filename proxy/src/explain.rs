@@ -23,7 +23,7 @@ use crate::pick::{Foresight, Why};
 use crate::reason::Reason;
 use crate::request::RequestView;
 use crate::table::{Find, RouteEntry, RouteTable, Version};
-pub use instances::InstanceView;
+pub use instances::{FailureView, InstanceView};
 pub use routes::RouteCandidate;
 pub use text::explain_text;
 

@@ -141,6 +141,25 @@ reasons! {
     Internal = "internal", Some(500), "a fault in the proxy";
 }
 
+impl Reason {
+    /// Whether it says how the way to an instance ended, so that another instance may do better.
+    pub(crate) fn is_of_the_way(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectFailed
+                | Self::ConnectTimeout
+                | Self::OutOfFiles
+                | Self::UpstreamTlsFailed
+                | Self::UpstreamClosed
+                | Self::UpstreamRefused
+                | Self::UpstreamNoUpgrade
+                | Self::UpstreamInvalid
+                | Self::UpstreamTimeout
+                | Self::TotalTimeout
+        )
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

@@ -270,8 +270,14 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             let Some(pick) = self.record.pick.take() else { return Err(refused) };
             tried.add(&pick);
             let now = turn::now().into_std();
-            if refused.reason != Reason::OutOfFiles {
-                pick.endpoint.state.observe_failure(turn::now().duration_since(chosen), now);
+            if !refused.reason.is_of_the_way() {
+                self.record.pick = Some(pick);
+                return Err(refused);
+            }
+            if self.blames_instance(refused.reason) {
+                let state = &pick.endpoint.state;
+                state.observe_failure(turn::now().duration_since(chosen), now);
+                state.keep_failure(refused.reason, refused.detail);
             }
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
             let free = !self.still_serves(&entry, &pick);
@@ -290,6 +296,16 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             if let Some(newer) = worker.table.borrow_mut().table().by_id(&entry.route.id) {
                 entry = newer.clone();
             }
+        }
+    }
+
+    /// Whether this says something against the instance. A deadline that the client set is the client's affair, and an
+    /// instance that does not switch protocols may answer everything else well.
+    fn blames_instance(&self, reason: Reason) -> bool {
+        match reason {
+            Reason::OutOfFiles | Reason::UpstreamNoUpgrade => false,
+            Reason::TotalTimeout => self.deadline().is_none(),
+            _ => true,
         }
     }
 

@@ -7,7 +7,7 @@ use fairway_catalog::{Condition, Instance, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{Endpoint, IN_FLIGHT_MAX};
+use crate::endpoint::{Endpoint, IN_FLIGHT_MAX, LastFailure};
 use crate::table::{RouteEntry, Version};
 
 /// One instance of the route.
@@ -39,10 +39,30 @@ pub struct InstanceView {
     /// Average latency in milliseconds, peaks counting for longer; absent before the first answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
+    /// How a request failed there last; absent if none did in its present life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailureView>,
     /// Whether this request could go to it now.
     pub candidate: bool,
     /// Why, or why not, one sentence.
     pub why: String,
+}
+
+/// How a request failed at an instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailureView {
+    /// When.
+    pub at: Timestamp,
+    /// The word for it, as in the access log.
+    pub reason: String,
+    /// What was seen, one sentence.
+    pub detail: String,
+}
+
+impl From<LastFailure> for FailureView {
+    fn from(LastFailure { at, reason, detail }: LastFailure) -> Self {
+        Self { at, reason: reason.to_string(), detail: detail.to_owned() }
+    }
 }
 
 /// Every instance of the version that claims the route, those without an address too.
@@ -74,6 +94,7 @@ pub(super) fn of(
             latency_ms: endpoint
                 .and_then(|e| e.state.latency(now))
                 .map(|latency| latency.as_secs_f64() * 1e3),
+            last_failure: endpoint.and_then(|e| e.state.last_failure()).map(FailureView::from),
             candidate: why.is_ok(),
             why: match why {
                 Ok(()) if first => "first choice now".to_owned(),

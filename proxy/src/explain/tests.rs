@@ -5,6 +5,7 @@ use fairway_config::labels::{Balance, ClientKey, MatchRule};
 
 use super::{Explanation, RouteView, explain, explain_text};
 use crate::pick::Tried;
+use crate::reason::Reason;
 use crate::request::{FieldList, RequestView};
 use crate::table::RouteTable;
 use crate::table::fixture::*;
@@ -256,4 +257,20 @@ fn it_tells_what_the_route_does_besides_and_what_that_means_for_the_request() {
         let text = explain_text(&explanation);
         assert!(text.contains("allow: 192.0.2.0/24") && !text.contains("n4bQ"), "{text}");
     }
+}
+
+#[test]
+fn it_tells_how_a_request_failed_at_an_instance_last() {
+    let table = table(&[version("v1", &[READY])]);
+    let fields = FieldList::default();
+    let asked = request("shop.test", "/cart", &fields);
+    assert!(!explain_text(&explain(&table, &asked)).contains("failed last"));
+    let entry = table.entries().iter().find(|entry| &*entry.name == "shop.test/").expect("the route");
+    let state = &entry.versions()[0].endpoints()[0].state;
+    state.keep_failure(Reason::UpstreamTlsFailed, "the instance's certificate has expired");
+    let explanation = explain(&table, &asked);
+    let failure = route(&explanation).versions[0].instances[0].last_failure.clone().expect("it is known");
+    assert_eq!(failure.reason, "upstream-tls-failed");
+    let text = explain_text(&explanation);
+    assert!(text.contains("Z: upstream-tls-failed, the instance's certificate has expired\n"), "{text}");
 }

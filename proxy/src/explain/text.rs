@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Explanation, InstanceView, RouteView, VersionView};
+use super::{Explanation, FailureView, InstanceView, RouteView, VersionView};
 
 /// The explanation in lines of plain text.
 pub fn explain_text(explanation: &Explanation) -> String {
@@ -73,7 +73,17 @@ fn write_version(out: &mut String, version: &VersionView) -> fmt::Result {
 
 fn write_instance(out: &mut String, instance: &InstanceView, first: bool) -> fmt::Result {
     let InstanceView {
-        id, name, address, address_reason, state, condition, in_flight, latency_ms, why, ..
+        id,
+        name,
+        address,
+        address_reason,
+        state,
+        condition,
+        in_flight,
+        latency_ms,
+        last_failure,
+        why,
+        ..
     } = instance;
     let address = address.as_deref().unwrap_or("no address");
     write!(out, "  {} {id}  {name}  {address} ({address_reason})", mark(first))?;
@@ -81,7 +91,11 @@ fn write_instance(out: &mut String, instance: &InstanceView, first: bool) -> fmt
     if let Some(latency) = latency_ms {
         write!(out, ", {latency:.1} ms")?;
     }
-    writeln!(out, ": {why}")
+    writeln!(out, ": {why}")?;
+    if let Some(FailureView { at, reason, detail }) = last_failure {
+        writeln!(out, "      failed last at {at:.0}: {reason}, {detail}")?;
+    }
+    Ok(())
 }
 
 fn mark(chosen: bool) -> char {

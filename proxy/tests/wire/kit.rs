@@ -1,6 +1,6 @@
 //! A data plane on a free port, origins that do what a test tells them, and connections that carry any octets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +10,9 @@ use fairway_catalog::{Catalog, Inputs, Lifecycle, SourceId, Unit};
 use fairway_config::file::{HttpListener, Limits, ListenerTls, Tls};
 use fairway_config::labels;
 use fairway_config::names::Weight;
+use fairway_proxy::explain::{explain, explain_text};
 use fairway_proxy::metrics::Metrics;
+use fairway_proxy::request::{FieldList, RequestView};
 use fairway_proxy::table::TableHandle;
 use fairway_proxy::tls::{Certificates, Trust};
 use fairway_proxy::{AccessLogConfig, Adopted, Drained, ProxyConfig, Running, start};
@@ -204,6 +206,22 @@ impl Plane {
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut Cluster)) {
         change(&mut self.cluster);
         self.cluster.apply(&self.handle);
+    }
+
+    /// Why a GET of `/` at this host goes where it goes.
+    pub(crate) fn explain(&self, host: &str) -> String {
+        let fields = FieldList::default();
+        let request = RequestView {
+            host,
+            path: "/",
+            query: None,
+            method: "GET",
+            client: IpAddr::from([127, 0, 0, 1]),
+            internal: true,
+            secure: false,
+            fields: &fields,
+        };
+        explain_text(&explain(&self.handle.load(), &request))
     }
 
     pub(crate) async fn connect(&self) -> Wire {

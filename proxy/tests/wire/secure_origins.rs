@@ -220,6 +220,8 @@ async fn what_is_wrong_with_tls_is_told_in_words() {
         let answer = plane.exchange(once()).await;
         assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream-tls-failed"), "{answer}");
         assert!(answer.contains(detail), "{detail}: {answer}");
+        let explained = plane.explain("shop.test");
+        assert!(explained.contains("upstream-tls-failed, ") && explained.contains(detail), "{explained}");
     }
 }
 

@@ -264,3 +264,19 @@ fn refused_address() -> std::net::SocketAddr {
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     free.local_addr().expect("an address")
 }
+
+#[tokio::test]
+async fn a_deadline_that_the_client_set_says_nothing_against_the_instance() {
+    let mut origin = H2Origin::new().await;
+    let plane = plane(&[origin.address], &[]);
+    let client = client::client(&plane).await;
+    for _ in 0..3 {
+        let request = call("/a.B/C").header("grpc-timeout", "20m").body(()).expect("a call");
+        let (response, mut up) = begin(&client, request).await;
+        up.send_data(message("x"), true).expect("it is open");
+        assert_eq!(within("an answer", response).await.expect("an answer").headers()["grpc-status"], "4");
+        origin.asked().await;
+    }
+    let view = plane.explain("shop.test");
+    assert!(view.contains("shop@v1") && !view.contains("failed last"), "{view}");
+}
