@@ -5,7 +5,7 @@
 use super::flaw::{Flaw, shown};
 
 /// Every `fairway.*` key, without the family.
-pub const FAIRWAY: [&str; 33] = [
+pub(crate) const FAIRWAY: [&str; 33] = [
     "add_prefix",
     "allow",
     "auth.basic",
@@ -229,6 +229,31 @@ pub(crate) fn nearest_of<S: AsRef<str>>(given: &str, candidates: impl IntoIterat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_key_has_its_line_in_the_documentation() {
+        let text = include_str!("../../../docs/labels.md");
+        for key in FAIRWAY {
+            let start = format!("| `fairway.{key}` |");
+            let line = text.lines().find(|line| line.starts_with(&start));
+            let line = line.unwrap_or_else(|| {
+                panic!("docs/labels.md has no line `{start} meaning | default | example |`")
+            });
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            assert!(cells.len() == 4 && cells.iter().all(|cell| !cell.is_empty()), "{line}");
+            let value =
+                cells[3].trim_matches('`').replace("$2y$05$...", &format!("$2y$05${}", "a".repeat(53)));
+            let problems = super::super::parse([(&*format!("fairway.{key}"), &*value)]).problems;
+            let alone = ["fairway.auth.realm", "fairway.auth.forward"]; // they need users beside them
+            assert!(problems.is_empty() || alone.contains(&&*problems[0].key), "{key}: {problems:?}");
+        }
+        for key in ALIYUN {
+            assert!(
+                text.contains(&format!("`aliyun.{key}`")),
+                "docs/labels.md does not tell of aliyun.{key}"
+            );
+        }
+    }
 
     #[test]
     fn keys_are_sorted_into_their_kinds() {

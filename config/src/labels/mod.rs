@@ -27,7 +27,6 @@ pub(crate) use clients::network;
 pub use entry::parse_entry;
 pub use flaw::{Flaw, shown};
 pub(crate) use host::parse_host;
-pub use known_keys::FAIRWAY as FAIRWAY_KEYS;
 use known_keys::Key;
 pub(crate) use known_keys::nearest_of;
 pub(crate) use scalar::name as parse_name;

@@ -370,9 +370,10 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
         let Some(applied) = self.applied else { return (None, None) };
         let mut changes = applied.answer(self.head, answer);
         let coding = changes.shape.coding.filter(|_| answer.framing.length != BodyLength::Empty);
-        let encoder = coding.and_then(|coding| Encoder::new(coding).ok()).map(Box::new);
+        let encoder = coding.and_then(Encoder::new).map(Box::new);
         if coding.is_some() && encoder.is_none() {
-            changes.shape = Shape::default(); // no memory for it: the body goes as it is
+            // No memory for it: the body goes as it is.
+            changes.shape = Shape { varies: true, ..Shape::default() };
         }
         (Some(changes), encoder)
     }

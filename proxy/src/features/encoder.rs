@@ -4,92 +4,145 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use brotli::enc::BrotliEncoderParams;
 use fairway_config::labels::features::{Coding, Compression};
 use flate2::write::GzEncoder;
 
-/// The window of brotli and zstd, as a power of two: 256 KiB, as much memory for each answer that is under way.
-const WINDOW_LOG: u32 = 18;
+/// The window of zstd, as a power of two: 256 KiB.
+const ZSTD_WINDOW_LOG: u32 = 18;
+/// The window of brotli and what it looks at in one go, as powers of two; 0: its own choice. Larger ones would gain a tenth
+/// up to level 4 and take half as much memory again; above it they are what makes the level worth it.
+fn brotli_logs(level: u8) -> (i32, i32) {
+    if level <= 4 { (17, 16) } else { (18, 0) }
+}
 
 /// What brotli collects before it writes.
 const BROTLI_BUFFER: usize = 4096;
 
+const KIB: usize = 1024;
+
+/// Most memory of all encoders of the process, in octets: clients that read slowly keep theirs for long.
+const MEMORY_MAX: usize = 256 * 1024 * KIB;
+
+/// Memory of all encoders that are under way, in octets.
+static MEMORY: AtomicUsize = AtomicUsize::new(0);
+
+/// Memory of one encoder, in octets, for as long as it lives. At most what was measured, rounded up.
+#[derive(Debug)]
+struct Share {
+    octets: usize,
+    /// What it is a part of.
+    of: &'static AtomicUsize,
+}
+
+impl Share {
+    /// `None` when all of them together would have too much.
+    fn take(compression: Compression, of: &'static AtomicUsize) -> Option<Self> {
+        let octets = KIB
+            * match (compression.coding, compression.level) {
+                (Coding::Gzip, _) => 256,
+                (Coding::Brotli, ..=3) => 1280,
+                (Coding::Brotli, 4) => 2560,
+                (Coding::Brotli, _) => 5632,
+                (Coding::Zstd, ..=3) => 1280,
+                (Coding::Zstd, _) => 4096,
+            };
+        let share = Self { octets, of }; // given back if it is too much
+        (of.fetch_add(octets, Ordering::Relaxed) + octets <= MEMORY_MAX).then_some(share)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.octets, Ordering::Relaxed);
+    }
+}
+
 /// Compresses one body.
-pub(crate) enum Encoder {
+pub(crate) struct Encoder {
+    kind: Kind,
+    /// Given back with it.
+    _share: Share,
+}
+
+enum Kind {
     Gzip(GzEncoder<Vec<u8>>),
-    /// Boxed: it is large.
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
 }
 
 impl fmt::Debug for Encoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gzip(_) => "Gzip",
-            Self::Brotli(_) => "Brotli",
-            Self::Zstd(_) => "Zstd",
+        f.write_str(match self.kind {
+            Kind::Gzip(_) => "Gzip",
+            Kind::Brotli(_) => "Brotli",
+            Kind::Zstd(_) => "Zstd",
         })
     }
 }
 
 impl Encoder {
-    /// For one body. Fails when there is no memory for it.
-    pub(crate) fn new(compression: Compression) -> io::Result<Self> {
+    /// For one body; `None` when there is no memory for it.
+    pub(crate) fn new(compression: Compression) -> Option<Self> {
+        let share = Share::take(compression, &MEMORY)?;
         let level = compression.level;
-        Ok(match compression.coding {
-            Coding::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(level.into()))),
+        let kind = match compression.coding {
+            Coding::Gzip => Kind::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(level.into()))),
             Coding::Brotli => {
-                let lgwin = WINDOW_LOG.cast_signed();
-                let params =
-                    BrotliEncoderParams { quality: level.into(), lgwin, ..BrotliEncoderParams::default() };
-                Self::Brotli(Box::new(brotli::CompressorWriter::with_params(
-                    Vec::new(),
-                    BROTLI_BUFFER,
-                    &params,
-                )))
+                let (lgwin, lgblock) = brotli_logs(level);
+                let params = BrotliEncoderParams {
+                    quality: level.into(),
+                    lgwin,
+                    lgblock,
+                    ..BrotliEncoderParams::default()
+                };
+                let writer = brotli::CompressorWriter::with_params(Vec::new(), BROTLI_BUFFER, &params);
+                Kind::Brotli(Box::new(writer))
             }
             Coding::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level.into())?;
-                encoder.window_log(WINDOW_LOG)?;
-                Self::Zstd(encoder)
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level.into()).ok()?;
+                encoder.window_log(ZSTD_WINDOW_LOG).ok()?;
+                Kind::Zstd(encoder)
             }
-        })
+        };
+        Some(Self { kind, _share: share })
     }
 
     /// Takes a piece.
     pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Gzip(encoder) => encoder.write_all(piece),
-            Self::Brotli(encoder) => encoder.write_all(piece),
-            Self::Zstd(encoder) => encoder.write_all(piece),
+        match &mut self.kind {
+            Kind::Gzip(encoder) => encoder.write_all(piece),
+            Kind::Brotli(encoder) => encoder.write_all(piece),
+            Kind::Zstd(encoder) => encoder.write_all(piece),
         }
     }
 
     /// Makes everything that was taken readable for the other side.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Gzip(encoder) => encoder.flush(),
-            Self::Brotli(encoder) => encoder.flush(),
-            Self::Zstd(encoder) => encoder.flush(),
+        match &mut self.kind {
+            Kind::Gzip(encoder) => encoder.flush(),
+            Kind::Brotli(encoder) => encoder.flush(),
+            Kind::Zstd(encoder) => encoder.flush(),
         }
     }
 
     /// What has come out so far.
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(match self {
-            Self::Gzip(encoder) => encoder.get_mut(),
-            Self::Brotli(encoder) => encoder.get_mut(),
-            Self::Zstd(encoder) => encoder.get_mut(),
+        std::mem::take(match &mut self.kind {
+            Kind::Gzip(encoder) => encoder.get_mut(),
+            Kind::Brotli(encoder) => encoder.get_mut(),
+            Kind::Zstd(encoder) => encoder.get_mut(),
         })
     }
 
     /// Ends the body, and gives what comes out last.
     pub(crate) fn finish(self) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Gzip(encoder) => encoder.finish(),
-            Self::Brotli(encoder) => Ok(encoder.into_inner()),
-            Self::Zstd(encoder) => encoder.finish(),
+        match self.kind {
+            Kind::Gzip(encoder) => encoder.finish(),
+            Kind::Brotli(encoder) => Ok(encoder.into_inner()),
+            Kind::Zstd(encoder) => encoder.finish(),
         }
     }
 }
@@ -154,6 +207,19 @@ mod tests {
             kept += encoder.finish().expect("it ends").len();
             assert!(kept < 256 * piece.len(), "{coding:?} made it larger: {kept}");
         }
+    }
+
+    #[test]
+    fn encoders_that_would_take_too_much_memory_are_not_made_until_others_have_ended() {
+        static MEMORY: AtomicUsize = AtomicUsize::new(0);
+        let take = || Share::take(Compression { coding: Coding::Brotli, level: 6 }, &MEMORY);
+        let mut taken: Vec<Share> = std::iter::from_fn(take).take(1000).collect();
+        assert_eq!(taken.len(), MEMORY_MAX / (5632 * KIB));
+        assert!(take().is_none());
+        taken.pop();
+        assert!(take().is_some());
+        drop(taken);
+        assert_eq!(MEMORY.load(Ordering::Relaxed), 0);
     }
 
     proptest! {
