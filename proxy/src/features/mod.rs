@@ -128,3 +128,84 @@ impl AnswerChanges<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use bytes::Bytes;
+    use fairway_catalog::Route;
+    use fairway_config::labels;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::table::fixture::{READY, catalog, put_route, version};
+
+    fn route(labels: &[(&str, &str)]) -> Arc<Route> {
+        let asked = labels::parse(labels.iter().copied()).spec.features;
+        let mut catalog = catalog();
+        put_route(&mut catalog, "shop.test/a", &[version("v1", &[READY])], |route| {
+            route.features = Some(Arc::new(asked));
+        });
+        catalog.routes.into_values().next().expect("the route")
+    }
+
+    #[test]
+    fn what_is_asked_for_once_more_is_kept_and_what_changes_is_made_anew() {
+        let first = Features::compile(&route(&[("fairway.allow", "10.0.0.0/8")]), None).expect("features");
+        let same = Features::compile(&route(&[("fairway.allow", "10.0.0.0/8")]), Some(&first));
+        assert!(Arc::ptr_eq(&first, &same.expect("features")));
+        let other = Features::compile(&route(&[("fairway.allow", "11.0.0.0/8")]), Some(&first));
+        assert!(!Arc::ptr_eq(&first, &other.expect("features")));
+        let mut plain = Route::clone(&route(&[]));
+        plain.features = None;
+        assert!(Features::compile(&plain, Some(&first)).is_none());
+    }
+
+    proptest! {
+        /// Labels are written by whoever may start a container.
+        #[test]
+        fn no_label_makes_a_head_that_could_be_read_in_two_ways(
+            edits in "(set|add|remove|x)? ?[A-Za-z:_{} ;\"\\\\\r\n\0-]{0,40}",
+            redirect in "(https://|http://|/)?[a-z{}./?: \r\n%\\\\@#]{0,40}",
+            prefix in "/?[a-z/%. \r\n?#]{0,12}",
+            path in "/[a-z/%]{0,12}",
+        ) {
+            let labels = [
+                ("fairway.headers.request", &*edits),
+                ("fairway.headers.response", &*edits),
+                ("fairway.redirect", &*redirect),
+                ("fairway.strip_prefix", &*prefix),
+                ("fairway.add_prefix", &*prefix),
+            ];
+            let Some(features) = Features::compile(&route(&labels), None) else { return Ok(()) };
+            let words = Words { host: "shop.test", client: IpAddr::V4(Ipv4Addr::LOCALHOST), id: "id", secure: true };
+            let (front, rest) = match &features.prefixes {
+                Some(prefixes) => prefixes.rewrite(&path, ("", path.as_bytes())).target,
+                None => ("", path.as_bytes()),
+            };
+            let mut request = [b"GET ", front.as_bytes(), rest, b" HTTP/1.1\r\nHost: a\r\n"].concat();
+            let mut answer = b"HTTP/1.1 200 OK\r\n".to_vec();
+            for (edits, out) in [(&features.request, &mut request), (&features.response, &mut answer)] {
+                let before = out.len();
+                if let Some(edits) = edits {
+                    edits.write(out, &words);
+                }
+                let lines = out[before..].split(|b| *b == b'\n').count() - 1;
+                prop_assert!(lines <= labels::parse(labels).spec.features.request_headers.map_or(0, |edits| edits.len()));
+            }
+            if let Some(redirect) = &features.redirect {
+                let asked = redirect::Asked { secure: false, host: "shop.test", port: None, path: &path, query: None };
+                if let Some(location) = redirect.location(&asked) {
+                    answer.extend_from_slice(format!("Location: {location}\r\n").as_bytes());
+                    prop_assert!(!location.starts_with("//"), "{}", location);
+                }
+            }
+            request.extend_from_slice(b"\r\n");
+            answer.extend_from_slice(b"\r\n");
+            let head = RequestHead::read(Bytes::from(request)).expect("a request");
+            prop_assert!(head.path().starts_with('/') && head.body == crate::h1::BodyLength::Empty);
+            ResponseHead::read(Bytes::from(answer), false).expect("an answer");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What routes do besides, from a configuration file through the real binary: who is served, logins, redirects, paths,
+//! fields, compression; what `explain`, `check` and `lint` say of them; a reload.
+
+use std::io::Read;
+
+use fairway_testkit::origin::{Identity, Origin};
+use fairway_testkit::wait::PATIENCE;
+use fairway_testkit::{Fairway, FairwayOptions, Request, until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
+
+/// `U*U`, by bcrypt's first implementation.
+const ALICE: &str = "alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
+/// `alice:U*U`
+const GOOD: &str = "Basic YWxpY2U6VSpV";
+
+/// A field of the request as the origin saw it.
+fn field<'a>(seen: &'a Value, name: &str) -> Option<&'a str> {
+    let mut fields = seen["headers"].as_array().expect("fields").iter();
+    fields.find(|field| field[0] == name).and_then(|field| field[1].as_str())
+}
+
+async fn start(origin: &Origin, users: &TempDir) -> Fairway {
+    std::fs::write(users.path().join("users"), ALICE).expect("a file of users");
+    let config = format!(
+        r#"
+[[service]]
+name = "api"
+routes = ["shop.test/api"]
+instances = ["{0}"]
+strip_prefix = true
+compress = "gzip"
+headers = {{ request = ["set X-Tenant: shop"], response = "set X-Frame-Options: DENY; remove X-Old" }}
+[[service]]
+name = "staff"
+routes = ["staff.test"]
+instances = ["{0}"]
+auth = {{ basic_file = "{1}/users", realm = "Staff" }}
+[[service]]
+name = "old"
+routes = ["old.test"]
+instances = ["{0}"]
+redirect = "https://new.test{{path}} 308"
+[[service]]
+name = "closed"
+routes = ["closed.test"]
+instances = ["{0}"]
+allow = ["192.0.2.0/24"]
+"#,
+        origin.address(),
+        users.path().display()
+    );
+    let fairway = FairwayOptions::new(BINARY).config(config).start().await;
+    fairway.ready().await;
+    fairway
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_feature_acts_as_the_file_says() {
+    let origin = Origin::start(Identity::new("one", "v1")).await;
+    let users = TempDir::with_prefix("fairway-users-").expect("a folder");
+    let fairway = start(&origin, &users).await;
+
+    let seen = fairway.send(&Request::get("shop.test", "/api/echoed?x=1")).await.ok("a request").json();
+    assert_eq!(seen["target"], "/echoed?x=1", "{seen}");
+    assert_eq!(field(&seen, "x-forwarded-prefix"), Some("/api"), "{seen}");
+    assert_eq!(field(&seen, "x-tenant"), Some("shop"), "{seen}");
+
+    let fields = fairway.send(&Request::get("shop.test", "/api/fields?x-old=1")).await;
+    assert_eq!((fields.header("x-frame-options"), fields.headers.contains_key("x-old")), ("DENY", false));
+
+    let staff = fairway.get("staff.test", "/").await;
+    assert_eq!(
+        (staff.status, staff.header("www-authenticate")),
+        (401, "Basic realm=\"Staff\", charset=\"UTF-8\"")
+    );
+    assert_eq!(staff.json()["type"], "unauthorized");
+    let login = Request::get("staff.test", "/").header("Authorization", GOOD);
+    let seen = fairway.send(&login).await.ok("a login").json();
+    assert_eq!(field(&seen, "authorization"), None, "{seen}");
+
+    let old = fairway.get("old.test", "/a?b").await;
+    assert_eq!((old.status, old.header("location")), (308, "https://new.test/a?b"));
+    let closed = fairway.get("closed.test", "/").await;
+    assert_eq!((closed.status, &closed.json()["type"]), (403, &"client-refused".into()));
+
+    let metrics = fairway.admin("GET", "/metrics", None).await.text();
+    for reason in ["unauthorized", "client-refused", "redirected"] {
+        assert!(metrics.contains(&format!("reason=\"{reason}\"")), "{reason} is not counted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_compressed_one_by_one() {
+    let origin = Origin::start(Identity::new("one", "v1")).await;
+    let users = TempDir::with_prefix("fairway-users-").expect("a folder");
+    let fairway = start(&origin, &users).await;
+    let request = Request::get("shop.test", "/api/sse?n=3&ms=20").header("Accept-Encoding", "br;q=0.1, gzip");
+    let answer = fairway.send(&request).await.ok("events");
+    assert_eq!((answer.header("content-encoding"), answer.header("vary")), ("gzip", "Accept-Encoding"));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text).expect("it is whole");
+    assert_eq!(text.matches("data:").count(), 3, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_tells_them_and_no_secret() {
+    let origin = Origin::start(Identity::new("one", "v1")).await;
+    let users = TempDir::with_prefix("fairway-users-").expect("a folder");
+    let fairway = start(&origin, &users).await;
+    for (url, want) in [
+        ("http://shop.test/api/x", "headers.request: set X-Tenant"),
+        ("http://staff.test/", "401: the route asks for a user and a password"),
+        ("http://old.test/x", "308 to https://new.test/x"),
+        ("http://closed.test/", "403: "),
+    ] {
+        let output = fairway.cli(&["explain", url]).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains(want) && !text.contains("$2a$"), "{url}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_change_with_a_reload_and_a_bad_file_changes_nothing() {
+    let origin = Origin::start(Identity::new("one", "v1")).await;
+    let users = TempDir::with_prefix("fairway-users-").expect("a folder");
+    let fairway = start(&origin, &users).await;
+    let login = Request::get("staff.test", "/").header("Authorization", GOOD);
+    assert_eq!(fairway.send(&login).await.status, 200);
+    let refused = async |want: bool| {
+        let problems = fairway.list("problems").await;
+        let refused = problems.iter().any(|problem| problem["type"] == "config-refused");
+        (refused == want).then(|| format!("{problems:?}"))
+    };
+    std::fs::write(users.path().join("users"), "alice:U*U\n").expect("a file of users");
+    fairway.reload();
+    let told = until("the refusal", PATIENCE, async || refused(true).await).await;
+    assert!(told.contains("htpasswd -nB") && !told.contains("U*U"), "{told}");
+    assert_eq!(fairway.send(&login).await.status, 200, "the old users stay");
+    std::fs::write(users.path().join("users"), ALICE.replace("alice", "bob")).expect("a file of users");
+    fairway.reload();
+    let gone = async || (fairway.send(&login).await.status == 401).then_some(());
+    until("alice is gone, though she had logged in", PATIENCE, gone).await;
+}
