@@ -17,6 +17,7 @@ use super::exchange::{End, Exchange, Seen, TOO_LARGE};
 use super::{After, Visit, refused, send};
 use crate::access_log::Line;
 use crate::deadline::Timer;
+use crate::endpoint::Endpoint;
 use crate::features::auth::{self, Check, Checked, Look};
 use crate::features::edits::Words;
 use crate::features::redirect::Asked;
@@ -27,12 +28,12 @@ use crate::forward::request_id::RequestId;
 use crate::forward::{Origin, PASSES_MAX, passes, write_request};
 use crate::h1::{BodyLength, Known, Refused, RequestHead, Version};
 use crate::hold::{HOLD, hold};
-use crate::pick::{NoInstance, Pick, Tried};
+use crate::pick::{NoInstance, Pick, Tried, Why};
 use crate::reason::Reason;
 use crate::refusal::{Refusal, Says};
 use crate::sides::http1::Incoming;
 use crate::sides::{Answers, Downstream, Sink, Source};
-use crate::table::{Find, RouteEntry};
+use crate::table::{Find, RouteEntry, Version as Backend};
 use crate::turn;
 use crate::upgrade::{QUIET, TunnelEnd, tunnel, wanted};
 use crate::upstream::pool::FRESH;
@@ -68,12 +69,27 @@ pub(super) struct Record {
     client: Option<Client>,
     entry: Option<Arc<RouteEntry>>,
     pick: Option<Pick>,
+    /// Where it failed last, when that is why it has no pick.
+    failed: Option<Failed>,
     attempts: u32,
     pub(super) connect: Option<Duration>,
     first_byte: Option<Duration>,
     body_bytes: u64,
     /// What the instance said of the call.
     grpc: Option<Status>,
+}
+
+/// Where a request failed; it is no longer in flight there.
+struct Failed {
+    version: Arc<Backend>,
+    endpoint: Arc<Endpoint>,
+    why: Why,
+}
+
+impl Failed {
+    fn at(Pick { version, endpoint, why, in_flight: _ }: Pick) -> Self {
+        Self { version, endpoint, why }
+    }
 }
 
 /// A request as an instance gets it.
@@ -247,7 +263,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let worker = &self.visit.worker;
         let mut tried = Tried::default();
         let mut retries = 0;
-        let mut last: Option<Refused> = None;
+        let mut last: Option<(Refused, Failed)> = None;
         loop {
             let view = self.head.view(client.address, client.internal, client.secure);
             let picked = entry.pick(&view, &tried, &mut worker.rng.borrow_mut(), turn::now().into_std());
@@ -255,7 +271,16 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                 Ok(pick) => pick,
                 Err(NoInstance::Full) => return Err(refused(Reason::InstancesFull, "")),
                 Err(NoInstance::NoneReady) => {
-                    entry = self.wait_for_instance(&entry, &tried, last).await?;
+                    let refused = last.as_ref().map(|(refused, _)| *refused);
+                    entry = match self.wait_for_instance(&entry, &tried, refused).await {
+                        Ok(entry) => entry,
+                        Err(why) => {
+                            // Told as that of the instance that failed the request, if it is that failure.
+                            self.record.failed =
+                                last.filter(|(refused, _)| refused.reason == why.reason).map(|(_, at)| at);
+                            return Err(why);
+                        }
+                    };
                     self.record.entry = Some(entry.clone());
                     continue;
                 }
@@ -291,7 +316,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             }
             retries += u32::from(!free);
             worker.metrics.retried(&pick.version.upstream, refused.reason);
-            last = Some(refused);
+            last = Some((refused, Failed::at(pick)));
             // The next choice is made from the table of now.
             if let Some(newer) = worker.table.borrow_mut().table().by_id(&entry.route.id) {
                 entry = newer.clone();
@@ -642,9 +667,11 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let worker = &self.visit.worker;
         let Finish { status, reason } = *finish;
         let (record, took) = (&self.record, turn::now().duration_since(self.began));
-        let pick = record.pick.as_ref();
-        let series = match (pick, &record.entry) {
-            (Some(pick), _) => &pick.version.series,
+        let of_pick = record.pick.as_ref().map(|pick| (&pick.version, &pick.endpoint, pick.why));
+        let of_failed = || record.failed.as_ref().map(|at| (&at.version, &at.endpoint, at.why));
+        let at = of_pick.or_else(of_failed);
+        let series = match (at, &record.entry) {
+            (Some((version, ..)), _) => &version.series,
             (None, Some(entry)) => &entry.series,
             (None, None) => worker.metrics.unrouted(),
         };
@@ -668,9 +695,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             status,
             bytes: record.body_bytes,
             route: record.entry.as_ref().map_or("", |entry| &entry.name),
-            backend: pick.map_or("", |pick| &pick.version.name),
-            instance: pick.map_or("", |pick| pick.endpoint.key.id.as_str()),
-            why: pick.map_or("", |pick| pick.why.as_str()),
+            backend: at.map_or("", |(version, ..)| &version.name),
+            instance: at.map_or("", |(_, endpoint, _)| endpoint.key.id.as_str()),
+            why: at.map_or("", |(.., why)| why.as_str()),
             reason,
             grpc_status: grpc.map(Status::name),
             attempts: record.attempts,

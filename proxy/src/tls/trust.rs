@@ -4,16 +4,18 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::VerifierBuilderError;
+use rustls::server::{ParsedCertificate, VerifierBuilderError};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::certificate::{Certificate, CertificateError, provider};
+use super::x509;
 
 /// Whom we believe, and what we show, when we speak TLS to instances. Replaced whole when its files change.
 #[derive(Debug)]
@@ -35,13 +37,14 @@ impl Trust {
         verify: bool,
     ) -> Result<Arc<Self>, rustls::Error> {
         let provider = provider();
+        let named = authorities.clone();
         let mut roots = RootCertStore::empty();
         // What a system keeps beside usable ones is of no use to anybody.
         roots.add_parsable_certificates(authorities);
         let unchecked = Arc::new(Anybody(provider.clone()));
         let checked: Arc<dyn ServerCertVerifier> =
             match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build() {
-                Ok(verifier) => verifier,
+                Ok(by_authorities) => Arc::new(Believed { by_authorities, named }),
                 Err(VerifierBuilderError::NoRootAnchors) => Arc::new(Nobody(provider.clone())),
                 Err(error) => return Err(rustls::Error::General(error.to_string())),
             };
@@ -133,6 +136,61 @@ impl ServerCertVerifier for Anybody {
     }
 
     signatures_are_checked!();
+}
+
+/// Believes what an authority signed, and a certificate that is itself named as one: what `openssl req -x509` makes for a server
+/// says of itself that it is an authority, which nobody else takes for a server's.
+#[derive(Debug)]
+struct Believed {
+    by_authorities: Arc<WebPkiServerVerifier>,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Believed {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.named.iter().any(|named| named == shown) {
+            return self.by_authorities.verify_server_cert(shown, chain, name, ocsp, now);
+        }
+        let facts = x509::read(shown).ok_or(rustls::CertificateError::BadEncoding)?;
+        let now = Timestamp::from_second(now.as_secs().cast_signed()).unwrap_or(Timestamp::MAX);
+        if now > facts.not_after {
+            return Err(rustls::CertificateError::Expired.into());
+        }
+        if now < facts.not_before {
+            return Err(rustls::CertificateError::NotValidYet.into());
+        }
+        verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.by_authorities.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.by_authorities.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_authorities.supported_verify_schemes()
+    }
 }
 
 /// Believes no certificate: there is no authority.

@@ -101,7 +101,9 @@ async fn try_connect(endpoint: &Endpoint, trust: &ArcSwap<Trust>) -> Result<Link
             Protocol::Http1 | Protocol::H2c => Ok(Link::Plain(tcp)),
             Protocol::Https | Protocol::H2 => {
                 let trust = trust.load_full();
-                tls::handshake(tcp, endpoint, &trust).await.map(|tls| Link::Tls(Box::new(tls)))
+                // Boxed, so that every connection of a client does not carry room for it.
+                let shaken = Box::pin(tls::handshake(tcp, endpoint, &trust)).await;
+                shaken.map(|tls| Link::Tls(Box::new(tls)))
             }
         }
     });

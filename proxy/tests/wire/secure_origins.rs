@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fairway_proxy::tls::{Certificate, Trust};
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
@@ -195,6 +195,35 @@ async fn labels_say_whom_the_certificate_is_for_or_that_nobody_checks_it() {
         up.head().await;
         up.send(ok("ok")).await;
         client.read_until("ok").await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_signed_itself_as_an_authority_is_believed_when_it_is_named() {
+    let authority = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let shop = made(&["shop"], authority);
+    let other = made(&["web"], authority);
+    let old = made(&["shop"], |params| {
+        authority(params);
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    for (made, detail) in
+        [(&shop, None), (&other, Some("`fairway.tls.server_name`")), (&old, Some("has expired"))]
+    {
+        let origin = Secure::usual(made).await;
+        let plane = plane(trusting(&[made], None), origin.address(), &[]);
+        if let Some(detail) = detail {
+            origin.refuse();
+            let answer = plane.exchange(once()).await;
+            assert!(answer.contains("upstream-tls-failed") && answer.contains(detail), "{answer}");
+        } else {
+            let mut client = plane.connect().await;
+            client.send(get("/")).await;
+            let mut up = origin.accept().await;
+            up.head().await;
+            up.send(ok("ok")).await;
+            client.read_until("ok").await;
+        }
     }
 }
 

@@ -169,7 +169,7 @@ async fn messages_of_a_stream_go_both_ways_one_by_one_as_they_come() {
 async fn our_refusals_are_trailers_alone_over_http2_and_problems_over_http1() {
     let silent = H2Origin::new().await;
     let plane = Plane::with(Options::default(), |cluster| {
-        cluster.add(refused_address(), "gone.test", &[H2C, ("fairway.retries", "0")]);
+        cluster.add(refused_address(), "gone.test", &[H2C]);
         let slow = [H2C, ("fairway.version", "v2"), ("fairway.timeout.first_byte", "100ms")];
         cluster.add(silent.address, "slow.test", &slow);
     });
