@@ -151,6 +151,7 @@ pub fn explain(table: &RouteTable, request: &RequestView<'_>) -> Explanation {
     let (entry, refusal) = match table.find(request) {
         Find::Route(entry) => (Some(entry), None),
         Find::RedirectToHttps(entry) => (Some(entry), Some(Reason::RedirectToHttps)),
+        Find::Disguised(entry) => (Some(entry), Some(Reason::PathInvalid)),
         Find::Unknown => (None, Some(Reason::NoRoute)),
         Find::NotSettled => (None, Some(Reason::NotSettled)),
     };
@@ -232,6 +233,9 @@ fn verdict(
         }
         (Some(Reason::RedirectToHttps), Some(route)) => {
             format!("308 to https: every claim of {} says https, and this connection is plain", route.id)
+        }
+        (Some(Reason::PathInvalid), _) => {
+            "400: a server could read the path as that of another route, which has a guard".to_owned()
         }
         (Some(Reason::NoReadyInstance), Some(route)) => {
             format!("held up to 5 s for an instance of {}, then 503: none can serve now", route.id)

@@ -182,10 +182,18 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                     .refuse(refused(Reason::RedirectToHttps, ""), Says::Location(&location))
                     .await);
             }
+            Err((Reason::PathInvalid, entry)) => {
+                self.record.entry = entry;
+                return Err(refused(
+                    Reason::PathInvalid,
+                    "a server could read it as the path of a guarded route",
+                ));
+            }
             Err((reason, _)) => return Err(refused(reason, "")),
         };
         self.record.entry = Some(entry.clone());
         if let Some(features) = &entry.features
+            && features.answers_itself()
             && let Some(answered) = Box::pin(self.guard(features, &client)).await?
         {
             return Ok(answered);
@@ -649,6 +657,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             Find::Route(entry) if to_https(view.host) => Err((Reason::RedirectToHttps, Some(entry.clone()))),
             Find::Route(entry) => Ok(entry.clone()),
             Find::RedirectToHttps(entry) => Err((Reason::RedirectToHttps, Some(entry.clone()))),
+            Find::Disguised(entry) => Err((Reason::PathInvalid, Some(entry.clone()))),
             Find::Unknown => Err((Reason::NoRoute, None)),
             Find::NotSettled => Err((Reason::NotSettled, None)),
         };

@@ -72,6 +72,11 @@ impl Features {
         }))
     }
 
+    /// Whether some requests are answered without an instance.
+    pub(crate) fn answers_itself(&self) -> bool {
+        self.allow.is_some() || self.auth.is_some() || self.redirect.is_some()
+    }
+
     /// What is asked for, a line each, for people; without secrets.
     pub(crate) fn lines(&self) -> Vec<String> {
         show::lines(&self.asked)

@@ -88,6 +88,11 @@ impl RouteEntry {
         self.versions.iter().find(|version| version.backend.id == member.backend.id).map(|version| &**version)
     }
 
+    /// Whether not everybody is served.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.features.as_ref().is_some_and(|features| features.allow.is_some() || features.auth.is_some())
+    }
+
     /// Its versions by name.
     pub fn versions(&self) -> &[Arc<Version>] {
         &self.versions

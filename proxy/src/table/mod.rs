@@ -4,6 +4,7 @@
 //! weight makes the entries of the routes concerned anew and nothing else. Not here: the choice of version and instance
 //! (see `pick`), who publishes tables (see [`handle`]).
 
+mod disguise;
 mod entry;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -42,6 +43,8 @@ pub struct RouteTable {
     matcher: Arc<Matcher>,
     /// By name, as the catalog has them.
     entries: Box<[Arc<RouteEntry>]>,
+    /// Some route has a guard.
+    has_guards: bool,
 }
 
 /// What outlives a table: the numbers that change with requests.
@@ -69,6 +72,8 @@ pub enum Find<'a> {
     RedirectToHttps(&'a Arc<RouteEntry>),
     /// Nowhere, or to a name that this client may not know of: 404.
     Unknown,
+    /// Past the guard of another route to a server that could read the path as one of that route's: 400.
+    Disguised(&'a Arc<RouteEntry>),
     /// Nowhere as yet, not every source has been listed: 503 with Retry-After.
     NotSettled,
 }
@@ -78,7 +83,7 @@ impl RouteTable {
     /// that are in no route any more are retired from `lasting`.
     pub fn build(catalog: &Catalog, lasting: &Lasting, before: Option<&Self>) -> Self {
         let old: &[Arc<RouteEntry>] = before.map_or(&[], |before| &before.entries);
-        let Merged { entries, gone, same_names } = merge(catalog, lasting, old);
+        let Merged { entries, gone, same_names, has_guards } = merge(catalog, lasting, old);
         let zones = &catalog.settings.zones;
         let matcher = match before {
             Some(before) if same_names && before.matcher.is_for(zones) => before.matcher.clone(),
@@ -95,6 +100,7 @@ impl RouteTable {
             internal: catalog.internal.clone(),
             matcher,
             entries,
+            has_guards,
         }
     }
 
@@ -108,11 +114,20 @@ impl RouteTable {
         let hidden = !request.internal && self.is_internal_name(request.host);
         let index = if hidden { None } else { self.matcher.find(request.host, request.path) };
         match index.and_then(|index| self.entries.get(index as usize)) {
+            Some(entry) if self.has_guards && self.slips_past(request, entry) => Find::Disguised(entry),
             Some(entry) if entry.route.secure && !request.secure => Find::RedirectToHttps(entry),
             Some(entry) => Find::Route(entry),
             None if self.settled => Find::Unknown,
             None => Find::NotSettled,
         }
+    }
+
+    /// Whether a server could read the path as one of another route's, which has a guard.
+    fn slips_past(&self, request: &RequestView<'_>, entry: &RouteEntry) -> bool {
+        let Some(plain) = disguise::plain(request.path) else { return false };
+        let other =
+            self.matcher.find(request.host, &plain).and_then(|index| self.entries.get(index as usize));
+        other.is_some_and(|other| other.is_guarded() && other.route.id != entry.route.id)
     }
 
     /// Whether only internal clients may ask for this host: one under `.local` or one of our zones (design rule 11).
@@ -156,15 +171,17 @@ struct Merged {
     gone: Vec<Arc<RouteEntry>>,
     /// The routes have the same names as before.
     same_names: bool,
+    has_guards: bool,
 }
 
 /// Both sides are sorted by name, and most routes are the very same value: one walk, hardly a comparison of names.
 fn merge(catalog: &Catalog, lasting: &Lasting, old: &[Arc<RouteEntry>]) -> Merged {
     let mut old = old.iter().peekable();
-    let (mut gone, mut same_names) = (Vec::new(), true);
+    let (mut gone, mut same_names, mut has_guards) = (Vec::new(), true, false);
     let mut entries = Vec::with_capacity(catalog.routes.len());
     for route in catalog.routes.values() {
         if let Some(same) = old.next_if(|entry| Arc::ptr_eq(&entry.route, route)) {
+            has_guards |= same.is_guarded();
             entries.push(same.clone());
             continue;
         }
@@ -174,12 +191,14 @@ fn merge(catalog: &Catalog, lasting: &Lasting, old: &[Arc<RouteEntry>]) -> Merge
         }
         let before = old.next_if(|entry| entry.route.id == route.id);
         same_names &= before.is_some();
-        entries.push(entry_for(route, before, lasting));
+        let entry = entry_for(route, before, lasting);
+        has_guards |= entry.is_guarded();
+        entries.push(entry);
         gone.extend(before.filter(|before| !Arc::ptr_eq(&before.route, route)).cloned());
     }
     same_names &= old.peek().is_none();
     gone.extend(old.cloned());
-    Merged { entries: entries.into(), gone, same_names }
+    Merged { entries: entries.into(), gone, same_names, has_guards }
 }
 
 fn entry_for(route: &Arc<Route>, before: Option<&Arc<RouteEntry>>, lasting: &Lasting) -> Arc<RouteEntry> {

@@ -14,6 +14,7 @@ fn found(table: &RouteTable, request: &RequestView<'_>) -> String {
     match table.find(request) {
         Find::Route(entry) => entry.name.to_string(),
         Find::RedirectToHttps(entry) => format!("https {}", entry.name),
+        Find::Disguised(entry) => format!("disguised {}", entry.name),
         Find::Unknown => "unknown".to_owned(),
         Find::NotSettled => "not settled".to_owned(),
     }
@@ -335,4 +336,46 @@ fn draining_and_disabled_instances_are_neither_serving_nor_stopping() {
     let entry = entry(&[version("v1", &[DRAINING, DISABLED, stopping_but_drained])]);
     assert_eq!(entry.versions()[0].endpoints().len(), 3);
     assert!(entry.versions()[0].serving().is_empty() && entry.versions()[0].stopping().is_empty());
+}
+
+#[test]
+fn a_path_in_disguise_does_not_lead_past_a_guard() {
+    let guard = |route: &mut fairway_catalog::Route| {
+        let asked = fairway_config::labels::parse([("fairway.allow", "10.0.0.0/8")]).spec.features;
+        route.features = Some(asked.into());
+    };
+    let mut catalog = catalog();
+    put(&mut catalog, "a.test/", &[version("v1", &[READY])]);
+    put_route(&mut catalog, "a.test/admin", &[version("v1", &[READY])], guard);
+    put(&mut catalog, "a.test/api", &[version("v1", &[READY])]);
+    put_route(&mut catalog, "b.test/", &[version("v1", &[READY])], guard);
+    put(&mut catalog, "b.test/public", &[version("v1", &[READY])]);
+    let lasting = lasting();
+    let table = RouteTable::build(&catalog, &lasting, None);
+    let found = |table: &RouteTable, host: &str, path: &str| asked(host, path, table);
+    for (host, path, want) in [
+        ("a.test", "/x", "a.test/"),
+        ("a.test", "/admin/x", "a.test/admin"),
+        ("a.test", "/adminx", "a.test/"),
+        ("a.test", "/%61dmin/x", "disguised a.test/"),
+        ("a.test", "//admin", "disguised a.test/"),
+        ("a.test", "/admin;x", "disguised a.test/"),
+        ("a.test", "/admin%2fx", "disguised a.test/"),
+        ("a.test", "/%61pi", "a.test/"),
+        ("a.test", "/admin/%61", "a.test/admin"),
+        ("a.test", "/caf%C3%A9", "a.test/"),
+        ("b.test", "/%61dmin", "b.test/"),
+        ("b.test", "/public/x", "b.test/public"),
+        ("b.test", "/public/x%2f..%2f..%2fadmin", "disguised b.test/public"),
+        ("b.test", "/public/a%2f..%2fb", "b.test/public"),
+        ("b.test", "/public%2f..%2fadmin", "b.test/"),
+    ] {
+        assert_eq!(found(&table, host, path), want, "{host}{path}");
+    }
+    let same = RouteTable::build(&catalog, &lasting, Some(&table));
+    assert_eq!(found(&same, "a.test", "/%61dmin"), "disguised a.test/", "the next table knows it, too");
+    put(&mut catalog, "a.test/admin", &[version("v1", &[READY])]);
+    put(&mut catalog, "b.test/", &[version("v1", &[READY])]);
+    let open = RouteTable::build(&catalog, &lasting, Some(&same));
+    assert_eq!(found(&open, "a.test", "/%61dmin"), "a.test/");
 }

@@ -189,3 +189,24 @@ async fn a_guard_holds_for_every_version_of_the_route_and_survives_a_change_of_t
     let told = plane.exchange(get_with("/", &format!("{GOOD}Connection: close\r\n"))).await;
     assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
 }
+
+#[tokio::test]
+async fn a_path_in_disguise_does_not_lead_past_the_guard_of_another_route() {
+    let (guarded, open) = (Origin::new().await, Origin::new().await);
+    let plane = Plane::with(Options::default(), |cluster| {
+        cluster.add(guarded.address, "shop.test/admin", &[("fairway.auth.basic", ALICE)]);
+        cluster.add(open.serve("open"), "shop.test", &[("fairway.version", "v2")]);
+    });
+    for (path, want) in [
+        ("/", "200"),
+        ("/admin", "401"),
+        ("/%61dmin", "400"),
+        ("/admin%2fx", "400"),
+        ("//admin", "400"),
+        ("/caf%C3%A9", "200"),
+    ] {
+        let told = plane.exchange(get_with(path, "Connection: close\r\n")).await;
+        assert!(told.starts_with(&format!("HTTP/1.1 {want} ")), "{path}: {told}");
+        assert_eq!(told.contains("\"type\":\"path-invalid\""), want == "400", "{path}: {told}");
+    }
+}
