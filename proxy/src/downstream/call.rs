@@ -14,13 +14,12 @@ use tokio::time::Instant;
 
 use super::body::Kept;
 use super::exchange::{End, Exchange, Seen, TOO_LARGE};
+use super::guard::{Ruling, rule};
 use super::{After, Visit, refused, send};
 use crate::access_log::Line;
 use crate::deadline::Timer;
 use crate::endpoint::Endpoint;
-use crate::features::auth::{self, Check, Checked, Look};
 use crate::features::edits::Words;
-use crate::features::redirect::Asked;
 use crate::features::{Applied, Features};
 use crate::forward::client::Client;
 use crate::forward::grpc::{GrpcCall, Status};
@@ -213,51 +212,15 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         features: &Features,
         client: &Client,
     ) -> Result<Option<(After, Finish)>, Refused> {
-        if features.allow.as_ref().is_some_and(|list| !list.contains(client.address)) {
-            return Err(refused(
-                Reason::ClientRefused,
-                "the route has a list of clients, and this is none of them",
-            ));
-        }
-        if let Some(auth) = &features.auth {
-            let known = match auth.look(self.head.values(Known::Authorization), turn::now().into_std()) {
-                Look::Known => true,
-                Look::Nobody => false,
-                Look::Check(check) => self.checked(check).await?,
-            };
-            if !known {
-                let says = Says::Challenge(auth.challenge());
-                return Ok(Some(self.refuse(refused(Reason::Unauthorized, ""), says).await));
+        let ruling = rule(features, &self.head, client, self.down).await?;
+        let (reason, says) = match &ruling {
+            Ruling::Serve => return Ok(None),
+            Ruling::LogIn(challenge) => (Reason::Unauthorized, Says::Challenge(challenge)),
+            Ruling::GoTo(status, location) => {
+                (Reason::Redirected, Says::Redirect(*status, location.as_bytes()))
             }
-        }
-        if let Some(redirect) = &features.redirect
-            && let Some(location) = redirect.location(&self.asked(client))
-        {
-            let says = Says::Redirect(redirect.status, location.as_bytes());
-            return Ok(Some(self.refuse(refused(Reason::Redirected, ""), says).await));
-        }
-        Ok(None)
-    }
-
-    /// Whether the password is right, unless the client leaves before that is known.
-    async fn checked(&self, check: Check) -> Result<bool, Refused> {
-        let (down, mut checking) = (self.down, pin!(auth::check(check)));
-        let checked = poll_fn(|cx| match checking.as_mut().poll(cx) {
-            Poll::Ready(checked) => Poll::Ready(Some(checked)),
-            Poll::Pending => down.poll_gone(cx).map(|()| None),
-        });
-        match checked.await {
-            Some(Checked::Right) => Ok(true),
-            Some(Checked::Wrong) => Ok(false),
-            Some(Checked::Busy) => Err(refused(Reason::AuthBusy, "")),
-            None => Err(refused(Reason::ClientLeft, "")),
-        }
-    }
-
-    fn asked(&self, client: &Client) -> Asked<'_> {
-        let RequestHead { port, .. } = *self.head;
-        let (host, path, query) = (self.head.host(), self.head.path(), self.head.query());
-        Asked { secure: client.secure, host, port, path, query }
+        };
+        Ok(Some(self.refuse(refused(reason, ""), says).await))
     }
 
     /// Sends the request to one instance after the other, until one answers or the request may go no further.

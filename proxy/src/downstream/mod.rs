@@ -3,6 +3,8 @@
 //! - [`head`]: reading the next request's head, idling before it.
 //! - [`call`]: one request: its route, the instances it is sent to, what is answered when none will do.
 //! - [`exchange`]: one request on one connection to one instance.
+//! - [`guard`]: whether a request gets to an instance at all.
+//! - [`compressed`]: a body that is compressed on its way.
 //! - [`http2`]: connections that speak HTTP/2, with requests side by side.
 //!
 //! Not here: what is refused (see `h1`), who is chosen (see `pick`).
@@ -11,6 +13,7 @@ mod body;
 mod call;
 mod compressed;
 mod exchange;
+mod guard;
 mod head;
 pub(crate) mod http2;
 mod streams;

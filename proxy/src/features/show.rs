@@ -28,7 +28,7 @@ pub(crate) fn lines(asked: &Features) -> Vec<String> {
     }
     if let Some(auth) = auth {
         let goes = if auth.forward { ", passed on to the instance" } else { "" };
-        lines.push(format!("auth: basic, {} users, realm {}{goes}", auth.users.len(), auth.realm));
+        lines.push(format!("auth: basic, users: {}, realm: {}{goes}", auth.users.len(), auth.realm));
     }
     if let Some(redirect) = redirect {
         lines.push(format!("redirect: {}", self::redirect(redirect)));
@@ -106,7 +106,7 @@ mod tests {
             lines(&parsed.spec.features),
             [
                 "allow: 10.0.0.0/8",
-                "auth: basic, 1 users, realm restricted",
+                "auth: basic, users: 1, realm: restricted",
                 "redirect: https://{host}:8443/a{path}?x 308",
                 "strip_prefix: /api",
                 "add_prefix: /v2",
