@@ -86,10 +86,13 @@ async fn each_feature_acts_as_the_file_says() {
     let closed = fairway.get("closed.test", "/").await;
     assert_eq!((closed.status, &closed.json()["type"]), (403, &"client-refused".into()));
 
-    let metrics = fairway.admin("GET", "/metrics", None).await.text();
-    for reason in ["unauthorized", "client-refused", "redirected"] {
-        assert!(metrics.contains(&format!("reason=\"{reason}\"")), "{reason} is not counted");
-    }
+    // A request is counted when its answer has gone.
+    let counted = async || {
+        let metrics = fairway.admin("GET", "/metrics", None).await.text();
+        let is_counted = |reason: &str| metrics.contains(&format!("reason=\"{reason}\""));
+        ["unauthorized", "client-refused", "redirected"].into_iter().all(is_counted).then_some(())
+    };
+    until("every refusal in the metrics", PATIENCE, counted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
