@@ -113,6 +113,7 @@ fn service(hosts: &[StaticHost]) -> StaticService {
         zone: None,
     };
     StaticService {
+        balancers: Vec::new(),
         name: "legacy".into(),
         project: None,
         version: "static".parse().expect("a version"),

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep};
 
 use crate::downstream::Door;
-use crate::gate::Full;
+use crate::gate::{Full, Gate};
 use crate::spread::{Handed, Place};
 use crate::upstream::is_out_of_files;
 use crate::worker::{Worker, welcome};
@@ -25,12 +26,33 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Pause when the system has no more descriptors or memory for a connection, or the process has all that it may have.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until the worker drains, then what already waits, then closes the socket. `number` is the listener's.
+/// What becomes of the connections that wait to be accepted when another process takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backlog {
+    /// It has adopted the socket, and what waits there.
+    IsLeft,
+    /// It has not: they are served here.
+    IsServed,
+}
+
+/// Accepts at a listener's socket until the worker drains. `number` is the listener's.
 pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>, number: usize) {
+    let admit = |stream, peer| admit(&worker, &door, number, stream, peer);
+    accept_each(&worker, socket, &door.name, Backlog::IsLeft, admit).await;
+}
+
+/// Accepts until the worker drains, then what already waits, then closes the socket. `name` is the listener's.
+pub(crate) async fn accept_each(
+    worker: &Rc<Worker>,
+    socket: std::net::TcpListener,
+    name: &str,
+    backlog: Backlog,
+    admit: impl Fn(TcpStream, SocketAddr),
+) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!(listener = %door.name, %error, "a worker cannot use its listening socket");
+            tracing::error!(listener = %name, %error, "a worker cannot use its listening socket");
             return;
         }
     };
@@ -39,11 +61,11 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, do
     loop {
         // Those that wait in the backlog are accepted when others have gone; nobody may hold up a stop.
         if !worker.is_draining() && worker.shared.is_full() {
-            pause.take(&door, &"the process has as many connections as it may have").await;
+            pause.take(name, &"the process has as many connections as it may have").await;
             continue;
         }
         let accepted = poll_fn(|cx| {
-            if worker.leaves_the_rest() {
+            if backlog == Backlog::IsLeft && worker.leaves_the_rest() {
                 return Poll::Ready(None);
             }
             match listener.poll_accept(cx) {
@@ -52,12 +74,12 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, do
             }
         });
         match accepted.await {
-            Some(Ok((stream, peer))) => admit(&worker, &door, number, stream, peer),
+            Some(Ok((stream, peer))) => admit(stream, peer),
             Some(Err(error)) if is_passing(&error) => {}
             Some(Err(_)) if worker.is_draining() => return,
             // Idle connections to instances are the first to go, and the next try may find room at once.
             Some(Err(error)) if is_out_of_files(&error) && worker.give_up_idle() => {}
-            Some(Err(error)) => pause.take(&door, &error).await,
+            Some(Err(error)) => pause.take(name, &error).await,
             None => return,
         }
     }
@@ -69,10 +91,10 @@ struct Pause {
 }
 
 impl Pause {
-    async fn take(&mut self, door: &Door, why: &dyn std::fmt::Display) {
+    async fn take(&mut self, name: &str, why: &dyn std::fmt::Display) {
         if self.told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
             self.told = Some(Instant::now());
-            tracing::warn!(listener = %door.name, error = %why, "no connection can be accepted for the moment");
+            tracing::warn!(listener = %name, error = %why, "no connection can be accepted for the moment");
         }
         sleep(PAUSE).await;
     }
@@ -96,7 +118,7 @@ fn admit(worker: &Rc<Worker>, door: &Rc<Door>, number: usize, stream: TcpStream,
     });
     let pass = match pass {
         Ok(pass) => pass,
-        Err(full) => return refuse(worker, door, full, peer),
+        Err(full) => return refuse(worker, &door.name, &door.gate, full, peer),
     };
     let spread = &worker.shared.spread;
     // A worker that drains keeps what it has accepted: the others may have ended.
@@ -117,11 +139,11 @@ fn admit(worker: &Rc<Worker>, door: &Rc<Door>, number: usize, stream: TcpStream,
 }
 
 /// Counts and tells a connection that is closed at once.
-pub(crate) fn refuse(worker: &Worker, door: &Door, full: Full, peer: SocketAddr) {
-    worker.handle.metrics().connection_refused(&door.name, full.as_str());
-    if door.gate.tells() {
+pub(crate) fn refuse(worker: &Worker, name: &Arc<str>, gate: &Gate, full: Full, peer: SocketAddr) {
+    worker.handle.metrics().connection_refused(name, full.as_str());
+    if gate.tells() {
         let (reason, client) = (full.as_str(), peer.ip().to_canonical());
-        tracing::warn!(listener = %door.name, reason, %client, "connections are refused");
+        tracing::warn!(listener = %name, reason, %client, "connections are refused");
     }
 }
 

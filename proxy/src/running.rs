@@ -24,6 +24,7 @@ use crate::adopt::Adopted;
 use crate::downstream::Door;
 use crate::gate::Gate;
 use crate::h1::syntax::is_token_octet;
+use crate::l4::Fronts;
 use crate::listener::{BindError, bind, cannot_adopt};
 use crate::spread::{Handed, Spread};
 use crate::table::TableHandle;
@@ -89,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) tls: Tls,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) trust: ArcSwap<Trust>,
+    pub(crate) fronts: Fronts,
     /// Most connections of all listeners.
     connections_max: AtomicUsize,
     /// How often the process has run out of descriptors: each time idle connections to instances are closed.
@@ -190,6 +192,7 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         tls,
         certificates,
         trust: ArcSwap::new(trust),
+        fronts: Fronts::new(listeners.iter().map(|listener| listener.addr.ip()), count, limits),
         connections_max: AtomicUsize::new(limits.connections_total.unwrap_or(usize::MAX)),
         shortages: AtomicU64::new(0),
     });
@@ -297,6 +300,7 @@ impl Running {
     pub fn set_limits(&self, limits: &Limits, listeners: &[HttpListener]) {
         let most = limits.connections_total.unwrap_or(usize::MAX);
         self.shared.connections_max.store(most, Relaxed);
+        self.shared.fronts.limits.store(Arc::new(*limits));
         self.table.states().set_in_flight_max(limits.requests_per_instance);
         self.limits.send_modify(|present| {
             let new = self.configured.iter().zip(present.iter()).map(|(address, present)| {

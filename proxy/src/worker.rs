@@ -25,6 +25,7 @@ use crate::access_log::AccessLog;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::downstream::{Connection, Door, Visit};
+use crate::l4;
 use crate::metrics::WorkerMetrics;
 use crate::proxy_header::{self, Said};
 use crate::running::{Phase, Shared};
@@ -142,7 +143,11 @@ impl Worker {
         let tick = spawn_local(tick(self.clone()));
         // A sender that is gone has been dropped without a drain: nobody waits.
         let _ = phase.wait_for(|phase| !matches!(phase, Phase::Waiting)).await;
-        let mut accepting = vec![spawn_local(take_handed(self.clone(), handed, doors.clone()))];
+        let mut accepting = vec![
+            spawn_local(take_handed(self.clone(), handed, doors.clone())),
+            spawn_local(l4::serve(self.clone())),
+        ];
+        let opening = (self.number == 0).then(|| spawn_local(l4::follow(self.clone())));
         for (number, socket) in sockets {
             if let Some(door) = doors.get(number) {
                 accepting.push(spawn_local(accept(self.clone(), socket, door.clone(), number)));
@@ -155,6 +160,9 @@ impl Worker {
             };
         self.leaves.set(leaves);
         self.drain();
+        if let Some(opening) = opening {
+            opening.abort();
+        }
         for task in accepting {
             // Each ends by itself once the worker drains; a panic in it has been reported.
             let _ = task.await;
@@ -260,7 +268,7 @@ async fn behind_balancer(mut stream: TcpStream, mut visit: Visit, mut place: Pla
         Ok(Err(_)) | Err(_) => return,
     }
     if let Err(full) = place.pass.of_client(visit.ends.peer.ip(), &limits) {
-        return refuse(&worker, &door, full, visit.ends.peer);
+        return refuse(&worker, &door.name, &door.gate, full, visit.ends.peer);
     }
     if door.tls.is_some() {
         over_tls(stream, visit).await;

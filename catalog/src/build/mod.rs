@@ -4,6 +4,7 @@
 //!    as it is while sources and settings do not change.
 //! 2. What moves: conditions (`condition`), states and weights (`weights`). A flip touches the routes concerned only.
 
+mod balancers;
 mod condition;
 mod not_served;
 mod owners;

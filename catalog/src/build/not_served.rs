@@ -1,8 +1,8 @@
 //! Labels that are understood and that this version does not act on: each is a problem, so that nobody counts on them.
 //!
-//! Not here: labels that cannot be read (they come with the unit), and probes that cannot be made (see `health`).
+//! Not here: labels that cannot be read (they come with the unit), listeners of their own (see `balancers`), and probes that cannot be made (see `health`).
 
-use fairway_config::labels::{BalancerClaim, Severity};
+use fairway_config::labels::Severity;
 
 use crate::facts::Unit;
 use crate::problem::Problem;
@@ -19,20 +19,9 @@ pub(super) fn not_served(unit: &Unit) -> impl Iterator<Item = Problem> {
         let text = "this version sends no second request to another instance";
         label(unit, "fairway.hedge", "", text, "leave it out, or shorten fairway.timeout.first_byte")
     });
-    let balancers = spec.balancers.iter().map(|lb| balancer(unit, lb));
-    balancers.chain(sticky).chain(hedge)
+    sticky.into_iter().chain(hedge)
 }
 
 fn label(unit: &Unit, key: &str, value: &str, text: &str, remedy: &str) -> Problem {
     Problem::new("label-not-served", Severity::Warning, unit.name.clone(), text, remedy).at(key, value)
-}
-
-fn balancer(unit: &Unit, lb: &BalancerClaim) -> Problem {
-    let text = format!(
-        "{} asks for a listener of its own on port {}, which this version does not open",
-        unit.name, lb.front_port
-    );
-    let remedy = "reach the service by its name in the DNS and its own port";
-    let key = format!("aliyun.lb.port_{}", lb.port);
-    Problem::new("balancer-not-served", Severity::Warning, unit.name.clone(), text, remedy).at(key, &*lb.name)
 }

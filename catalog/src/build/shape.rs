@@ -12,6 +12,7 @@ use fairway_config::labels::{ProbeCheck, ServiceSpec, Severity, SplitBy, Transpo
 use fairway_config::names::{BackendId, RouteId, Weight};
 use jiff::Timestamp;
 
+use super::balancers;
 use super::not_served::not_served;
 use super::owners::{self, Ownership, Project};
 use super::secured::not_secured;
@@ -116,6 +117,7 @@ impl Shape {
                 let labels = unit.label_problems.iter();
                 self.problems.extend(labels.map(|label| Problem::of_label(unit.name.clone(), label)));
                 self.problems.extend(not_served(unit));
+                self.problems.extend(balancers::problems(unit, &self.settings));
                 for port in ports_of(unit) {
                     self.plan_instance(source, unit, port);
                 }
@@ -253,6 +255,9 @@ impl Shape {
                 let (all, any) = schemes.entry(route).or_insert((true, false));
                 *all &= entry.scheme.is_secure();
                 *any |= entry.scheme.is_secure();
+            }
+            for port in balancers::front_ports(instance, &self.settings) {
+                schemes.insert(RouteId::tcp(port), (false, false));
             }
             for (route, (secure, https)) in schemes {
                 claims.entry(route).or_default().push(Claim { instance: instance.clone(), secure, https });
@@ -438,6 +443,16 @@ fn owned_elsewhere(route: &RouteId, claim: &Claim, owner: &Ownership) -> Problem
     let project = unit.backend.project.as_deref().unwrap_or("no project");
     let owner = owner.describe();
     let text = format!("{} (project {project}) claims {route}, which belongs to {owner}", unit.name);
+    if route.tcp_port().is_some() {
+        return Problem::new(
+            "route-owned-elsewhere",
+            Severity::Error,
+            unit.name.clone(),
+            text,
+            "choose another front port, or move it with fairway.project",
+        )
+        .at(format!("aliyun.lb.port_{}", claim.instance.port), route.to_string());
+    }
     let remedy =
         "choose another host or path, move it with fairway.project, or list both projects in routing.claims";
     Problem::new("route-owned-elsewhere", Severity::Error, unit.name.clone(), text, remedy)

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use fairway_config::file::{FileSplit, HostClaim};
-use fairway_config::labels::{Hedge, PortClaim, ProbeCheck, ProbeSpec, Protocol, ServiceSpec};
+use fairway_config::labels::{
+    BalancerClaim, BalancerProtocol, Hedge, PortClaim, ProbeCheck, ProbeSpec, Protocol, ServiceSpec,
+};
 use fairway_config::names::{Host, RouteEntry, Scheme, Weight};
 use proptest::prelude::*;
 
@@ -542,4 +544,47 @@ fn a_feature_comes_from_the_backend_that_set_it_first_and_another_value_is_told(
     assert_eq!(features(&tombstone), features(&alone), "a route without containers keeps its guards");
     let plain = build(&inputs(vec![unit(1, "web@v1", &["shop.a.com"])]));
     assert_eq!(plain.routes[&route("shop.a.com/")].features, None);
+}
+
+fn fronted(unit: Unit, protocol: BalancerProtocol, front_port: u16) -> Unit {
+    let claim = BalancerClaim { port: 80, protocol, name: "db".into(), front_port };
+    with_spec(unit, |spec| spec.balancers = vec![claim])
+}
+
+#[test]
+fn backends_of_one_project_share_a_front_port_and_another_project_is_told_whose_it_is() {
+    let tcp = |n, of| fronted(unit(n, of, &[]), BalancerProtocol::Tcp, 3306);
+    let catalog = build(&inputs(vec![tcp(1, "one/db@v1"), tcp(2, "one/db@v2"), tcp(3, "two/db@v1")]));
+    assert_eq!(RouteId::tcp(3306), route("tcp://:3306"));
+    let expected = [("one/db@v1".to_owned(), 0.5), ("one/db@v2".to_owned(), 0.5)];
+    assert_eq!(shares(&catalog, "tcp://:3306"), expected);
+    assert_eq!(kinds(&catalog), ["route-owned-elsewhere"]);
+    let problem = &catalog.problems[0];
+    assert_eq!((&*problem.subject, &*problem.key), ("c3", "aliyun.lb.port_80"));
+    assert!(problem.text.contains("project one") && problem.remedy.contains("front port"), "{problem:?}");
+}
+
+#[test]
+fn a_split_weighs_the_backends_of_a_front_port() {
+    let tcp = |n, of, w| {
+        let unit = fronted(unit(n, of, &[]), BalancerProtocol::Tcp, 3306);
+        with_spec(unit, |spec| spec.weight = Some(weight(w)))
+    };
+    let catalog = build(&inputs(vec![tcp(1, "db@v1", 90), tcp(2, "db@v2", 10)]));
+    let expected = [("db@v1".to_owned(), 0.9), ("db@v2".to_owned(), 0.1)];
+    assert_eq!(shares(&catalog, "tcp://:3306"), expected);
+}
+
+#[test]
+fn a_front_port_of_our_own_or_of_another_protocol_is_told_and_not_opened() {
+    let mut state = inputs(vec![
+        fronted(unit(1, "db@v1", &[]), BalancerProtocol::Tcp, 8080),
+        fronted(unit(2, "db@v1", &[]), BalancerProtocol::Udp, 53),
+        fronted(unit(3, "db@v1", &[]), BalancerProtocol::Https, 9443),
+    ]);
+    let own = SocketAddr::from(([10, 0, 0, 1], 8080));
+    state.settings = Arc::new(Settings { own_listeners: vec![own], ..Settings::default() });
+    let catalog = build(&state);
+    assert_eq!(catalog.routes.keys().count(), 0);
+    assert_eq!(kinds(&catalog), ["balancer-port-taken", "balancer-not-served", "balancer-not-served"]);
 }

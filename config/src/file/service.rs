@@ -10,7 +10,9 @@ use super::cursor::{Cx, Node, Table, Wrong};
 use super::sections::path;
 use super::{FileSplit, StaticInstance, StaticService, address};
 use crate::labels::features::is_secret;
-use crate::labels::{self, LabelProblem, ProbeCheck, Severity, parse_entry, parse_name, shown};
+use crate::labels::{
+    self, BalancerClaim, LabelProblem, ProbeCheck, Severity, parse_balancer, parse_entry, parse_name, shown,
+};
 use crate::names::{RouteEntry, Version, Weight};
 
 /// A key, its label, and what separates the parts there.
@@ -175,6 +177,7 @@ pub(super) fn services(cx: &Cx<'_>, root: &mut Table<'_>) -> Vec<StaticService> 
 
 fn service(cx: &Cx<'_>, table: &mut Table<'_>) -> Option<StaticService> {
     let routes = table.get("routes").map(|node| routes(&node)).unwrap_or_default();
+    let balancers = table.get("balancers").map(|node| balancers(&node)).unwrap_or_default();
     let written = table.require("instances", "write `instances = [\"10.0.0.7:8080\"]`");
     let mut instances = written.as_ref().map(instances).unwrap_or_default();
     if let Some(node) = &written
@@ -225,6 +228,7 @@ fn service(cx: &Cx<'_>, table: &mut Table<'_>) -> Option<StaticService> {
         project: spec.project.clone(),
         version,
         routes,
+        balancers,
         instances,
         spec,
         probe_own_port,
@@ -257,6 +261,11 @@ fn route(node: &Node<'_>) -> Option<RouteEntry> {
     let (entry, warnings) = node.parsed(|text| Ok(parse_entry(text)?))?;
     warnings.into_iter().for_each(|flaw| node.warning(flaw.into()));
     Some(entry)
+}
+
+fn balancers(node: &Node<'_>) -> Vec<BalancerClaim> {
+    let read = |item: &Node<'_>| item.parsed(|text| Ok(parse_balancer(0, text)?));
+    node.array().unwrap_or_default().iter().filter_map(read).collect()
 }
 
 fn instances(node: &Node<'_>) -> Vec<StaticInstance> {

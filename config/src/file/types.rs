@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::Limits;
-use crate::labels::ServiceSpec;
+use crate::labels::{BalancerClaim, ServiceSpec};
 use crate::names::{Host, RouteEntry, Version, Weight};
 
 /// Everything that can be set, from flags, environment, file and defaults, in this order of precedence.
@@ -368,6 +368,8 @@ pub struct StaticService {
     pub version: Version,
     /// The routes it claims, each served by every instance.
     pub routes: Vec<RouteEntry>,
+    /// The listeners of its own, each for every instance; the `port` of each is 0, as each instance has its own.
+    pub balancers: Vec<BalancerClaim>,
     /// Its instances.
     pub instances: Vec<StaticInstance>,
     /// Weight, probe and the other keys, as labels would say them. `ports` is empty: each instance has its own.

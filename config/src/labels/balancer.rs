@@ -5,7 +5,11 @@ use super::{BalancerClaim, BalancerProtocol, routing, scalar};
 
 /// Reads the whole label.
 pub(super) fn parse(port: &str, value: &str) -> Result<BalancerClaim, Flaw> {
-    let port = routing::container_port("aliyun.lb.port_", port)?;
+    parse_balancer(routing::container_port("aliyun.lb.port_", port)?, value)
+}
+
+/// Reads `tcp|udp|http|https://name:front_port`, of this container port.
+pub fn parse_balancer(port: u16, value: &str) -> Result<BalancerClaim, Flaw> {
     let form = "write `tcp://NAME:FRONT_PORT`, or `udp`, `http`, `https` in place of `tcp`";
     let refused =
         |kind, what: &str, remedy: &str| Flaw::refused(kind, format!("`{}` {what}", shown(value)), remedy);

@@ -23,6 +23,7 @@ mod spec;
 
 use std::sync::Arc;
 
+pub use balancer::parse_balancer;
 pub(crate) use clients::network;
 pub use entry::parse_entry;
 pub use flaw::{Flaw, shown};

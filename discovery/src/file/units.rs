@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fairway_catalog::Problem;
 use fairway_catalog::facts::{Lifecycle, Unit, UnitKind};
 use fairway_config::file::{StaticHost, StaticInstance, StaticService};
-use fairway_config::labels::{PortClaim, ProbeCheck, ServiceSpec, Severity, shown};
+use fairway_config::labels::{BalancerClaim, PortClaim, ProbeCheck, ServiceSpec, Severity, shown};
 use fairway_config::names::BackendId;
 use jiff::Timestamp;
 
@@ -94,6 +94,7 @@ fn unit(
 fn spec(service: &StaticService, port: u16) -> ServiceSpec {
     let mut spec = service.spec.clone();
     spec.ports = vec![PortClaim { port, entries: service.routes.clone() }];
+    spec.balancers = service.balancers.iter().map(|claim| BalancerClaim { port, ..claim.clone() }).collect();
     spec.project = service.project.clone();
     spec.service = Some(service.name.clone());
     spec.version = Some(service.version.clone());

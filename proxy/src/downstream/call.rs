@@ -308,11 +308,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     /// Whether the present table still sends new clients to this instance.
     fn still_serves(&self, entry: &RouteEntry, pick: &Pick) -> bool {
         let mut reader = self.visit.worker.table.borrow_mut();
-        let newest = reader.table().by_id(&entry.route.id);
-        let mut versions = newest.into_iter().flat_map(|entry| entry.versions());
-        versions.any(|version| {
-            version.serving().iter().any(|endpoint| endpoint.state.uid == pick.endpoint.state.uid)
-        })
+        reader.table().by_id(&entry.route.id).is_some_and(|newest| newest.serves_new_at(pick))
     }
 
     /// Holds the request until the route has an instance that it has not been at (design rule 6).
@@ -359,8 +355,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
 
     fn has_serving(&self, route: &fairway_config::names::RouteId) -> bool {
         let mut reader = self.visit.worker.table.borrow_mut();
-        let entry = reader.table().by_id(route);
-        entry.is_some_and(|entry| entry.versions().iter().any(|version| !version.serving().is_empty()))
+        reader.table().by_id(route).is_some_and(|entry| entry.has_serving())
     }
 
     /// Sends the request to the instance that was picked.

@@ -167,7 +167,8 @@ impl WorkerMetrics {
     }
 
     /// Counts a downstream connection for as long as the guard lives. `listener` is a listener's address as
-    /// configured, `protocol` what is spoken: `http1`, `h2`, `tls`, `websocket`.
+    /// configured, `protocol` what is spoken: `http1`, `h2`, `tls`, `websocket`, `tcp`; a
+    /// front port is named as its route.
     pub fn connection(&self, listener: &Arc<str>, protocol: &'static str) -> OpenConnection {
         let gauge = self.metrics.connections.entry((listener.clone(), protocol)).or_default().clone();
         gauge.fetch_add(1, Relaxed);

@@ -12,6 +12,7 @@ use super::Lasting;
 use crate::endpoint::{Endpoint, UpstreamSettings};
 use crate::features::Features;
 use crate::metrics::{BackendSeries, Series};
+use crate::pick::Pick;
 use crate::pick::balance::Turn;
 use crate::pick::budget::RetryBudget;
 use crate::pick::lots::Lots;
@@ -96,6 +97,17 @@ impl RouteEntry {
     /// Its versions by name.
     pub fn versions(&self) -> &[Arc<Version>] {
         &self.versions
+    }
+
+    /// Whether new clients may be sent anywhere, the last resorts aside.
+    pub(crate) fn has_serving(&self) -> bool {
+        self.versions.iter().any(|version| !version.serving().is_empty())
+    }
+
+    /// Whether new clients are sent to the instance of this pick, made from this table or an older one.
+    pub(crate) fn serves_new_at(&self, pick: &Pick) -> bool {
+        let mut serving = self.versions.iter().flat_map(|version| version.serving());
+        serving.any(|endpoint| endpoint.state.uid == pick.endpoint.state.uid)
     }
 
     /// Every endpoint of every version.

@@ -92,11 +92,26 @@ pub(crate) async fn connect(endpoint: &Endpoint, worker: &Worker) -> Result<Link
     }
 }
 
+/// Opens a connection for octets as they are, whatever the instance speaks, within `fairway.timeout.connect`.
+pub(crate) async fn open_tcp(endpoint: &Endpoint, worker: &Worker) -> Result<TcpStream, ConnectError> {
+    match timeout(endpoint.settings.connect_timeout, tcp(endpoint)).await {
+        // Idle connections to instances are the first to go.
+        Ok(Err(ConnectError::OutOfFiles)) if worker.give_up_idle() => tcp(endpoint).await,
+        Ok(connected) => connected,
+        Err(_) => Err(ConnectError::TimedOut),
+    }
+}
+
+async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
+    let tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
+    // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
+    let _ = tcp.set_nodelay(true);
+    Ok(tcp)
+}
+
 async fn try_connect(endpoint: &Endpoint, trust: &ArcSwap<Trust>) -> Result<Link, ConnectError> {
     let connected = timeout(endpoint.settings.connect_timeout, async {
-        let tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
-        // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
-        let _ = tcp.set_nodelay(true);
+        let tcp = tcp(endpoint).await?;
         match endpoint.settings.protocol {
             Protocol::Http1 | Protocol::H2c => Ok(Link::Plain(tcp)),
             Protocol::Https | Protocol::H2 => {

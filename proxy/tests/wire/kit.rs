@@ -48,6 +48,8 @@ pub(crate) struct Cluster {
     units: Vec<Unit>,
     serial: u64,
     before: Option<Catalog>,
+    /// How much later than it is the catalog thinks it is.
+    later: Duration,
 }
 
 impl Cluster {
@@ -102,6 +104,11 @@ impl Cluster {
         self.units.retain(|unit| *unit.id != *id);
     }
 
+    /// Lets time pass for the catalog.
+    pub(crate) fn later(&mut self, time: Duration) {
+        self.later += time;
+    }
+
     /// Makes the present cluster the one that requests see.
     pub(crate) fn apply(&mut self, handle: &TableHandle) {
         let units = self.units.iter().map(|unit| (unit.id.clone(), Arc::new(unit.clone()))).collect();
@@ -111,7 +118,7 @@ impl Cluster {
         inputs.serial = self.serial;
         inputs.sources.insert(SourceId::File, Arc::new(facts));
         let before = self.before.take().unwrap_or_else(|| Catalog::empty(0));
-        let catalog = Catalog::build(&inputs, &before, Timestamp::now());
+        let catalog = Catalog::build(&inputs, &before, Timestamp::now() + self.later);
         handle.apply(&catalog);
         self.before = Some(catalog);
     }

@@ -4,6 +4,7 @@ mod balancers;
 mod bodies;
 mod failures;
 mod features;
+mod fronts;
 mod http2;
 mod http2_origins;
 mod kit;

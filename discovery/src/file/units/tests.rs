@@ -20,6 +20,7 @@ fn service(project: Option<&str>, instances: &[(&str, u16)]) -> StaticService {
         zone: None,
     };
     StaticService {
+        balancers: Vec::new(),
         name: "legacy".into(),
         project: project.map(Into::into),
         version: "v1".parse().expect("a version"),

@@ -1,0 +1,76 @@
+//! Listeners of their own (`aliyun.lb.port_N`): which front ports an instance claims, and which it claims in vain.
+//!
+//! A front port is a route like any other, `tcp://:PORT`: owner, split and tombstone follow the rules of routes. Not here:
+//! those rules (see `shape`), the sockets (those are `proxy`'s).
+
+use fairway_config::labels::{BalancerClaim, BalancerProtocol, Severity};
+
+use super::shape::PlannedInstance;
+use crate::facts::Unit;
+use crate::inputs::Settings;
+use crate::problem::Problem;
+
+/// The front ports whose connections this instance takes.
+pub(super) fn front_ports<'a>(
+    instance: &'a PlannedInstance,
+    settings: &'a Settings,
+) -> impl Iterator<Item = u16> + 'a {
+    let own = instance.unit.spec.balancers.iter().filter(|claim| claim.port == instance.port);
+    own.filter(|claim| is_served(claim) && !is_ours(claim, settings)).map(|claim| claim.front_port)
+}
+
+/// What of it a unit asks for in vain.
+pub(super) fn problems(unit: &Unit, settings: &Settings) -> Vec<Problem> {
+    let problem = |claim| match claim {
+        claim if !is_served(claim) => Some(not_served(unit, claim)),
+        claim if is_ours(claim, settings) => Some(taken(unit, claim)),
+        _ => None,
+    };
+    unit.spec.balancers.iter().filter_map(problem).collect()
+}
+
+fn is_served(claim: &BalancerClaim) -> bool {
+    claim.protocol == BalancerProtocol::Tcp
+}
+
+/// Whether a listener of the configuration has this port, on whichever address.
+fn is_ours(claim: &BalancerClaim, settings: &Settings) -> bool {
+    settings.own_listeners.iter().any(|listener| listener.port() == claim.front_port)
+}
+
+fn not_served(unit: &Unit, claim: &BalancerClaim) -> Problem {
+    let text = format!(
+        "{} asks for a listener of its own on port {}, which this version opens for tcp:// only",
+        unit.name, claim.front_port
+    );
+    let remedy = match claim.protocol {
+        BalancerProtocol::Http | BalancerProtocol::Https => {
+            "claim a host with aliyun.routing.port_N, or write tcp:// to pass the octets on as they are"
+        }
+        BalancerProtocol::Tcp | BalancerProtocol::Udp => {
+            "reach the service by its name in the DNS and its own port"
+        }
+    };
+    problem("balancer-not-served", Severity::Warning, unit, claim, text, remedy)
+}
+
+fn taken(unit: &Unit, claim: &BalancerClaim) -> Problem {
+    let port = claim.front_port;
+    let text =
+        format!("{} asks for port {port}, where a listener of Fairway's own configuration is", unit.name);
+    let remedy = "choose another front port, or move that listener";
+    problem("balancer-port-taken", Severity::Error, unit, claim, text, remedy)
+}
+
+fn problem(
+    kind: &'static str,
+    severity: Severity,
+    unit: &Unit,
+    claim: &BalancerClaim,
+    text: String,
+    remedy: &'static str,
+) -> Problem {
+    let value = format!("{}:{}", claim.name, claim.front_port);
+    Problem::new(kind, severity, unit.name.clone(), text, remedy)
+        .at(format!("aliyun.lb.port_{}", claim.port), value)
+}

@@ -1,0 +1,81 @@
+//! The front ports at one worker: a task for each listening socket, opened and closed as the fronts are.
+//!
+//! Not here: binding (see `fronts`), what is done with a connection (see `relay`).
+
+use std::collections::BTreeMap;
+use std::future::{Future as _, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::{Front, relay};
+use crate::accept::{Backlog, accept_each, refuse};
+use crate::spread::Place;
+use crate::turn::by_turns;
+use crate::worker::Worker;
+
+/// Accepts at the front ports until the worker drains, then what already waits, then closes them.
+pub(crate) async fn serve(worker: Rc<Worker>) {
+    let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+    let mut fronts = worker.shared.fronts.subscribe();
+    let mut open: BTreeMap<u16, (Arc<Front>, Vec<JoinHandle<()>>)> = BTreeMap::new();
+    loop {
+        let present = fronts.borrow_and_update().clone();
+        open.retain(|port, (front, tasks)| {
+            let stays = present.get(port).is_some_and(|now| Arc::ptr_eq(now, front));
+            if !stays {
+                // Its route is gone: whoever waits to be accepted there has nowhere to go.
+                tasks.iter().for_each(JoinHandle::abort);
+            }
+            stays
+        });
+        for (port, front) in present.iter() {
+            open.entry(*port).or_insert_with(|| {
+                let accepting = |socket| spawn_local(accept(worker.clone(), socket, front.clone()));
+                (front.clone(), front.take(worker.number).into_iter().map(accepting).collect())
+            });
+        }
+        drop(present);
+        let mut changed = pin!(fronts.changed());
+        let goes_on = poll_fn(|cx| match worker.is_draining() {
+            true => Poll::Ready(false),
+            false => changed.as_mut().poll(cx).map(|changed| changed.is_ok()),
+        });
+        if !goes_on.await {
+            break;
+        }
+    }
+    for task in open.into_values().flat_map(|(_, tasks)| tasks) {
+        // Each ends by itself once the worker drains; a panic in it has been reported.
+        let _ = task.await;
+    }
+}
+
+async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, front: Arc<Front>) {
+    let admit = |stream, peer| admit(&worker, &front, stream, peer);
+    // No other process has adopted the socket: what waits there would be lost.
+    accept_each(&worker, socket, &front.name, Backlog::IsServed, admit).await;
+}
+
+/// Closes a connection that is one too many; serves another.
+fn admit(worker: &Rc<Worker>, front: &Arc<Front>, stream: TcpStream, peer: SocketAddr) {
+    let limits = worker.shared.fronts.limits.load();
+    let pass = front.gate.enter(&limits).and_then(|mut pass| {
+        if !worker.shared.trusts(peer) {
+            pass.of_client(peer.ip(), &limits)?;
+        }
+        Ok(pass)
+    });
+    match pass {
+        Ok(pass) => {
+            let place = Place { seat: worker.shared.spread.seat_on(worker.number), pass };
+            spawn_local(by_turns(relay::serve(stream, peer, front.clone(), worker.clone()), place));
+        }
+        Err(full) => refuse(worker, &front.name, &front.gate, full, peer),
+    }
+}

@@ -1,0 +1,250 @@
+//! One connection at a front port: the instance it goes to, and the octets both ways.
+//!
+//! In log and metrics it counts as one request of its route once it has ended: status 200 if an instance took it, however it
+//! ended; else the status that a request would have been refused with, as its reason says. Not here: which instance (see
+//! `pick`), moving octets (see `upgrade`).
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::Front;
+use crate::access_log::Line;
+use crate::h1::chunked::Extensions;
+use crate::h1::{BodyLength, BodyReader};
+use crate::hold::{HOLD, hold};
+use crate::pick::{NoInstance, Pick, Tried};
+use crate::reason::Reason;
+use crate::request::{FieldList, RequestView};
+use crate::sides::http1::Body;
+use crate::stream::{Duplex, Ends};
+use crate::table::RouteEntry;
+use crate::turn;
+use crate::upgrade::{QUIET, TunnelEnd, tunnel};
+use crate::upstream::open_tcp;
+use crate::worker::Worker;
+
+/// How long a connection waits for another instance when its only one failed and nothing says yet that it stops.
+const NEWS: Duration = Duration::from_secs(1);
+
+/// Most instances tried, whatever the labels say.
+const ATTEMPTS_MAX: u32 = 12;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, front: Arc<Front>, worker: Rc<Worker>) {
+    // Gone already: there is nobody to tell.
+    let Ok(local) = stream.local_addr() else { return };
+    // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
+    let _ = stream.set_nodelay(true);
+    let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+    let _counted = worker.metrics.connection(&front.name, "tcp");
+    let mut relay = Relay {
+        worker: &worker,
+        front: &front,
+        ends: Ends { peer, local },
+        down: Duplex::new(stream),
+        began: turn::now(),
+        entry: None,
+        pick: None,
+        attempts: 0,
+        connect: None,
+        down_bytes: Cell::new(0),
+    };
+    let (status, reason) = match relay.reach().await {
+        Ok(up) => (200, relay.relay(up).await),
+        Err(reason) => (reason.status().unwrap_or(0), reason),
+    };
+    relay.tell(status, reason);
+}
+
+struct Relay<'a> {
+    worker: &'a Rc<Worker>,
+    front: &'a Front,
+    ends: Ends,
+    down: Duplex<TcpStream>,
+    began: Instant,
+    entry: Option<Arc<RouteEntry>>,
+    /// Counts the connection as in flight for as long as it is there.
+    pick: Option<Pick>,
+    attempts: u32,
+    connect: Option<Duration>,
+    down_bytes: Cell<u64>,
+}
+
+impl Relay<'_> {
+    /// A connection to an instance. Nothing is sent before there is one, so that each failed attempt may be followed by
+    /// another, as far as label and budget allow.
+    async fn reach(&mut self) -> Result<TcpStream, Reason> {
+        let mut tried = Tried::default();
+        let mut retries = 0;
+        let mut last = None;
+        let mut entry = self.present().ok_or(Reason::NoRoute)?;
+        loop {
+            self.entry = Some(entry.clone());
+            let pick = match self.choose(&entry, &tried) {
+                Ok(pick) => pick,
+                Err(NoInstance::Full) => return Err(Reason::InstancesFull),
+                Err(NoInstance::NoneReady) => {
+                    entry = self.wait_for_instance(&tried, last).await?;
+                    continue;
+                }
+            };
+            self.attempts += 1;
+            let reason = match self.open(&pick).await {
+                Ok(up) => {
+                    self.pick = Some(pick);
+                    return Ok(up);
+                }
+                Err(reason) => reason,
+            };
+            tried.add(&pick);
+            // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
+            let newest = self.present();
+            let free = !newest.as_ref().is_some_and(|entry| entry.serves_new_at(&pick));
+            let now = turn::now().into_std();
+            let settings = &pick.version.settings;
+            let allowed = reason != Reason::ClientLeft
+                && self.attempts < ATTEMPTS_MAX
+                && (free || (retries < u32::from(settings.retries) && entry.may_retry(now)));
+            if !allowed {
+                self.pick = Some(pick);
+                return Err(reason);
+            }
+            retries += u32::from(!free);
+            self.worker.metrics.retried(&pick.version.upstream, reason);
+            last = Some(reason);
+            entry = newest.unwrap_or(entry);
+        }
+    }
+
+    /// The route in the table of now.
+    fn present(&self) -> Option<Arc<RouteEntry>> {
+        self.worker.table.borrow_mut().table().by_id(&self.front.route).cloned()
+    }
+
+    fn choose(&self, entry: &RouteEntry, tried: &Tried) -> Result<Pick, NoInstance> {
+        let client = self.ends.peer.ip().to_canonical();
+        let internal = self.worker.table.borrow_mut().table().internal.contains(client);
+        let fields = FieldList::default();
+        let (host, path, query, method, secure) = ("", "/", None, "", false);
+        let view = RequestView { host, path, query, method, client, internal, secure, fields: &fields };
+        entry.pick(&view, tried, &mut self.worker.rng.borrow_mut(), turn::now().into_std())
+    }
+
+    async fn open(&mut self, pick: &Pick) -> Result<TcpStream, Reason> {
+        let start = turn::now();
+        let (state, canonical) = (&pick.endpoint.state, |a: SocketAddr| (a.ip().to_canonical(), a.port()));
+        if canonical(pick.endpoint.address) == canonical(self.ends.local) {
+            return Err(Reason::Loop);
+        }
+        let connected = self.unless_client_leaves(open_tcp(&pick.endpoint, self.worker)).await?;
+        let took = turn::now().duration_since(start);
+        match connected {
+            Ok(up) => {
+                self.connect = Some(took);
+                state.observe(took, turn::now().into_std());
+                self.worker.metrics.connected(&pick.version.upstream, took);
+                Ok(up)
+            }
+            Err(error) => {
+                let reason = error.reason();
+                if reason != Reason::OutOfFiles {
+                    state.observe_failure(took, turn::now().into_std());
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    /// Holds the connection until the route has an instance that it has not been at (design rule 6).
+    async fn wait_for_instance(
+        &self,
+        tried: &Tried,
+        last: Option<Reason>,
+    ) -> Result<Arc<RouteEntry>, Reason> {
+        let deadline = self.began + HOLD;
+        let held =
+            |until| self.unless_client_leaves(hold(&self.worker.handle, &self.front.route, tried, until));
+        // An instance that fails though nobody says that it stops: perhaps the news is on its way.
+        if let Some(last) = last {
+            match held(deadline.min(turn::now() + NEWS)).await? {
+                Ok(entry) => return Ok(entry),
+                Err(_) if self.present().is_some_and(|entry| entry.has_serving()) => return Err(last),
+                Err(_) => {}
+            }
+        }
+        held(deadline).await?.map_err(|error| error.reason())
+    }
+
+    async fn unless_client_leaves<T>(&self, work: impl Future<Output = T>) -> Result<T, Reason> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.down.poll_reset(cx).map(|()| Err(Reason::ClientLeft)),
+        })
+        .await
+    }
+
+    /// Moves octets until both sides have ended, one fails, or neither says anything for `fairway.timeout.idle`.
+    async fn relay(&self, up: TcpStream) -> Reason {
+        let buffers = &self.worker.buffers;
+        let idle = self.pick.as_ref().and_then(|pick| pick.version.backend.transport.idle_timeout);
+        let up = Duplex::new(up);
+        let (mut from_down, mut from_up) = (BytesMut::new(), BytesMut::new());
+        let reader = || BodyReader::new(BodyLength::UntilClose, Extensions::Refused);
+        let mut source_down = Body { io: &self.down, buffer: &mut from_down, buffers, reader: reader() };
+        let mut source_up = Body { io: &up, buffer: &mut from_up, buffers, reader: reader() };
+        let done = tunnel(&mut source_down, &self.down, &mut source_up, &up, idle.unwrap_or(QUIET)).await;
+        self.down_bytes.set(done.down_bytes);
+        if done.end != TunnelEnd::Both {
+            // Each side must see that something is missing.
+            self.down.reset_on_close();
+            up.reset_on_close();
+        }
+        buffers.give_back(from_down);
+        buffers.give_back(from_up);
+        if done.end == TunnelEnd::Quiet { Reason::UpstreamTimeout } else { Reason::Ok }
+    }
+
+    fn tell(&self, status: u16, reason: Reason) {
+        let worker = self.worker;
+        let took = turn::now().duration_since(self.began);
+        let series = match (&self.pick, &self.entry) {
+            (Some(pick), _) => &pick.version.series,
+            (None, Some(entry)) => &entry.series,
+            (None, None) => worker.metrics.unrouted(),
+        };
+        worker.metrics.request_done(series, status, reason, took);
+        let Some(access) = &worker.access else { return };
+        let pick = self.pick.as_ref();
+        let line = Line {
+            client: self.ends.peer.ip().to_canonical(),
+            method: "TCP",
+            host: "",
+            path: "",
+            status,
+            bytes: self.down_bytes.get(),
+            route: &self.front.name,
+            backend: pick.map_or("", |pick| &pick.version.name),
+            instance: pick.map_or("", |pick| pick.endpoint.key.id.as_str()),
+            why: pick.map_or("", |pick| pick.why.as_str()),
+            reason,
+            grpc_status: None,
+            attempts: self.attempts,
+            total: took,
+            connect: self.connect,
+            first_byte: None,
+            request_id: "",
+        };
+        access.line(&line, &worker.clock);
+    }
+}
