@@ -23,9 +23,6 @@ thread_local! {
 
 /// What the data plane needs of a connection beside reading and writing. A TLS stream can give it too.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// Whether the end of our direction has to be written: closing alone does not say it.
-    const SAYS_GOODBYE: bool;
-
     /// Ready when a read would give octets, the end or an error: so that waiting needs no buffer.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -40,8 +37,6 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
 }
 
 impl Stream for TcpStream {
-    const SAYS_GOODBYE: bool = false;
-
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }

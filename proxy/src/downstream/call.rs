@@ -549,7 +549,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let finish = |status, reason| Finish { status, reason };
         let (after, finish) = match end {
             End::Answered { stays, .. } => {
-                (if stays { After::Next } else { self.last() }, finish(status, Reason::Ok))
+                (if stays { After::Next } else { After::Close }, finish(status, Reason::Ok))
             }
             End::Upgraded => (After::Close, finish(status, Reason::Ok)),
             End::Cut(reason) => (After::Drop, finish(status, reason)),
@@ -592,14 +592,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let after = match (written, stays) {
             (false, _) => After::Drop,
             (true, true) => After::Next,
-            (true, false) => self.last(),
+            (true, false) => After::Close,
         };
         (after, Finish { status, reason })
-    }
-
-    /// What becomes of the connection after its last answer.
-    fn last(&self) -> After {
-        if self.source.is_done() && !self.head.keep_alive { After::End } else { After::Close }
     }
 
     /// Whose request it is, and where it leads in the present table.

@@ -176,8 +176,6 @@ pub(crate) enum After {
     Next,
     /// The last answer is on its way: close, so that it arrives.
     Close,
-    /// The last answer is on its way to a client that has said that it sends nothing more.
-    End,
     /// Nothing more is to be said: drop it.
     Drop,
 }
@@ -209,11 +207,8 @@ impl<S: Stream> Connection<S> {
             }
             self.is_fresh = false;
         };
-        match after {
-            // Nothing is unread, and nothing will come: closing does not reset.
-            After::End if self.buffer.is_empty() => self.end().await,
-            After::Close | After::End => self.close().await,
-            After::Next | After::Drop => {}
+        if after == After::Close {
+            self.close().await;
         }
         worker.buffers.give_back(std::mem::take(&mut self.buffer));
     }
@@ -240,14 +235,6 @@ impl<S: Stream> Connection<S> {
     async fn refuse(&mut self, refused: Refused, began: Instant) -> After {
         let Self { visit, io, timer, .. } = self;
         if refuse_unread(visit, io, timer, refused, began).await { After::Close } else { After::Drop }
-    }
-
-    /// Ends our direction, as far as closing does not.
-    async fn end(&mut self) {
-        if S::SAYS_GOODBYE {
-            // Whoever does not take it does without.
-            let _ = self.timer.within(turn::now() + LINGER, self.io.shutdown()).await;
-        }
     }
 
     /// Ends our direction, then reads for a while: octets that arrive at a closed socket would make the system reset the

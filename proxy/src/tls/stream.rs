@@ -263,8 +263,6 @@ where
     C: DerefMut<Target = ConnectionCommon<D>> + Unpin + 'static,
     D: SideData,
 {
-    const SAYS_GOODBYE: bool = true;
-
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_deciphered(cx).map(Ok)
     }

@@ -62,9 +62,6 @@ impl AsyncWrite for Link {
 }
 
 impl Stream for Link {
-    /// One of them does.
-    const SAYS_GOODBYE: bool = true;
-
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, io => io.poll_readable(cx))
     }
