@@ -1,9 +1,11 @@
 //! `fairway.headers.request` and `.response`: fields that are set, added and removed.
 //!
-//!     edits  = edit *( ";" edit )
-//!     edit   = ( "set" | "add" ) name ":" value | "remove" name
-//!     value  = text | quoted                     a quoted one may hold ";", and white space at its ends
-//!     quoted = <"> *( text | "\" <"> | "\\" ) <">
+//! ```text
+//! edits  = edit *( ";" edit )
+//! edit   = ( "set" | "add" ) name ":" value | "remove" name
+//! value  = text | quoted                     a quoted one may hold ";", and white space at its ends
+//! quoted = <"> *( text | "\" <"> | "\\" ) <">
+//! ```
 //!
 //! `{host}`, `{client_ip}`, `{request_id}` and `{scheme}` in a value stand for what the request says.
 

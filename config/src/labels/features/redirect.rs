@@ -1,9 +1,11 @@
 //! `fairway.redirect`: where clients are sent instead.
 //!
-//!     redirect = target [ status ]
-//!     target   = "www" | "apex" | [ origin ] [ path ] [ "{path}" ] [ "?" query ]
-//!     origin   = ( "http" | "https" ) "://" ( host | "{host}" ) [ ":" port ]
-//!     status   = 301 | 302 | 303 | 307 | 308          default 307
+//! ```text
+//! redirect = target [ status ]
+//! target   = "www" | "apex" | [ origin ] [ path ] [ "{path}" ] [ "?" query ]
+//! origin   = ( "http" | "https" ) "://" ( host | "{host}" ) [ ":" port ]
+//! status   = 301 | 302 | 303 | 307 | 308          default 307
+//! ```
 //!
 //! `{path}` stands for the path asked for, `{host}` for the host. The query goes along unless the target has a `?`.
 
