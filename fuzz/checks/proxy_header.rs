@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use fairway_proxy::workbench::{ProxyHeader, proxy_header};
+use fairway_proxy::workbench::{ProxyHeader, ProxyProtocol, proxy_header, written_proxy_header};
 
 /// Reading never changes its mind: what is a header, or none, stays so with whatever follows. An address that was read
 /// reads the same in a header written anew.
@@ -19,19 +19,24 @@ pub fn check(input: &[u8]) {
     }
     match whole {
         ProxyHeader::Own(end) => assert_eq!(end, input.len(), "it was Partial before its last octet"),
-        ProxyHeader::Client { end, peer, local, .. } => {
+        ProxyHeader::Client { end, peer, local, tls } => {
             assert_eq!(end, input.len(), "it was Partial before its last octet");
             assert_eq!(peer.is_ipv4(), local.is_ipv4());
-            reads_back(peer, local);
+            reads_back(peer, local, tls);
         }
         ProxyHeader::Invalid | ProxyHeader::Partial => {}
     }
 }
 
-fn reads_back(peer: SocketAddr, local: SocketAddr) {
-    let family = if peer.is_ipv4() { "TCP4" } else { "TCP6" };
-    let (from, to) = (peer.ip(), local.ip());
-    let line = format!("PROXY {family} {from} {to} {} {}\r\n", peer.port(), local.port());
-    let want = ProxyHeader::Client { end: line.len(), peer, local, tls: false };
-    assert_eq!(proxy_header(line.as_bytes()), want);
+/// What instances are told is read as it was said; IPv4 in IPv6 at both ends is told as IPv4.
+fn reads_back(peer: SocketAddr, local: SocketAddr, tls: bool) {
+    let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+    let (plain_peer, plain_local) = (plain(peer), plain(local));
+    let both_plain = plain_peer.is_ipv4() && plain_local.is_ipv4();
+    let (want_peer, want_local) = if both_plain { (plain_peer, plain_local) } else { (peer, local) };
+    for (version, tls) in [(ProxyProtocol::V1, false), (ProxyProtocol::V2, tls)] {
+        let header = written_proxy_header(version, peer, local, tls);
+        let want = ProxyHeader::Client { end: header.len(), peer: want_peer, local: want_local, tls };
+        assert_eq!(proxy_header(&header), want);
+    }
 }

@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairway_catalog::config::labels::ProxyProtocol;
 use fairway_catalog::{InputsHandle, SourceId};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -73,13 +75,14 @@ pub(crate) struct Prober {
 impl Attempt for Prober {
     async fn attempt(&self, probe: &Probe) -> Outcome {
         let limit = Limit::starting_now(probe.timeout);
+        let target = |address: &SocketAddr| Target { address: *address, header: probe.header };
         match &probe.check {
-            Check::Http { address, path } => http::get(*address, path, limit).await,
-            Check::Tcp { address } => match connect(*address, limit).await {
+            Check::Http { address, path } => http::get(target(address), path, limit).await,
+            Check::Tcp { address } => match connect(target(address), limit).await {
                 Ok(_) => Outcome::new(Grade::Success, format!("{address} accepts connections")),
                 Err(outcome) => outcome,
             },
-            Check::Grpc { address, service } => grpc::check(*address, service, limit).await,
+            Check::Grpc { address, service } => grpc::check(target(address), service, limit).await,
             Check::Command { container, shell } => self.run_command(container, shell, limit).await,
             Check::Impossible(why) => Outcome::new(Grade::Impossible(*why), why.reason()),
         }
@@ -96,6 +99,13 @@ impl Impossible {
     }
 }
 
+/// Where a connection is made to, and what it starts with.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    address: SocketAddr,
+    header: Option<ProxyProtocol>,
+}
+
 /// The end of an attempt's time.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
@@ -110,9 +120,16 @@ impl Limit {
 }
 
 /// Opens a connection; the error is the attempt's outcome.
-async fn connect(address: SocketAddr, limit: Limit) -> Result<TcpStream, Outcome> {
+async fn connect(Target { address, header }: Target, limit: Limit) -> Result<TcpStream, Outcome> {
     let what = || format!("connecting to {address}");
-    match timeout_at(limit.end, TcpStream::connect(address)).await {
+    let connecting = async {
+        let mut stream = TcpStream::connect(address).await?;
+        if let Some(version) = header {
+            stream.write_all(version.own_header()).await?;
+        }
+        Ok(stream)
+    };
+    match timeout_at(limit.end, connecting).await {
         Err(_) => Err(Outcome::timed_out(&what(), limit.timeout)),
         Ok(Err(error)) => Err(Outcome::of_error(&what(), &error)),
         // Where nobody listens on a local port, the kernel may have chosen that port for our own end and connected us

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairway_catalog::config::labels::ProbeCheck;
+use fairway_catalog::config::labels::{ProbeCheck, ProxyProtocol, ServiceSpec};
 use fairway_catalog::config::names::BackendId;
 use fairway_catalog::facts::UnitKind;
 use fairway_catalog::{Catalog, Instance, InstanceKey, Lifecycle};
@@ -28,6 +28,8 @@ pub struct Probe {
     pub name: Arc<str>,
     /// What is tried.
     pub check: Check,
+    /// The connection is to start with a PROXY header that says that it is our own.
+    pub header: Option<ProxyProtocol>,
     /// Longest wait for one answer.
     pub timeout: Duration,
     /// No attempt before this.
@@ -81,6 +83,14 @@ pub enum Impossible {
 }
 
 impl Check {
+    /// Where a connection is made to, if one is.
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Http { address, .. } | Self::Tcp { address } | Self::Grpc { address, .. } => Some(*address),
+            Self::Command { .. } | Self::Impossible(_) => None,
+        }
+    }
+
     /// The metric label `kind`.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -134,16 +144,24 @@ fn probe_of(instance: &Instance, key: InstanceKey) -> Option<Probe> {
         Some(spec) => (check_of(instance, address, &spec.check), spec.timeout, spec.initial_delay),
         None => (Check::Tcp { address }, DEFAULT_TIMEOUT, Duration::ZERO),
     };
+    let routed = check.address().is_some_and(|at| at == address || is_routed(&unit.spec, at.port()));
     Some(Probe {
         keys: vec![key],
         backend: instance.backend.clone(),
         name: unit.name.clone(),
         check,
+        header: unit.spec.transport.proxy_protocol.filter(|_| routed),
         timeout,
         not_before: unit.started.saturating_add(delay).unwrap_or(Timestamp::MAX),
         started: unit.started,
         overdue: instance.overdue,
     })
+}
+
+/// Whether connections of clients come to this port. Another one, open for probes alone, expects no PROXY header: that is
+/// how HAProxy's `check port` has it, too.
+fn is_routed(spec: &ServiceSpec, port: u16) -> bool {
+    spec.ports.iter().any(|claim| claim.port == port) || spec.balancers.iter().any(|claim| claim.port == port)
 }
 
 /// The probe's port is the container's, which need not be the instance's.
@@ -201,6 +219,16 @@ mod tests {
         assert_eq!(probe.timeout, Duration::from_secs(2));
         assert_eq!(probe.not_before, started + Duration::from_secs(3));
         assert!(!probe.overdue);
+    }
+
+    #[test]
+    fn a_port_that_expects_proxy_headers_gets_one_and_a_port_for_probes_alone_does_not() {
+        for (port, want) in [(8080, Some(ProxyProtocol::V2)), (9090, Some(ProxyProtocol::V2)), (9000, None)] {
+            let mut unit = two_ports(probed(container("a", ADDRESS), http(port)));
+            Arc::make_mut(&mut unit.spec).transport.proxy_protocol = Some(ProxyProtocol::V2);
+            let headers: Vec<_> = of(&catalog_of([unit])).into_values().map(|probe| probe.header).collect();
+            assert_eq!(headers, [want], "{port}");
+        }
     }
 
     #[test]

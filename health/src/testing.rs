@@ -100,6 +100,7 @@ pub(crate) fn some_probe(check: Check) -> Probe {
         backend: "web@v1".parse().expect("a constant"),
         name: "web".into(),
         check,
+        header: None,
         timeout: Duration::from_secs(1),
         not_before: now,
         started: now,

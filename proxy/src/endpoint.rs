@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use fairway_catalog::{Instance, InstanceKey};
-use fairway_config::labels::{Balance, Protocol, Transport};
+use fairway_config::labels::{Balance, Protocol, ProxyProtocol, Transport};
 use jiff::Timestamp;
 use rustls::client::Resumption;
 
@@ -102,6 +102,8 @@ impl Endpoint {
 pub struct UpstreamSettings {
     /// What is spoken.
     pub protocol: Protocol,
+    /// The header that each connection starts with; `None`: no header.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How an instance is chosen.
     pub balance: Balance,
     /// Longest wait for a connection; default 1 s.
@@ -126,6 +128,7 @@ impl UpstreamSettings {
         let secs = Duration::from_secs;
         Self {
             protocol: transport.protocol.unwrap_or_default(),
+            proxy_protocol: transport.proxy_protocol,
             balance: transport.balance.clone().unwrap_or_default(),
             connect_timeout: transport.connect_timeout.unwrap_or(secs(1)),
             first_byte_timeout: transport.first_byte_timeout.unwrap_or(secs(60)),

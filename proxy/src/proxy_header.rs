@@ -1,6 +1,9 @@
 //! The PROXY protocol, versions 1 and 2: a header in front of a connection by which a load balancer tells whose it is.
 //!
-//! Read before anything else, TLS too, and not an octet beyond it. Who may send one: see `worker`.
+//! Read before anything else, TLS too, and not an octet beyond it; written for instances by [`write`]. Who may send one: see
+//! `worker`; who gets one: `fairway.proxy_protocol`.
+
+pub(crate) mod write;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -128,10 +131,12 @@ fn client(rest: &[u8], size: usize, address: impl Fn(&[u8]) -> Option<IpAddr>) -
     Some(Said::Client { ends, tls: says_tls(&rest[2 * size + 4..]) })
 }
 
-/// Whether the fields say that the client uses TLS (PP2_TYPE_SSL with PP2_CLIENT_SSL).
+/// The field that says how the client uses TLS (PP2_TYPE_SSL), and in it that it does (PP2_CLIENT_SSL).
+const SSL: u8 = 0x20;
+const CLIENT_SSL: u8 = 0x01;
+
+/// Whether the fields say that the client uses TLS.
 fn says_tls(mut fields: &[u8]) -> bool {
-    const SSL: u8 = 0x20;
-    const CLIENT_SSL: u8 = 0x01;
     while let [kind, high, low, rest @ ..] = fields {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         let Some(value) = rest.get(..length) else { return false };

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use fairway_catalog::InternalClients;
+pub use fairway_config::labels::ProxyProtocol;
 use fastrand::Rng;
 use ipnet::IpNet;
 
@@ -12,6 +13,7 @@ use crate::forward::client::Client;
 use crate::forward::request_id::RequestId;
 use crate::forward::{self, Origin, ResponsePlan};
 use crate::h1::{BodyLength, RequestHead, ResponseHead};
+use crate::proxy_header::write::{self, Secured};
 use crate::proxy_header::{self, Said};
 use crate::stream::Ends;
 
@@ -103,4 +105,15 @@ pub fn proxy_header(input: &[u8]) -> ProxyHeader {
             ProxyHeader::Client { end, peer: ends.peer, local: ends.local, tls }
         }
     }
+}
+
+/// The PROXY header by which an instance is told of a client between these ends.
+pub fn written_proxy_header(
+    version: ProxyProtocol,
+    peer: SocketAddr,
+    local: SocketAddr,
+    tls: bool,
+) -> Vec<u8> {
+    let tls = tls.then(Secured::default);
+    write::header(version, &proxy_header::write::Client { ends: Ends { peer, local }, authority: None, tls })
 }

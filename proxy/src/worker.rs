@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
@@ -35,9 +35,7 @@ use crate::table::{TableHandle, TableReader};
 use crate::tls;
 use crate::tls::handshake::{self, Failed, Handshakes};
 use crate::turn::by_turns;
-use crate::upstream::channels::Channels;
-use crate::upstream::link::Link;
-use crate::upstream::pool::Pool;
+use crate::upstream::kept::{Bound, Kept};
 
 /// How often pools are swept and log lines handed over.
 const TICK: Duration = Duration::from_millis(500);
@@ -50,8 +48,10 @@ pub(crate) struct Worker {
     pub(crate) handle: Arc<TableHandle>,
     pub(crate) table: RefCell<TableReader>,
     pub(crate) metrics: WorkerMetrics,
-    pub(crate) pool: Pool<Link>,
-    pub(crate) channels: Channels,
+    /// Connections to instances that all clients share.
+    pub(crate) kept: Rc<Kept>,
+    /// Those that belong to one client each.
+    bound: RefCell<Vec<Weak<Kept>>>,
     pub(crate) buffers: Buffers,
     pub(crate) rng: RefCell<Rng>,
     pub(crate) clock: Clock,
@@ -81,8 +81,8 @@ impl Worker {
             shared,
             handle,
             access,
-            pool: Pool::default(),
-            channels: Channels::default(),
+            kept: Rc::default(),
+            bound: RefCell::default(),
             buffers: Buffers::default(),
             rng: RefCell::new(Rng::new()),
             clock: Clock::default(),
@@ -123,7 +123,28 @@ impl Worker {
     /// other workers do so too at their next tick.
     pub(crate) fn give_up_idle(&self) -> bool {
         self.shared.shortages.fetch_add(1, Relaxed);
-        self.pool.clear()
+        self.clear_pools()
+    }
+
+    fn clear_pools(&self) -> bool {
+        let mut had_some = self.kept.pool.clear();
+        for kept in self.bound.borrow().iter().filter_map(Weak::upgrade) {
+            had_some |= kept.pool.clear();
+        }
+        had_some
+    }
+
+    /// Connections to instances for one connection of one client.
+    pub(crate) fn bind(&self) -> Bound {
+        let bound = Bound::default();
+        self.bound.borrow_mut().push(bound.weak());
+        bound
+    }
+
+    /// Closes connections to instances that nobody has a use for.
+    fn sweep(&self) {
+        self.kept.sweep();
+        self.bound.borrow_mut().retain(|bound| bound.upgrade().inspect(|kept| kept.sweep()).is_some());
     }
 
     fn open(&self) -> usize {
@@ -182,8 +203,7 @@ impl Worker {
         }
         tick.abort();
         following.abort();
-        self.pool.clear();
-        self.channels.clear();
+        self.kept.clear();
         if let Some(access) = &self.access {
             access.hand_over(&self.clock);
         }
@@ -220,13 +240,12 @@ async fn tick(worker: Rc<Worker>) {
     let mut shortages = worker.shared.shortages.load(Relaxed);
     loop {
         sleep(TICK).await;
-        worker.pool.sweep();
+        worker.sweep();
         let now = worker.shared.shortages.load(Relaxed);
         if now != shortages {
             shortages = now;
-            worker.pool.clear();
+            worker.clear_pools();
         }
-        worker.channels.sweep();
         if let Some(access) = &worker.access {
             access.hand_over(&worker.clock);
         }

@@ -19,7 +19,7 @@ use crate::names::{RouteEntry, Version, Weight};
 type List = (&'static str, &'static str, &'static str);
 
 /// Keys of a service, each with the label that says the same.
-const AS_LABELS: [(&str, &str); 28] = [
+const AS_LABELS: [(&str, &str); 29] = [
     ("name", "fairway.service"),
     ("project", "fairway.project"),
     ("version", "fairway.version"),
@@ -28,6 +28,7 @@ const AS_LABELS: [(&str, &str); 28] = [
     ("zone", "fairway.zone"),
     ("dns", "fairway.dns"),
     ("protocol", "fairway.protocol"),
+    ("proxy_protocol", "fairway.proxy_protocol"),
     ("balance", "fairway.balance"),
     ("retries", "fairway.retries"),
     ("outlier", "fairway.outlier"),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::labels::features::{Features, StripPrefix};
-use crate::labels::{Balance, SplitBy};
+use crate::labels::{Balance, ProxyProtocol, SplitBy};
 use crate::names::{Host, Weight};
 
 fn system() -> System {
@@ -729,6 +729,16 @@ fn a_service_says_what_its_certificate_is_for() {
         assert_eq!(spec.transport.tls_server_name.as_deref(), Some("web.test"), "{tls}");
         assert_eq!(spec.transport.tls_verify, Some(false), "{tls}");
     }
+}
+
+#[test]
+fn a_service_may_ask_for_proxy_headers() {
+    let service = "[[service]]\nname = 'a'\ninstances = ['10.0.0.7:443']\nproxy_protocol =";
+    for (value, want) in [("'v1'", ProxyProtocol::V1), ("'v2'", ProxyProtocol::V2)] {
+        let spec = &from_file(&format!("{service} {value}\n")).services[0].spec;
+        assert_eq!(spec.transport.proxy_protocol, Some(want));
+    }
+    assert_error(&format!("{service} true"), "4: service[0].proxy_protocol", "`v1`, `v2`");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::clients::{self, one_of};
 use super::flaw::Flaw;
-use super::{Hedge, Protocol, ServiceSpec, scalar};
+use super::{Hedge, Protocol, ProxyProtocol, ServiceSpec, scalar};
 use crate::names::{NotAVersion, NotAWeight};
 
 /// `fairway.timeout.*`
@@ -36,6 +36,7 @@ pub(super) fn apply<'a>(
         "zone" => spec.zone = Some(scalar::name(value)?),
         "dns" => spec.dns_weighted = dns_weighted(value)?,
         "protocol" => to.protocol = Some(protocol(value)?),
+        "proxy_protocol" => to.proxy_protocol = Some(proxy_protocol(value)?),
         "balance" => to.balance = Some(clients::balance(value)?),
         "timeout.connect" => to.connect_timeout = Some(scalar::time(value, TIMEOUT)?),
         "timeout.first_byte" => to.first_byte_timeout = Some(scalar::time(value, TIMEOUT)?),
@@ -101,6 +102,14 @@ fn protocol(value: &str) -> Result<Protocol, Flaw> {
         "https" => Ok(Protocol::Https),
         "h2" => Ok(Protocol::H2),
         _ => Err(one_of("label-protocol", "protocol", value, &["http1", "h2c", "https", "h2"])),
+    }
+}
+
+fn proxy_protocol(value: &str) -> Result<ProxyProtocol, Flaw> {
+    match value {
+        "v1" => Ok(ProxyProtocol::V1),
+        "v2" => Ok(ProxyProtocol::V2),
+        _ => Err(one_of("label-proxy-protocol", "version of the PROXY protocol", value, &["v1", "v2"])),
     }
 }
 

@@ -5,7 +5,7 @@
 use super::flaw::{Flaw, shown};
 
 /// Every `fairway.*` key, without the family.
-pub(crate) const FAIRWAY: [&str; 33] = [
+pub(crate) const FAIRWAY: [&str; 34] = [
     "add_prefix",
     "allow",
     "auth.basic",
@@ -25,6 +25,7 @@ pub(crate) const FAIRWAY: [&str; 33] = [
     "outlier",
     "project",
     "protocol",
+    "proxy_protocol",
     "redirect",
     "retries",
     "service",

@@ -69,6 +69,8 @@ impl ServiceSpec {
 pub struct Transport {
     /// `fairway.protocol`.
     pub protocol: Option<Protocol>,
+    /// `fairway.proxy_protocol`: the header that each connection to an instance starts with.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// `fairway.balance`.
     pub balance: Option<Balance>,
     /// `fairway.timeout.connect`.
@@ -186,6 +188,26 @@ pub enum Protocol {
     Https,
     /// `h2`
     H2,
+}
+
+/// `fairway.proxy_protocol`: by which header an instance is told whose connection it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyProtocol {
+    /// `v1`: a line of text.
+    V1,
+    /// `v2`: binary.
+    V2,
+}
+
+impl ProxyProtocol {
+    /// The header of a connection that is nobody's but the sender's own, such as a probe: `UNKNOWN` in version 1 (section
+    /// 2.1 of the protocol's specification), `LOCAL` in version 2 (section 2.2).
+    pub fn own_header(self) -> &'static [u8] {
+        match self {
+            Self::V1 => b"PROXY UNKNOWN\r\n",
+            Self::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        }
+    }
 }
 
 /// `fairway.balance`: how an instance is chosen within its version.

@@ -230,6 +230,7 @@ fn every_fairway_key_is_read() {
         ("fairway.zone", "b"),
         ("fairway.dns", "weighted"),
         ("fairway.protocol", "h2c"),
+        ("fairway.proxy_protocol", "v2"),
         ("fairway.balance", "hash:cookie:sid"),
         ("fairway.timeout.connect", "500ms"),
         ("fairway.timeout.first_byte", "3s"),
@@ -257,6 +258,7 @@ fn every_fairway_key_is_read() {
         dns_weighted: true,
         transport: Transport {
             protocol: Some(Protocol::H2c),
+            proxy_protocol: Some(ProxyProtocol::V2),
             balance: Some(Balance::Hash(ClientKey::Cookie("sid".into()))),
             connect_timeout: Some(Duration::from_millis(500)),
             first_byte_timeout: Some(Duration::from_secs(3)),
@@ -302,6 +304,7 @@ fn bad_fairway_values_have_a_kind_and_a_remedy() {
         ("fairway.weight", "0.5", "label-weight", "0 to 1000"),
         ("fairway.dns", "weighed", "label-dns", "`weighted`"),
         ("fairway.protocol", "http2", "label-protocol", "`http1`"),
+        ("fairway.proxy_protocol", "true", "label-proxy-protocol", "`v1`, `v2`"),
         ("fairway.tls.server_name", "*.internal", "label-server-name", "`web.internal`"),
         ("fairway.tls.server_name", "web:443", "label-server-name", "without port"),
         ("fairway.tls.verify", "off", "label-not-boolean", "`true` or `false`"),

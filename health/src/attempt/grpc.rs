@@ -13,7 +13,7 @@ use http::{Request, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
-use super::{Grade, Limit, Outcome, connect};
+use super::{Grade, Limit, Outcome, Target, connect};
 
 /// Largest header of an answer.
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
@@ -23,16 +23,16 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 const PREFIX: usize = 5;
 
 /// One check of the server, or of one of its services.
-pub(super) async fn check(address: SocketAddr, service: &str, limit: Limit) -> Outcome {
+pub(super) async fn check(target: Target, service: &str, limit: Limit) -> Outcome {
     let what = match service {
         "" => "grpc health check".to_owned(),
         service => format!("grpc health check of {}", service.escape_debug()),
     };
-    let stream = match connect(address, limit).await {
+    let stream = match connect(target, limit).await {
         Ok(stream) => stream,
         Err(outcome) => return outcome,
     };
-    match timeout_at(limit.end, exchange(stream, address, service)).await {
+    match timeout_at(limit.end, exchange(stream, target.address, service)).await {
         Err(_) => Outcome::timed_out(&what, limit.timeout),
         Ok(Err(error)) => Outcome::new(Grade::Failure, format!("{what}: {}", explain(&error))),
         Ok(Ok(Answer::Health(Some(1)))) => Outcome::new(Grade::Success, format!("{what} answered SERVING")),

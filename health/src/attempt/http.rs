@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Grade, Limit, Outcome, connect};
+use super::{Grade, Limit, Outcome, Target, connect};
 
 /// Largest header of an answer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -24,13 +24,13 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// One GET. The answer's head decides.
-pub(super) async fn get(address: SocketAddr, path: &str, limit: Limit) -> Outcome {
+pub(super) async fn get(target: Target, path: &str, limit: Limit) -> Outcome {
     let what = format!("GET {}", shown(path));
-    let request = match request(address, path) {
+    let request = match request(target.address, path) {
         Ok(request) => request,
         Err(error) => return Outcome::new(Grade::Failure, format!("{what}: it cannot be sent: {error}")),
     };
-    let stream = match connect(address, limit).await {
+    let stream = match connect(target, limit).await {
         Ok(stream) => stream,
         Err(outcome) => return outcome,
     };

@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use fairway_catalog::Inputs;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -215,4 +215,33 @@ async fn a_command_for_a_container_that_no_engine_has_says_nothing() {
     let check = Check::Command { container: "gone".into(), shell: "true".into() };
     assert_eq!(prober.attempt(&some_probe(check)).await.grade, Grade::Nothing);
     assert!(engine.asked.lock().expect("no test panics here").is_empty());
+}
+
+#[tokio::test]
+async fn a_probe_of_a_port_that_expects_proxy_headers_says_that_it_is_our_own() {
+    use fairway_catalog::config::labels::ProxyProtocol::{V1, V2};
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
+    let address = listener.local_addr().expect("it is bound");
+    let get = Check::Http { address, path: "/up".into() };
+    let grpc = Check::Grpc { address, service: "".into() };
+    let local = &b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"[..];
+    for (check, version, header, next) in [
+        (get.clone(), V1, &b"PROXY UNKNOWN\r\n"[..], &b"GET /up "[..]),
+        (get, V2, local, b"GET /up "),
+        (grpc, V2, local, b"PRI * HTTP/2.0"),
+        (Check::Tcp { address }, V2, local, b""),
+    ] {
+        let probe = Probe { header: Some(version), ..some_probe(check) };
+        let (prober, _) = prober(Ok(0));
+        let probing = tokio::spawn(async move { prober.attempt(&probe).await });
+        let (mut stream, _) = listener.accept().await.expect("a probe");
+        let mut sent = vec![0; header.len() + next.len()];
+        stream.read_exact(&mut sent).await.expect("as much as this");
+        assert_eq!(sent, [header, next].concat());
+        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        if !next.starts_with(b"PRI") {
+            assert_eq!(probing.await.expect("it does not fail").grade, Grade::Success);
+        }
+    }
 }

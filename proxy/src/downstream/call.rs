@@ -395,7 +395,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let chosen = turn::now();
         // A connection that the instance closed at the same moment is no failure of the instance: once more on a new one.
         let youngest = if self.head.is_idempotent() { None } else { Some(FRESH) };
-        let mut pooled = worker.pool.take(&pick.endpoint.state, youngest);
+        let kept = self.visit.kept(pick.version.settings.proxy_protocol);
+        let mut pooled = kept.pool.take(&pick.endpoint.state, youngest);
         loop {
             let reused = pooled.is_some();
             let up = match pooled.take() {
@@ -416,7 +417,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             match end {
                 End::NoAnswer(Reason::UpstreamClosed, _) if reused && again => {}
                 End::Answered { reuse: Some(said), .. } => {
-                    worker.pool.put(&pick.endpoint.state, up, keep_for(&pick.version.settings, said));
+                    kept.pool.put(&pick.endpoint.state, up, keep_for(&pick.version.settings, said));
                     return self.finished(end, &seen, again, pick, chosen).await;
                 }
                 end => return self.finished(end, &seen, again, pick, chosen).await,
@@ -443,7 +444,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
 
     async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
         let start = turn::now();
-        let mut connecting = pin!(connect(&pick.endpoint, &self.visit.worker));
+        let header = self.visit.header(pick.version.settings.proxy_protocol);
+        let mut connecting = pin!(connect(&pick.endpoint, &self.visit.worker, &header));
         let down = self.down;
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(Some(connected)),

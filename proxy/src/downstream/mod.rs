@@ -18,7 +18,7 @@ mod head;
 pub(crate) mod http2;
 mod streams;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use fairway_config::file::{HttpListener, Limits};
+use fairway_config::labels::ProxyProtocol;
 use rustls::ServerConfig;
 use tokio::time::Instant;
 
@@ -37,6 +38,7 @@ use crate::forward::address_text::AddressText;
 use crate::gate::Gate;
 use crate::h1::chunked::Extensions;
 use crate::h1::{BodyReader, Refused, RequestHead};
+use crate::proxy_header::write::{self, Client, Secured};
 use crate::reason::Reason;
 use crate::refusal::{Refusal, Says};
 use crate::sides::http1::Body;
@@ -44,6 +46,7 @@ use crate::sides::{Flow, Piece, Sink};
 use crate::stream::{Duplex, Ends, Stream};
 use crate::tls::session::Session;
 use crate::turn;
+use crate::upstream::kept::{Bound, Kept};
 use crate::worker::Worker;
 pub(crate) use call::Call;
 use head::Next;
@@ -118,6 +121,8 @@ pub(crate) struct Visit {
     pub(crate) worker: Rc<Worker>,
     /// Requests so far, the present one included.
     pub(crate) requests: Cell<u64>,
+    /// Connections to instances that are told whose they are: this client's alone.
+    bound: OnceCell<Bound>,
 }
 
 impl Visit {
@@ -144,7 +149,26 @@ impl Visit {
             door,
             worker,
             requests: Cell::new(0),
+            bound: OnceCell::new(),
         }
+    }
+
+    /// The connections that carry its requests to instances which are told this of their clients.
+    pub(crate) fn kept(&self, told: Option<ProxyProtocol>) -> &Rc<Kept> {
+        match told {
+            None => &self.worker.kept,
+            Some(_) => self.bound.get_or_init(|| self.worker.bind()).kept(),
+        }
+    }
+
+    /// What such a connection starts with: nothing, or a header that names the two ends of this one. Its requests may say
+    /// more of whom they are for, in `X-Forwarded-For`, each something else.
+    pub(crate) fn header(&self, told: Option<ProxyProtocol>) -> Box<[u8]> {
+        let Some(version) = told else { return Box::default() };
+        let session = self.session.as_deref();
+        let authority = session.and_then(|session| session.server_name.as_deref());
+        let tls = self.tls.then(|| session.map(Secured::by).unwrap_or_default());
+        write::header(version, &Client { ends: self.ends, authority, tls }).into()
     }
 
     /// Of a connection whose ends, and whose use of TLS, a trusted balancer in front has named.

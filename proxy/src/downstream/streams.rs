@@ -19,6 +19,7 @@ use crate::sides::http2::origin::Origin;
 use crate::sides::{Answers as _, Downstream, Source};
 use crate::turn;
 use crate::upstream::channel::Place;
+use crate::upstream::channels::Channels;
 
 /// Streams that are tried at one instance: a connection that the instance is about to close, or on which it takes no more
 /// streams, says nothing about the next one.
@@ -74,13 +75,15 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
 
     /// A place for a stream, on a new connection if there is none with room.
     async fn place(&mut self, pick: &Pick) -> Result<Place, Refused> {
-        let worker = &self.visit.worker;
+        let told = pick.version.settings.proxy_protocol;
+        let (worker, kept) = (&self.visit.worker, self.visit.kept(told));
         let start = turn::now();
         loop {
-            if let Some(place) = worker.channels.take(&pick.endpoint.state) {
+            if let Some(place) = kept.channels.take(&pick.endpoint.state) {
                 return Ok(place);
             }
-            let opening = worker.channels.open(worker, &pick.endpoint, &pick.version.upstream);
+            let header = || self.visit.header(told);
+            let opening = Channels::open(kept, worker, &pick.endpoint, &pick.version.upstream, header);
             let (mut opened, down) = (pin!(opening.done()), self.down);
             let opened = poll_fn(|cx| match opened.as_mut().poll(cx) {
                 Poll::Ready(opened) => Poll::Ready(Some(opened)),

@@ -23,6 +23,7 @@ use crate::h1::chunked::Extensions;
 use crate::h1::{BodyLength, BodyReader};
 use crate::hold::{HOLD, hold};
 use crate::pick::{NoInstance, Pick, Tried};
+use crate::proxy_header::write::{self, Client};
 use crate::reason::Reason;
 use crate::request::{FieldList, RequestView};
 use crate::sides::http1::Body;
@@ -146,7 +147,11 @@ impl Relay<'_> {
         if canonical(pick.endpoint.address) == canonical(self.ends.local) {
             return Err(Reason::Loop);
         }
-        let connected = self.unless_client_leaves(open_tcp(&pick.endpoint, self.worker)).await?;
+        let told = pick.version.settings.proxy_protocol;
+        let client = Client { ends: self.ends, authority: None, tls: None };
+        let header = told.map(|version| write::header(version, &client)).unwrap_or_default();
+        let opening = open_tcp(&pick.endpoint, self.worker, &header);
+        let connected = self.unless_client_leaves(opening).await?;
         let took = turn::now().duration_since(start);
         match connected {
             Ok(up) => {

@@ -1,7 +1,7 @@
 //! What was agreed upon in a handshake, as far as requests of the connection depend on it.
 
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use rustls::{ServerConnection, SupportedCipherSuite};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection, SupportedCipherSuite};
 
 use super::x509;
 
@@ -9,7 +9,11 @@ use super::x509;
 #[derive(Debug)]
 pub(crate) struct Session {
     /// The name that the client asked for, lower case.
-    server_name: Option<Box<str>>,
+    pub(crate) server_name: Option<Box<str>>,
+    /// The version of TLS.
+    pub(crate) version: Option<ProtocolVersion>,
+    /// It goes on from an earlier connection: what the client has shown, it has shown there.
+    pub(crate) is_resumed: bool,
     /// The protocol carries requests for several hosts on one connection, so that a client may take it for another host.
     shares: bool,
     /// The certificate that the client showed.
@@ -31,6 +35,8 @@ impl Session {
         let shown = tls.peer_certificates().and_then(<[_]>::first);
         Self {
             server_name: tls.server_name().map(Into::into),
+            version: tls.protocol_version(),
+            is_resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
             shares: tls.alpn_protocol() == Some(b"h2"),
             certificate: shown.map(|certificate| ClientCertificate::of(certificate)),
         }
@@ -70,6 +76,8 @@ mod tests {
     fn a_connection_that_is_shared_among_hosts_serves_the_one_it_was_made_for() {
         let session = |name: Option<&str>, shares| Session {
             server_name: name.map(Into::into),
+            version: None,
+            is_resumed: false,
             shares,
             certificate: None,
         };

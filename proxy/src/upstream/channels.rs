@@ -1,4 +1,4 @@
-//! The HTTP/2 connections of one worker to instances, shared by its requests.
+//! HTTP/2 connections to instances, shared by the requests of a worker, or of one client (see `kept`).
 //!
 //! Kept by the life of an instance, never by address, as idle connections of HTTP/1.1 are (see `pool`). The first one with
 //! room takes the next request, so that further ones, opened when there was none, grow idle and go. Requests that wait for
@@ -15,13 +15,14 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
 use super::channel::{Channel, Place, greet};
+use super::kept::Kept;
 use super::{ConnectError, connect};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::metrics::BackendSeries;
 use crate::turn::{self, by_turns};
 use crate::worker::Worker;
 
-/// One worker's HTTP/2 connections.
+/// HTTP/2 connections.
 #[derive(Debug, Default)]
 pub(crate) struct Channels(RefCell<HashMap<u64, Shared>>);
 
@@ -69,14 +70,15 @@ impl Channels {
         shared.open.iter().find(|channel| channel.has_room()).map(Channel::take)
     }
 
-    /// The connection that is being opened to this instance; begins with it if there is none.
+    /// The connection that is being opened to this instance; begins with it if there is none. It starts with `header`.
     pub(crate) fn open(
-        &self,
+        kept: &Rc<Kept>,
         worker: &Rc<Worker>,
         endpoint: &Arc<Endpoint>,
         series: &Arc<BackendSeries>,
+        header: impl FnOnce() -> Box<[u8]>,
     ) -> Rc<Opening> {
-        let mut all = self.0.borrow_mut();
+        let mut all = kept.channels.0.borrow_mut();
         let shared = all.entry(endpoint.state.uid).or_insert_with(|| Shared {
             state: endpoint.state.clone(),
             keep: endpoint.settings.idle_timeout,
@@ -85,7 +87,8 @@ impl Channels {
         });
         let begin = || {
             let opening = Rc::<Opening>::default();
-            let task = serve(worker.clone(), endpoint.clone(), series.clone(), opening.clone());
+            let at = (kept.clone(), worker.clone(), endpoint.clone(), series.clone());
+            let task = serve(at, header(), opening.clone());
             spawn_local(by_turns(task, ()));
             opening
         };
@@ -128,21 +131,20 @@ impl Channels {
 
 /// Opens a connection, tells those who wait for it, and serves it to its end.
 async fn serve(
-    worker: Rc<Worker>,
-    endpoint: Arc<Endpoint>,
-    series: Arc<BackendSeries>,
+    (kept, worker, endpoint, series): (Rc<Kept>, Rc<Worker>, Arc<Endpoint>, Arc<BackendSeries>),
+    header: Box<[u8]>,
     opening: Rc<Opening>,
 ) {
     let start = turn::now();
     let limit = start + endpoint.settings.connect_timeout;
     let opened = async {
-        let link = connect(&endpoint, &worker).await?;
+        let link = connect(&endpoint, &worker, &header).await?;
         let greeted = timeout_at(limit, greet(link, worker.clone())).await;
         greeted.map_err(|_| ConnectError::Silent)?
     };
     match opened.await {
         Ok((channel, driving)) => {
-            worker.channels.opened(&endpoint.state, Some(&channel));
+            kept.channels.opened(&endpoint.state, Some(&channel));
             worker.metrics.connected(&series, turn::now().duration_since(start));
             opening.tell(Ok(()));
             let weak = Rc::downgrade(&channel);
@@ -150,11 +152,11 @@ async fn serve(
             driving.await;
             if let Some(channel) = weak.upgrade() {
                 channel.end();
-                worker.channels.ended(&endpoint.state, &channel);
+                kept.channels.ended(&endpoint.state, &channel);
             }
         }
         Err(error) => {
-            worker.channels.opened(&endpoint.state, None);
+            kept.channels.opened(&endpoint.state, None);
             opening.tell(Err(Rc::new(error)));
         }
     }

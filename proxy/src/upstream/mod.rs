@@ -1,9 +1,13 @@
 //! The way to an instance: connections kept from request to request, and new ones.
 //!
+//! A new one may have to start with a PROXY header, which says whose it is: then it is kept for that client alone (see
+//! [`kept`]).
+//!
 //! Not here: which instance (see `pick`), what is sent (see `relay`).
 
 pub(crate) mod channel;
 pub(crate) mod channels;
+pub(crate) mod kept;
 pub(crate) mod link;
 pub(crate) mod pool;
 mod tls;
@@ -14,6 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use fairway_config::labels::Protocol;
 use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -82,36 +87,53 @@ impl ConnectError {
     }
 }
 
-/// Opens a connection, TLS included where the instance speaks it, within `fairway.timeout.connect`.
-pub(crate) async fn connect(endpoint: &Endpoint, worker: &Worker) -> Result<Link, ConnectError> {
+/// Opens a connection, TLS included where the instance speaks it, within `fairway.timeout.connect`. It starts with `header`,
+/// before TLS; mostly there is none.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    worker: &Worker,
+    header: &[u8],
+) -> Result<Link, ConnectError> {
     let trust = &worker.shared.trust;
-    match try_connect(endpoint, trust).await {
+    match try_connect(endpoint, trust, header).await {
         // Idle connections to instances are the first to go.
-        Err(ConnectError::OutOfFiles) if worker.give_up_idle() => try_connect(endpoint, trust).await,
+        Err(ConnectError::OutOfFiles) if worker.give_up_idle() => try_connect(endpoint, trust, header).await,
         connected => connected,
     }
 }
 
-/// Opens a connection for octets as they are, whatever the instance speaks, within `fairway.timeout.connect`.
-pub(crate) async fn open_tcp(endpoint: &Endpoint, worker: &Worker) -> Result<TcpStream, ConnectError> {
-    match timeout(endpoint.settings.connect_timeout, tcp(endpoint)).await {
+/// Opens a connection for octets as they are behind `header`, whatever the instance speaks, within
+/// `fairway.timeout.connect`.
+pub(crate) async fn open_tcp(
+    endpoint: &Endpoint,
+    worker: &Worker,
+    header: &[u8],
+) -> Result<TcpStream, ConnectError> {
+    match timeout(endpoint.settings.connect_timeout, tcp(endpoint, header)).await {
         // Idle connections to instances are the first to go.
-        Ok(Err(ConnectError::OutOfFiles)) if worker.give_up_idle() => tcp(endpoint).await,
+        Ok(Err(ConnectError::OutOfFiles)) if worker.give_up_idle() => tcp(endpoint, header).await,
         Ok(connected) => connected,
         Err(_) => Err(ConnectError::TimedOut),
     }
 }
 
-async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
-    let tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
+async fn tcp(endpoint: &Endpoint, header: &[u8]) -> Result<TcpStream, ConnectError> {
+    let mut tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
     // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
     let _ = tcp.set_nodelay(true);
+    if !header.is_empty() {
+        tcp.write_all(header).await.map_err(failed)?;
+    }
     Ok(tcp)
 }
 
-async fn try_connect(endpoint: &Endpoint, trust: &ArcSwap<Trust>) -> Result<Link, ConnectError> {
+async fn try_connect(
+    endpoint: &Endpoint,
+    trust: &ArcSwap<Trust>,
+    header: &[u8],
+) -> Result<Link, ConnectError> {
     let connected = timeout(endpoint.settings.connect_timeout, async {
-        let tcp = tcp(endpoint).await?;
+        let tcp = tcp(endpoint, header).await?;
         match endpoint.settings.protocol {
             Protocol::Http1 | Protocol::H2c => Ok(Link::Plain(tcp)),
             Protocol::Https | Protocol::H2 => {

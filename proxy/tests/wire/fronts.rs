@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::kit::*;
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     socket.local_addr().expect("an address").port()
 }
@@ -23,7 +23,12 @@ fn fronted(front: u16, instances: &[SocketAddr]) -> Plane {
     })
 }
 
-fn add(cluster: &mut Cluster, address: SocketAddr, front: u16, more: &[(&str, &str)]) -> std::sync::Arc<str> {
+pub(crate) fn add(
+    cluster: &mut Cluster,
+    address: SocketAddr,
+    front: u16,
+    more: &[(&str, &str)],
+) -> std::sync::Arc<str> {
     let key = format!("aliyun.lb.port_{}", address.port());
     let value = format!("tcp://db:{front}");
     let labels: Vec<_> = [(key.as_str(), value.as_str())].into_iter().chain(more.iter().copied()).collect();
@@ -31,7 +36,7 @@ fn add(cluster: &mut Cluster, address: SocketAddr, front: u16, more: &[(&str, &s
 }
 
 /// A connection to the front port, as soon as it is open.
-async fn dial(front: u16) -> Wire {
+pub(crate) async fn dial(front: u16) -> Wire {
     let dialling = async {
         loop {
             match TcpStream::connect(("127.0.0.1", front)).await {

@@ -35,11 +35,20 @@ fn store(all: &[Certificate]) -> Arc<Certificates> {
 
 /// A plane with one origin that answers `origin`, TLS with one certificate, and a client that trusts it.
 pub(crate) fn plane(change: impl FnOnce(&mut Https), origin: SocketAddr) -> (Plane, Client) {
+    plane_with(change, origin, &[])
+}
+
+/// The same with labels of the origin.
+pub(crate) fn plane_with(
+    change: impl FnOnce(&mut Https),
+    origin: SocketAddr,
+    labels: &[(&str, &str)],
+) -> (Plane, Client) {
     let (certificate, trusted) = certificate(&["shop.test", "*.shop.test"]);
     let mut https = Https { certificates: store(&[certificate]), ..Https::default() };
     change(&mut https);
     let plane = Plane::with(Options { https: Some(https), ..Options::default() }, |cluster| {
-        cluster.add(origin, "shop.test", &[]);
+        cluster.add(origin, "shop.test", labels);
     });
     (plane, Client::new(&[trusted], rustls::ALL_VERSIONS))
 }

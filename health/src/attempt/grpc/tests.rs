@@ -71,7 +71,9 @@ async fn answer(reply: Reply, respond: &mut h2::server::SendResponse<Bytes>) {
 }
 
 async fn checked(address: SocketAddr, service: &str) -> (Grade, String) {
-    let outcome = check(address, service, Limit::starting_now(Duration::from_millis(500))).await;
+    let outcome =
+        check(Target { address, header: None }, service, Limit::starting_now(Duration::from_millis(500)))
+            .await;
     (outcome.grade, outcome.detail.to_string())
 }
 

@@ -4,6 +4,6 @@ mod bounds;
 mod deploys;
 mod ends;
 mod grpc;
-mod kit;
+pub(crate) mod kit;
 mod messages;
 mod tunnels;
