@@ -125,6 +125,12 @@ reasons! {
     HeaderTooLarge = "header-too-large", Some(431), "the request header is too large";
     /// CONNECT, TRACE and the like.
     MethodRefused = "method-refused", Some(501), "this method is not served";
+    /// More streams at once than an HTTP/2 connection may have; the client saw its stream reset with REFUSED_STREAM.
+    StreamsFull = "streams-full", Some(503), "the connection has as many streams as it may have";
+    /// The rules of HTTP/2 were broken, by a connection or a stream: one line tells of it, beside those of its requests.
+    Http2Invalid = "http2-invalid", Some(400), "the rules of HTTP/2 are broken";
+    /// An HTTP/2 connection sent too much that asks for nothing, and was ended.
+    Http2Flood = "http2-flood", Some(429), "the connection floods";
     /// An HTTP version that is not spoken.
     VersionRefused = "version-refused", Some(505), "this version of HTTP is not served";
     /// An expectation other than 100-continue.
@@ -176,7 +182,10 @@ mod tests {
             assert_eq!(*reason as usize, number, "{reason}");
             let same = Reason::ALL.iter().filter(|other| other.as_str() == reason.as_str());
             assert_eq!(same.count(), 1, "{reason}");
-            assert!(reason.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{reason}");
+            assert!(
+                reason.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'2' || b == b'-'),
+                "{reason}"
+            );
         }
     }
 }

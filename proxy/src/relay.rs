@@ -20,6 +20,8 @@ pub(crate) enum RelayError {
     Cut,
     /// Reading failed.
     Read,
+    /// The source broke the rules of its protocol.
+    Invalid,
     /// The body is not framed as announced.
     Framing(ChunkError),
     /// There are more octets than the source may have.
@@ -33,6 +35,7 @@ impl From<SourceError> for RelayError {
         match error {
             SourceError::Cut => Self::Cut,
             SourceError::Read => Self::Read,
+            SourceError::Invalid => Self::Invalid,
         }
     }
 }

@@ -97,6 +97,25 @@ pub(crate) struct Shared {
     pub(crate) shortages: AtomicU64,
 }
 
+#[cfg(test)]
+impl Shared {
+    /// Of one worker without listeners.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            trusted: ArcSwap::default(),
+            node: "node".to_owned(),
+            https_port: None,
+            spread: Spread::new(1).0,
+            tls: Tls::default(),
+            certificates: Arc::default(),
+            trust: ArcSwap::new(Trust::new(Vec::new(), None, true).expect("TLS can be spoken")),
+            fronts: Fronts::new(std::iter::empty(), 1, Limits::default()),
+            connections_max: AtomicUsize::new(usize::MAX),
+            shortages: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Shared {
     /// Whether there are as many connections as there may be.
     pub(crate) fn is_full(&self) -> bool {

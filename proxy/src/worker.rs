@@ -94,6 +94,13 @@ impl Worker {
         })
     }
 
+    /// One that serves nobody, for requests that a test makes itself.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Rc<Self> {
+        let handle = TableHandle::new(crate::metrics::Metrics::new(1));
+        Self::new(0, Arc::new(Shared::for_tests()), handle, None)
+    }
+
     /// Whether the worker stops: answers say `Connection: close`, idle connections end.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::body::Kept;
 use super::exchange::{End, Exchange, Seen, TOO_LARGE};
+use super::fault::unless_panic;
 use super::guard::{Ruling, rule};
 use super::{After, Visit, refused, send};
 use crate::access_log::Line;
@@ -71,6 +72,8 @@ pub(super) struct Record {
     /// Where it failed last, when that is why it has no pick.
     failed: Option<Failed>,
     attempts: u32,
+    /// The head of an answer may be on its way.
+    answers: bool,
     pub(super) connect: Option<Duration>,
     first_byte: Option<Duration>,
     body_bytes: u64,
@@ -139,12 +142,37 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     }
 
     pub(crate) async fn run(mut self) -> After {
-        let (after, finish) = match self.serve().await {
-            Ok(served) => served,
-            Err(refused) => self.refuse(refused, Says::Nothing).await,
+        let served = {
+            let mut serving = pin!(self.serve_or_refuse());
+            poll_fn(|cx| unless_panic(|| serving.as_mut().poll(cx))).await
+        };
+        let (after, finish) = match served {
+            Some(served) => served,
+            None => self.fault().await,
         };
         self.tell(&finish);
         after
+    }
+
+    async fn serve_or_refuse(&mut self) -> (After, Finish) {
+        match self.serve().await {
+            Ok(served) => served,
+            Err(refused) => self.refuse(refused, Says::Nothing).await,
+        }
+    }
+
+    /// Ends a request in which our own code panicked: its client is told as far as that can still be done.
+    async fn fault(&mut self) -> (After, Finish) {
+        let finish = Finish { status: 500, reason: Reason::Internal };
+        let mut after = After::Drop;
+        // A stream takes one head at most, a connection of HTTP/1.1 as many as it is given.
+        if D::HTTP2 || !self.record.answers {
+            (after, _) = self.answer(Reason::Internal, "", Says::Nothing).await;
+        }
+        if after == After::Drop {
+            self.down.cut(BodyLength::UntilClose);
+        }
+        (after, finish)
     }
 
     /// Finds the route and gets the answer. What is refused without an instance's doing comes back as an error.
@@ -475,6 +503,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let settings = &pick.version.settings;
         let total = settings.total_timeout.map(|total| self.began + total);
         let total = earlier(total, self.deadline());
+        self.record.answers = true;
         let exchange = Exchange {
             down: self.down,
             source: &mut self.source,
@@ -496,7 +525,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             buffers: &worker.buffers,
             seen,
         };
-        match exchange.run().await {
+        let end = exchange.run().await;
+        self.record.answers = seen.status.get().is_some();
+        match end {
             End::Upgraded => self.tunnel(origin, answers, pick, seen).await,
             end => end,
         }
@@ -590,6 +621,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             grpc: D::HTTP2 && self.grpc.is_some(),
         };
         let status = refusal.status();
+        self.record.answers = true;
         let written = send(self.down, self.timer, &refusal, &self.visit.worker).await;
         let after = match (written, stays) {
             (false, _) => After::Drop,

@@ -220,6 +220,7 @@ fn goes_on(waits: &Waits, limit: Instant, settings: &UpstreamSettings, seen: &Se
 fn bad_request(error: &RelayError) -> End {
     match error {
         RelayError::Framing(error) => End::BadRequest(Reason::BodyInvalid, error.text()),
+        RelayError::Invalid => End::BadRequest(Reason::BodyInvalid, "the stream breaks the rules of HTTP/2"),
         RelayError::TooLarge => End::BadRequest(Reason::BodyTooLarge, TOO_LARGE),
         RelayError::Cut | RelayError::Read | RelayError::Write => End::ClientLeft(Reason::ClientLeft),
     }
@@ -424,7 +425,13 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
                 reuse: reuse.filter(|_| self.answers.is_clean() && self.seen.uploaded.get()),
             },
             Err(RelayError::Write) => End::ClientLeft(Reason::ClientLeft),
-            Err(RelayError::Cut | RelayError::Read | RelayError::TooLarge | RelayError::Framing(_)) => {
+            Err(
+                RelayError::Cut
+                | RelayError::Read
+                | RelayError::Invalid
+                | RelayError::TooLarge
+                | RelayError::Framing(_),
+            ) => {
                 down.cut(to_length);
                 End::Cut(Reason::UpstreamCut)
             }

@@ -3,6 +3,7 @@
 //! - [`head`]: reading the next request's head, idling before it.
 //! - [`call`]: one request: its route, the instances it is sent to, what is answered when none will do.
 //! - [`exchange`]: one request on one connection to one instance.
+//! - [`fault`]: a panic of our own in a request.
 //! - [`guard`]: whether a request gets to an instance at all.
 //! - [`compressed`]: a body that is compressed on its way.
 //! - [`http2`]: connections that speak HTTP/2, with requests side by side.
@@ -13,6 +14,7 @@ mod body;
 mod call;
 mod compressed;
 mod exchange;
+mod fault;
 mod guard;
 mod head;
 pub(crate) mod http2;
@@ -295,7 +297,7 @@ async fn refuse_unread(
     refused: Refused,
     began: Instant,
 ) -> bool {
-    let Visit { worker, ends, .. } = visit;
+    let worker = &visit.worker;
     let Refused { reason, detail } = refused;
     let refusal = Refusal {
         reason,
@@ -309,14 +311,21 @@ async fn refuse_unread(
     };
     let status = refusal.status();
     let written = send(down, timer, &refusal, worker).await;
+    tell_unserved(visit, None, status, reason, began);
+    written
+}
+
+/// Tells of what never came so far that its route was looked for; `head` if it could be read.
+fn tell_unserved(visit: &Visit, head: Option<&RequestHead>, status: u16, reason: Reason, began: Instant) {
+    let Visit { worker, ends, .. } = visit;
     let took = turn::now().duration_since(began);
     worker.metrics.request_done(worker.metrics.unrouted(), status, reason, took);
     if let Some(access) = &worker.access {
         let line = Line {
             client: ends.peer.ip().to_canonical(),
-            method: "",
-            host: "",
-            path: "",
+            method: head.map_or("", RequestHead::method),
+            host: head.map_or("", RequestHead::host),
+            path: head.map_or("", RequestHead::path),
             status,
             bytes: 0,
             route: "",
@@ -333,7 +342,6 @@ async fn refuse_unread(
         };
         access.line(&line, &worker.clock);
     }
-    written
 }
 
 /// Sends an answer of our own; false when the client does not take it.

@@ -83,8 +83,9 @@ impl Metrics {
         self.builds.entry(table).or_default().observe(&BUILD, took);
     }
 
-    /// Counts a connection that was closed at once, or for flooding us. `listener` is a listener's address as configured,
-    /// `reason` a word from a fixed list: `listener-full`, `client-full`, `http2-flood`.
+    /// Counts a connection that was closed at once, or for what it sent. `listener` is a listener's address as configured,
+    /// `reason` a word from a fixed list: `listener-full`, `client-full`, `http2-flood`,
+    /// `http2-invalid`.
     pub fn connection_refused(&self, listener: &Arc<str>, reason: &'static str) {
         self.refused.entry((listener.clone(), reason)).or_default().fetch_add(1, Relaxed);
     }

@@ -51,6 +51,8 @@ pub(crate) enum SourceError {
     Cut,
     /// Reading failed.
     Read,
+    /// The source broke the rules of its protocol, and its stream was reset for it.
+    Invalid,
 }
 
 /// Where a body comes from.

@@ -172,6 +172,11 @@ impl Place {
         }
     }
 
+    /// Whether the connection ends because the instance floods it.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.channel.wire.flood().is_some()
+    }
+
     /// The instance takes no streams on this connection any more.
     pub(crate) fn give_up(&self) {
         self.channel.takes_no_more.set(true);
@@ -215,7 +220,7 @@ pub(super) async fn greet(link: Link, worker: Rc<Worker>) -> Result<(Rc<Channel>
             (Some(false), _) => Poll::Ready(Err(ConnectError::NotHttp2(
                 "the instance does not speak HTTP/2 on this port: see `fairway.protocol`",
             ))),
-            (_, Poll::Ready(())) => Poll::Ready(Err(ConnectError::NotHttp2(
+            (_, Poll::Ready(_)) => Poll::Ready(Err(ConnectError::NotHttp2(
                 "the instance closed the connection where HTTP/2 starts: does it speak it on this port?",
             ))),
             (None, Poll::Pending) => Poll::Pending,
@@ -250,9 +255,18 @@ fn builder() -> Builder {
     builder
 }
 
+/// What an instance did that ended its connection.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// It sent too many of these without a use.
+    Flood(&'static str),
+    /// It broke the rules of HTTP/2.
+    Invalid(h2::Error),
+}
+
 impl Driving {
-    /// Lets `h2` read and write. Ready once there is nothing left to do.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Lets `h2` read and write. Ready once there is nothing left to do, with what the instance did wrong.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Fault>> {
         self.wire.start_turn();
         if self.task.asks.take()
             && let Some(ping) = &mut self.ping
@@ -260,24 +274,26 @@ impl Driving {
         {
             self.task.asked.set(Some(turn::now()));
         }
-        let closed = Pin::new(&mut self.h2).poll(cx).is_ready();
+        let closed = Pin::new(&mut self.h2).poll(cx);
         if let Some(ping) = &mut self.ping {
             // Whatever has come says that the instance is there; this makes room for the next question.
             let _ = ping.poll_pong(cx);
         }
         let broken = matches!(self.wire.poll_out(cx), Poll::Ready(Err(_)));
-        if let Some(flood) = self.wire.flood() {
-            tracing::warn!(flood, "an HTTP/2 connection to an instance was ended: it floods");
+        match (self.wire.flood(), closed) {
+            (Some(flood), _) => Poll::Ready(Some(Fault::Flood(flood))),
+            (None, Poll::Ready(Err(error))) if error.is_library() => Poll::Ready(Some(Fault::Invalid(error))),
+            (None, Poll::Ready(_)) => Poll::Ready(None),
+            (None, Poll::Pending) if broken || self.task.ends.get() => Poll::Ready(None),
+            (None, Poll::Pending) => Poll::Pending,
         }
-        let over = closed || broken || self.task.ends.get() || self.wire.flood().is_some();
-        if over { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Future for Driving {
-    type Output = ();
+    type Output = Option<Fault>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Fault>> {
         let task = self.task.clone();
         if !task.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *task.waker.borrow_mut() = Some(cx.waker().clone());

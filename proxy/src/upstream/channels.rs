@@ -14,11 +14,12 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
-use super::channel::{Channel, Place, greet};
+use super::channel::{Channel, Fault, Place, greet};
 use super::kept::Kept;
 use super::{ConnectError, connect};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::metrics::BackendSeries;
+use crate::reason::Reason;
 use crate::turn::{self, by_turns};
 use crate::worker::Worker;
 
@@ -129,6 +130,21 @@ impl Channels {
     }
 }
 
+/// Tells that a connection ended by what the instance did: its requests tell how that was for them, and there may be none.
+fn blame(endpoint: &Endpoint, fault: &Fault) {
+    let (instance, address) = (endpoint.key.id.as_str(), endpoint.address);
+    match fault {
+        Fault::Flood(flood) => {
+            tracing::warn!(%instance, %address, flood, "an HTTP/2 connection to an instance was ended: it floods");
+        }
+        Fault::Invalid(error) => {
+            tracing::warn!(%instance, %address, %error, "an HTTP/2 connection to an instance was ended: it breaks the rules");
+        }
+    }
+    let detail = "the instance floods an HTTP/2 connection, or breaks its rules";
+    endpoint.state.keep_failure(Reason::UpstreamInvalid, detail);
+}
+
 /// Opens a connection, tells those who wait for it, and serves it to its end.
 async fn serve(
     (kept, worker, endpoint, series): (Rc<Kept>, Rc<Worker>, Arc<Endpoint>, Arc<BackendSeries>),
@@ -149,7 +165,9 @@ async fn serve(
             opening.tell(Ok(()));
             let weak = Rc::downgrade(&channel);
             drop((channel, opening));
-            driving.await;
+            if let Some(fault) = driving.await {
+                blame(&endpoint, &fault);
+            }
             if let Some(channel) = weak.upgrade() {
                 channel.end();
                 kept.channels.ended(&endpoint.state, &channel);

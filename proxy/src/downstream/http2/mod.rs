@@ -22,8 +22,9 @@ use fairway_config::file::Limits;
 use h2::server::Builder;
 use tokio::task::unconstrained;
 
-use super::{LINGER, LINGER_BYTES, Visit};
+use super::{LINGER, LINGER_BYTES, Visit, tell_unserved};
 use crate::deadline::Timer;
+use crate::reason::Reason;
 use crate::sides::http2::calm::Calm;
 use crate::sides::http2::wire::{Handle, Wire};
 use crate::stream::Stream;
@@ -75,8 +76,18 @@ pub(crate) async fn serve<S: Stream>(stream: S, early: BytesMut, visit: Visit) {
             shaken
         }),
     );
-    // Whoever does not even send the preface is no client that could be told.
-    let Some(Ok(h2)) = shaken.await else { return };
+    let began = turn::now();
+    let h2 = match shaken.await {
+        Some(Ok(h2)) => h2,
+        // Whoever does not even send the preface is no client that could be told; others are.
+        Some(Err(error)) if error.is_library() => {
+            let reason = Reason::Http2Invalid;
+            visit.worker.handle.metrics().connection_refused(&visit.door.name, reason.as_str());
+            return tell_unserved(&visit, None, 400, reason, began);
+        }
+        None if wire.has_begun() => return tell_unserved(&visit, None, 408, Reason::ClientTimeout, began),
+        Some(Err(_)) | None => return,
+    };
     let visit = Rc::new(visit);
     let serving = Serving::new(h2, wire.clone(), visit, timer, answer);
     // Bounded by turns of its own: the budget of the runtime would end a turn in the middle.

@@ -20,6 +20,8 @@ use super::slots::{Desk, Slots};
 use super::{GOODBYE, Visit};
 use crate::deadline::Timer;
 use crate::downstream::head::head_limits;
+use crate::downstream::tell_unserved;
+use crate::reason::Reason as Told;
 use crate::sides::http2::body::Body;
 use crate::sides::http2::client::Answer;
 use crate::sides::http2::request;
@@ -105,6 +107,8 @@ where
                 break;
             }
         }
+        // Before the client can know of it.
+        self.tell_refused();
         let waker = self.streams.connection().clone();
         let cx = &mut Context::from_waker(&waker);
         if let Poll::Ready(Err(_)) = self.wire.poll_out(cx) {
@@ -121,7 +125,11 @@ where
             let Some(h2) = &mut self.h2 else { return Poll::Ready(()) };
             match h2.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.start(request, respond),
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Ready(Some(Err(error))) => {
+                    self.tell_broken(&error);
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending if self.leaving.is_none() && self.wire.flood().is_some() => self.cut_flood(),
                 Poll::Pending => return Poll::Pending,
             }
@@ -130,6 +138,7 @@ where
 
     /// Starts a stream.
     fn start(&mut self, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>) {
+        self.wire.shown(respond.stream_id().as_u32());
         let Self { visit, text, answer, streams, .. } = self;
         let (mut parts, body) = request.into_parts();
         let is_connect = parts.method == Method::CONNECT;
@@ -150,8 +159,39 @@ where
         let asked = Asked { head, body: Body::new(body, has_body), down, began: turn::now() };
         visit.count();
         // Without room for it, streams that were reset before they were looked at included, it is dropped, and so reset.
-        let _ = streams.add(asked, |desk| answer(visit.clone(), desk));
+        if let Err(Asked { head, began, .. }) = streams.add(asked, |desk| answer(visit.clone(), desk)) {
+            tell_unserved(visit, head.as_deref().ok(), 503, Told::StreamsFull, began);
+        }
         self.idle = None;
+    }
+
+    /// Tells what `h2` refused by itself.
+    fn tell_refused(&self) {
+        while let Some(reason) = self.wire.next_refused() {
+            self.tell(reason);
+        }
+    }
+
+    /// Tells of what no request of ours tells of.
+    fn tell(&self, reason: Told) {
+        tell_unserved(&self.visit, None, reason.status().unwrap_or(0), reason, turn::now());
+    }
+
+    /// Tells that `h2` ended the connection for what the client did.
+    fn tell_broken(&self, error: &h2::Error) {
+        if !error.is_library() {
+            return; // a socket that broke, the client's own complaint, or an end that is ours
+        }
+        let client = self.visit.ends.peer;
+        tracing::debug!(%client, %error, "an HTTP/2 connection was ended");
+        let is_flood = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+        self.tell_ended(if is_flood { Told::Http2Flood } else { Told::Http2Invalid });
+    }
+
+    /// Tells that the connection was ended for what the client did.
+    fn tell_ended(&self, reason: Told) {
+        self.visit.worker.handle.metrics().connection_refused(&self.visit.door.name, reason.as_str());
+        self.tell(reason);
     }
 
     fn run_streams(&mut self) {
@@ -176,7 +216,7 @@ where
     fn cut_flood(&mut self) {
         let (flood, client) = (self.wire.flood().unwrap_or_default(), self.visit.ends.peer);
         tracing::debug!(%client, flood, "an HTTP/2 connection was ended: it floods");
-        self.visit.worker.handle.metrics().connection_refused(&self.visit.door.name, "http2-flood");
+        self.tell_ended(Told::Http2Flood);
         self.leaving = Some(turn::now());
         if let Some(h2) = &mut self.h2 {
             h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -195,6 +235,9 @@ where
         if let Some(limit) = now_gone
             && self.timer.poll_passed(cx, limit).is_ready()
         {
+            if self.header == Some(limit) {
+                self.tell(Told::ClientTimeout);
+            }
             return Poll::Ready(End::Broken);
         }
         let Some(idle) = self.idle else { return Poll::Pending };
@@ -236,6 +279,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         self.streams.awake(cx.waker());
         if let Poll::Ready(end) = self.turn() {
+            self.tell_refused();
             self.end();
             return Poll::Ready(matches!(end, End::Closed));
         }

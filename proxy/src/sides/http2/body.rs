@@ -49,6 +49,24 @@ impl Body {
         Self { stream: None, held: Bytes::new(), state: State::Broken(SourceError::Cut) }
     }
 
+    /// Whether `h2` has reset the stream because the other side broke its rules.
+    pub(crate) async fn breaks_rules(&mut self) -> bool {
+        poll_fn(|cx| {
+            // What came before is of no use any more.
+            while let Some(stream) = &mut self.stream {
+                match stream.poll_data(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(error))) => {
+                        return Poll::Ready(broken(&error) == SourceError::Invalid);
+                    }
+                    Poll::Ready(None) | Poll::Pending => break,
+                }
+            }
+            Poll::Ready(false)
+        })
+        .await
+    }
+
     /// The next data. `None`: there is no more; the state says why.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
@@ -108,7 +126,11 @@ fn poll_end(stream: &mut RecvStream, cx: &mut Context<'_>) -> Poll<State> {
 }
 
 fn broken(error: &h2::Error) -> SourceError {
-    if error.is_reset() { SourceError::Cut } else { SourceError::Read }
+    match (error.is_reset(), error.is_library()) {
+        (true, true) => SourceError::Invalid,
+        (true, false) => SourceError::Cut,
+        (false, _) => SourceError::Read,
+    }
 }
 
 impl Source for Body {

@@ -7,9 +7,13 @@
 //!
 //! Of an instance, answers that come before the one that counts are counted, too: `h2` keeps as many as come.
 //!
-//! Not here: what follows (see `downstream::http2`, `upstream::channel`).
+//! Not here: what follows (see `downstream::http2`, `upstream::channel`), which requests `h2` refuses by itself (see
+//! `unseen`, which is told here what passes).
 
 use tokio::time::Instant;
+
+use super::unseen::Unseen;
+use crate::reason::Reason;
 
 const HEAD: usize = 9;
 const END_STREAM: u8 = 1;
@@ -25,6 +29,7 @@ struct FrameHead {
     len: u32,
     kind: Kind,
     flags: u8,
+    stream: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +47,7 @@ enum Kind {
 
 impl FrameHead {
     fn read(octets: [u8; HEAD]) -> Self {
-        let [a, b, c, kind, flags, ..] = octets;
+        let [a, b, c, kind, flags, stream @ ..] = octets;
         let kind = match kind {
             0 => Kind::Data,
             1 => Kind::Headers,
@@ -53,7 +58,8 @@ impl FrameHead {
             9 => Kind::Continuation,
             _ => Kind::Other,
         };
-        Self { len: u32::from_be_bytes([0, a, b, c]), kind, flags }
+        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+        Self { len: u32::from_be_bytes([0, a, b, c]), kind, flags, stream }
     }
 }
 
@@ -73,8 +79,8 @@ impl Walk {
         Self { head: [0; HEAD], have: 0, skip }
     }
 
-    /// Goes on over these octets.
-    fn over(&mut self, mut octets: &[u8], mut seen: impl FnMut(FrameHead)) {
+    /// Goes on over these octets. `seen` gets each head, and what is there behind it.
+    fn over(&mut self, mut octets: &[u8], mut seen: impl FnMut(FrameHead, &[u8])) {
         loop {
             let skip = self.skip.min(octets.len());
             self.skip -= skip;
@@ -88,7 +94,7 @@ impl Walk {
             {
                 let head = FrameHead::read(*head);
                 (octets, self.skip) = (rest, head.len as usize);
-                seen(head);
+                seen(head, octets);
                 continue;
             }
             let more = (HEAD - self.have).min(octets.len());
@@ -98,7 +104,7 @@ impl Walk {
             if self.have == HEAD {
                 let head = FrameHead::read(self.head);
                 (self.have, self.skip) = (0, head.len as usize);
-                seen(head);
+                seen(head, octets);
             }
         }
     }
@@ -174,6 +180,8 @@ pub(crate) struct Calm {
     /// Of an instance's heads; a client's are bounded by its streams.
     heads: Option<Budget>,
     seen: Seen,
+    /// Of a client: its requests that nobody has seen yet.
+    unseen: Option<Unseen>,
     /// A header block is open: its last frame has not come.
     block_open: bool,
     /// The frame that is being read belongs to a header block.
@@ -184,7 +192,7 @@ pub(crate) struct Calm {
 impl Calm {
     /// A connection from a client.
     pub(crate) fn of_client(now: Instant) -> Self {
-        Self::new(PREFACE, 0, None, now)
+        Self { unseen: Some(Unseen::default()), ..Self::new(PREFACE, 0, None, now) }
     }
 
     /// A connection to an instance.
@@ -200,6 +208,7 @@ impl Calm {
             resets: Budget::new(RESETS, now),
             heads,
             seen: Seen::default(),
+            unseen: None,
             block_open: false,
             in_block: false,
             flood: None,
@@ -208,11 +217,14 @@ impl Calm {
 
     /// The other side sent these octets.
     pub(crate) fn received(&mut self, octets: &[u8], now: Instant) {
-        let Self { inbound, frames, resets, heads, seen, block_open, in_block, flood, .. } = self;
-        inbound.over(octets, |frame| {
+        let Self { inbound, frames, resets, heads, seen, unseen, block_open, in_block, flood, .. } = self;
+        inbound.over(octets, |frame, _| {
             *in_block = matches!(frame.kind, Kind::Headers | Kind::Continuation);
             if *in_block {
                 *block_open = frame.flags & END_HEADERS == 0;
+            }
+            if let (Kind::Headers, Some(unseen)) = (frame.kind, unseen.as_mut()) {
+                unseen.header(frame.stream);
             }
             seen.starts_well.get_or_insert(frame.kind == Kind::Settings && frame.flags & ACK == 0);
             seen.goes_away |= frame.kind == Kind::GoAway;
@@ -237,17 +249,42 @@ impl Calm {
 
     /// We sent these octets.
     pub(crate) fn sent(&mut self, octets: &[u8]) {
-        let Self { outbound, frames, resets, heads, .. } = self;
-        outbound.over(octets, |frame| match frame.kind {
+        let Self { outbound, frames, resets, heads, unseen, .. } = self;
+        outbound.over(octets, |frame, payload| match frame.kind {
             Kind::Data | Kind::Headers => {
                 frames.earn(CAUSED + 2 * (frame.len / READ_AT_ONCE));
                 if let (Kind::Headers, Some(heads)) = (frame.kind, heads.as_mut()) {
                     heads.earn(HEADS_CAUSED);
                 }
+                if let (Kind::Headers, Some(unseen)) = (frame.kind, unseen.as_mut()) {
+                    unseen.answered(frame.stream);
+                }
                 resets.earn(u32::from(frame.flags & END_STREAM != 0));
+            }
+            Kind::Reset => {
+                if let Some(unseen) = unseen {
+                    unseen.reset(frame.stream, payload.first_chunk().copied().map(u32::from_be_bytes));
+                }
             }
             _ => {}
         });
+    }
+
+    /// `h2` has shown us the request on this stream.
+    pub(crate) fn shown(&mut self, stream: u32) {
+        if let Some(unseen) = &mut self.unseen {
+            unseen.shown(stream);
+        }
+    }
+
+    /// Why `h2` refused a request by itself that has not been told yet.
+    pub(crate) fn next_refused(&mut self) -> Option<Reason> {
+        self.unseen.as_mut()?.next_refused()
+    }
+
+    /// Whether the other side has sent anything.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.inbound.skip != PREFACE || self.inbound.have > 0
     }
 
     /// What has come.
@@ -293,7 +330,7 @@ mod tests {
         for size in 1..octets.len() {
             let (mut walk, mut seen) = (Walk::behind(PREFACE), Vec::new());
             for piece in octets.chunks(size) {
-                walk.over(piece, |frame| seen.push((frame.kind, frame.len)));
+                walk.over(piece, |frame, _| seen.push((frame.kind, frame.len)));
             }
             assert_eq!(seen, [(Kind::Headers, 30), (Kind::Data, 0), (Kind::Ping, 8)], "{size}");
         }

@@ -5,7 +5,8 @@
 //! - [`body`]: a body that comes on a stream; [`send`]: one that goes out on it.
 //! - [`client`]: the client's side of one request.
 //! - [`asked`]: the head of a request as it goes to an instance; [`origin`]: the instance's side of it.
-//! - [`wire`]: the octets under `h2`, written once a turn; [`calm`]: what nobody may flood us with.
+//! - [`wire`]: the octets under `h2`, written once a turn; [`calm`]: what nobody may flood us with; [`unseen`]: requests
+//!   that `h2` refuses by itself.
 //!
 //! Not here: connections and their bounds (see `downstream::http2`), what an exchange does with its sides (see
 //! `downstream`).
@@ -18,4 +19,5 @@ pub(crate) mod fields;
 pub(crate) mod origin;
 pub(crate) mod request;
 pub(crate) mod send;
+pub(crate) mod unseen;
 pub(crate) mod wire;

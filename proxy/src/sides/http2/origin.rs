@@ -73,6 +73,13 @@ impl<'p> Origin<'p> {
         sent
     }
 
+    fn no_head(&self, error: &h2::Error) -> NoHead {
+        if self.place.is_flooded() {
+            return NoHead::Invalid("the instance sent more frames without a use than are taken");
+        }
+        no_head(error)
+    }
+
     /// The next head, and what follows it if it is the one that counts.
     fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<(Parts, Option<RecvStream>), NoHead>> {
         let mut answer = self.answer.borrow_mut();
@@ -89,7 +96,7 @@ impl<'p> Origin<'p> {
                         (Parts::of(head), Some(body))
                     }),
                 };
-                Poll::Ready(result.map_err(|error| no_head(&error)))
+                Poll::Ready(result.map_err(|error| self.no_head(&error)))
             }
             Awaited::Lost(lost) => Poll::Ready(Err(*lost)),
         }
@@ -213,7 +220,9 @@ fn no_head(error: &h2::Error) -> NoHead {
             NoHead::Closed("the instance wants HTTP/1.1 for this: set `fairway.protocol` to http1 or https")
         }
         Some(_) if error.is_remote() => NoHead::Closed("the instance reset the stream before it answered"),
-        Some(_) => NoHead::Invalid("the instance's answer breaks the rules of HTTP/2"),
+        Some(_) => NoHead::Invalid(
+            "the instance's answer breaks the rules of HTTP/2, or its header is far too large",
+        ),
         None => NoHead::Closed("the connection to the instance broke before an answer"),
     }
 }

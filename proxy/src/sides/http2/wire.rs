@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::calm::{Calm, Seen};
+use crate::reason::Reason;
 use crate::stream::{Duplex, Stream};
 use crate::turn;
 use crate::worker::Worker;
@@ -110,6 +111,21 @@ impl<S: Stream> Wire<S> {
     /// Whether the other side has begun a header and not ended it.
     pub(crate) fn is_in_header(&self) -> bool {
         self.calm.borrow().is_in_header()
+    }
+
+    /// `h2` has shown us the request on this stream.
+    pub(crate) fn shown(&self, stream: u32) {
+        self.calm.borrow_mut().shown(stream);
+    }
+
+    /// Why `h2` refused a request by itself that has not been told yet.
+    pub(crate) fn next_refused(&self) -> Option<Reason> {
+        self.calm.borrow_mut().next_refused()
+    }
+
+    /// Whether a client has sent anything.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.calm.borrow().has_begun()
     }
 
     /// When the other side was heard of last.

@@ -7,5 +7,6 @@ pub(crate) mod kit;
 mod limits;
 mod messages;
 mod over_tls;
+mod refused;
 mod streams;
 mod tunnels;
