@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Connection, SendResponse};
 use http::{Method, Request};
@@ -43,8 +43,6 @@ pub(super) struct Serving<S: Stream, A, F> {
     /// Makes the future that answers the requests of a desk.
     answer: A,
     streams: Slots<F, Asked>,
-    /// Memory for the texts of heads.
-    text: BytesMut,
     /// The connection's own timer.
     timer: Timer,
     /// Since when there is no stream.
@@ -84,7 +82,6 @@ where
             visit,
             answer,
             streams,
-            text: BytesMut::new(),
             timer,
             idle: Some(turn::now()),
             header: None,
@@ -139,21 +136,20 @@ where
     /// Starts a stream.
     fn start(&mut self, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>) {
         self.wire.shown(respond.stream_id().as_u32());
-        let Self { visit, text, answer, streams, .. } = self;
+        let Self { visit, answer, streams, .. } = self;
         let (mut parts, body) = request.into_parts();
         let is_connect = parts.method == Method::CONNECT;
         let has_body = !body.is_end_stream();
-        let head = {
-            let mut rng = visit.worker.rng.borrow_mut();
-            request::read(
-                &mut parts,
-                has_body,
-                head_limits(&visit.door.limits.get()),
-                text,
-                &visit.door.upgrades,
-                &mut rng,
-            )
-        };
+        let mut text = visit.worker.buffers.lend_head();
+        let head = request::read(
+            &mut parts,
+            has_body,
+            head_limits(&visit.door.limits.get()),
+            &mut text,
+            &visit.door.upgrades,
+            &mut visit.worker.rng.borrow_mut(),
+        );
+        visit.worker.buffers.give_back_head(text);
         let has_body = head.as_ref().is_ok_and(|head| head.body != crate::h1::BodyLength::Empty);
         let down = Answer::new(respond, is_connect);
         let asked = Asked { head, body: Body::new(body, has_body), down, began: turn::now() };
@@ -246,7 +242,6 @@ where
             None => {
                 if self.streams.can_trim() && self.timer.poll_passed(cx, idle + TRIM).is_ready() {
                     self.streams.trim();
-                    self.text = BytesMut::new();
                 }
                 if self.timer.poll_passed(cx, idle + idle_time).is_ready() {
                     self.leave();

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use fastrand::Rng;
 use h2::ext::Protocol;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap};
@@ -26,7 +26,7 @@ pub(crate) fn read(
     parts: &mut Parts,
     has_body: bool,
     limits: HeadLimits,
-    text: &mut BytesMut,
+    text: &mut Vec<u8>,
     protocols: &[Arc<str>],
     rng: &mut Rng,
 ) -> Result<Box<RequestHead>, Refused> {
@@ -45,10 +45,11 @@ pub(crate) fn read(
         let detail = "the header has more fields or octets than this listener takes";
         return Err(Refused::new(Reason::HeaderTooLarge, detail));
     }
-    RequestHead::read_within(text.split().freeze(), limits).map(Box::new)
+    // A copy of just its size, and the buffer stays as it is for the next one.
+    RequestHead::read_within(Bytes::copy_from_slice(text), limits).map(Box::new)
 }
 
-fn push_request_line(text: &mut BytesMut, parts: &Parts, upgrades: bool) -> Result<(), Refused> {
+fn push_request_line(text: &mut Vec<u8>, parts: &Parts, upgrades: bool) -> Result<(), Refused> {
     let method = if upgrades { Method::GET.as_str() } else { parts.method.as_str() };
     let target = match (parts.uri.path_and_query(), parts.uri.authority()) {
         // An absolute URL here would be a second host.
@@ -63,7 +64,7 @@ fn push_request_line(text: &mut BytesMut, parts: &Parts, upgrades: bool) -> Resu
 }
 
 /// The host, once: `:authority` and `host` must name the same (RFC 9113 section 8.3.1). Gives the number of lines.
-fn push_host(text: &mut BytesMut, parts: &mut Parts) -> Result<usize, Refused> {
+fn push_host(text: &mut Vec<u8>, parts: &mut Parts) -> Result<usize, Refused> {
     let Some(authority) = parts.uri.authority() else { return Ok(0) };
     let default_port = match parts.uri.scheme_str() {
         Some("https") => Some(443),
@@ -87,7 +88,7 @@ fn push_host(text: &mut BytesMut, parts: &mut Parts) -> Result<usize, Refused> {
 
 /// What asks for a protocol in HTTP/1.1, in place of an extended CONNECT (RFC 8441 section 5).
 fn push_upgrade(
-    text: &mut BytesMut,
+    text: &mut Vec<u8>,
     protocol: &str,
     fields: &HeaderMap,
     protocols: &[Arc<str>],
@@ -153,7 +154,7 @@ mod tests {
             let (mut parts, ()) = self.0.body(()).expect("a request").into_parts();
             let allowed = ["websocket".into(), "h2c".into()];
             let limits = HeadLimits::default();
-            read(&mut parts, has_body, limits, &mut BytesMut::new(), &allowed, &mut Rng::with_seed(1))
+            read(&mut parts, has_body, limits, &mut Vec::new(), &allowed, &mut Rng::with_seed(1))
         }
 
         fn text(self, has_body: bool) -> String {

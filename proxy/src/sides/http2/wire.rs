@@ -36,6 +36,8 @@ pub(crate) struct Wire<S> {
     out: RefCell<Out>,
     calm: RefCell<Calm>,
     reads_left: Cell<u32>,
+    /// Nothing more was there in this turn.
+    dry: Cell<bool>,
     received: Cell<Instant>,
 }
 
@@ -60,12 +62,14 @@ impl<S: Stream> Wire<S> {
             calm: RefCell::new(calm),
             received: Cell::new(turn::now()),
             reads_left: Cell::new(READS_MAX),
+            dry: Cell::new(false),
         })
     }
 
-    /// A turn starts: so much may be read.
+    /// A turn of the one task that reads starts: so much may be read.
     pub(crate) fn start_turn(&self) {
         self.reads_left.set(READS_MAX);
+        self.dry.set(false);
     }
 
     /// Whether all that may be read in this turn has been: the rest is for the next one.
@@ -168,8 +172,13 @@ impl<S: Stream> Wire<S> {
         } else if self.flood().is_some() {
             // Nothing more is read from it; the connection ends with this turn.
             return Poll::Pending;
+        } else if self.dry.get() {
+            // `h2` asks again for each request that it gives out. Whoever asked first is woken when more comes.
+            return Poll::Pending;
         } else if let Some(left) = self.reads_left.get().checked_sub(1) {
-            ready!(self.io.with(|io| Pin::new(io).poll_read(cx, buffer)))?;
+            let read = self.io.with(|io| Pin::new(io).poll_read(cx, buffer));
+            self.dry.set(read.is_pending());
+            ready!(read)?;
             self.reads_left.set(left);
         } else {
             cx.waker().wake_by_ref();
