@@ -50,6 +50,23 @@ async fn a_stranger_says_nothing_about_where_a_request_came_from() {
             "an alias of X-Client-Cert-Fingerprint",
             "X-Client_Cert-Fingerprint: 6.6.6.6\r\nX_CLIENT_CERT_FINGERPRINT: 6\r\n",
         ),
+        (
+            "any X-Forwarded field",
+            "X-Forwarded-Server: 6.6.6.6\r\nX-Forwarded-Ssl: on\r\nX-Forwarded-Forx: 6.6.6.6\r\n",
+        ),
+        (
+            "an alias of any X-Forwarded field",
+            "X_Forwarded_Server: 6.6.6.6\r\nx_forwarded-anything_of_any_length: 6\r\n",
+        ),
+        (
+            "another path than was asked for",
+            "X-Original-URL: /6.6.6.6\r\nX-Rewrite-URL: /6.6.6.6\r\nx_original_url: /6\r\n",
+        ),
+        ("TLS in other words", "Front-End-Https: on\r\nX-Url-Scheme: https\r\nFRONT_END_HTTPS: on\r\n"),
+        (
+            "the client in other words",
+            "X-Client-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\nCF-Connecting-IP: 6.6.6.6\r\nX-Cluster-Client-Ip: 6.6.6.6\r\nX_Client_IP: 6.6.6.6\r\n",
+        ),
         ("Proxy", "Proxy: http://6.6.6.6\r\n"),
         ("PROXY", "PROXY: http://6.6.6.6\r\n"),
         ("a trace that is none", "traceparent: 00-6-6-00\r\ntracestate: a=b\r\n"),
@@ -67,7 +84,8 @@ async fn a_stranger_says_nothing_about_where_a_request_came_from() {
     for kept in [
         "my_field: 1\r\n",
         "_: 1\r\n",
-        "X-Forwarded-Forx: 1\r\n",
+        "X-Forwardedness: 1\r\n",
+        "X-HTTP-Method-Override: PUT\r\n",
         "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: a=b\r\n",
         "Proxy-Authorization: x\r\n",
     ] {

@@ -67,6 +67,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
         let name = field.name(raw);
         let passes = match field.known {
             Known::Other => !is_alias(name),
+            Known::Claim => origin.client.peer_is_trusted && !name.contains(&b'_'),
             Known::ContentLength => {
                 had_length = true;
                 false

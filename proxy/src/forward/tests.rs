@@ -74,6 +74,33 @@ fn a_stranger_cannot_say_where_a_request_came_from() {
 }
 
 #[test]
+fn what_other_proxies_say_of_a_request_is_believed_of_trusted_ones_alone() {
+    for name in [
+        "X-Forwarded-Server",
+        "X-Forwarded-Ssl",
+        "X-Forwarded-Client-Cert",
+        "X-Forwarded-Anything-At-All",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "Front-End-Https",
+        "X-Url-Scheme",
+        "X-Client-IP",
+        "True-Client-IP",
+        "X-Cluster-Client-IP",
+        "CF-Connecting-IP",
+    ] {
+        for alias in [name.to_owned(), name.replace('-', "_"), name.replacen('-', "_", 1)] {
+            let field = format!("{alias}: 1\r\n");
+            let stranger = forwarded("192.0.2.1", &field);
+            assert_eq!(lines_of(&stranger, &alias), [""; 0], "{stranger}");
+            let proxy = forwarded("10.0.0.9", &field);
+            let want: &[&str] = if alias == name { &["1"] } else { &[] };
+            assert_eq!(lines_of(&proxy, &alias), want, "{proxy}");
+        }
+    }
+}
+
+#[test]
 fn what_a_trusted_proxy_says_goes_on_with_its_address_added() {
     let said = "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\nX-Forwarded-Proto: https\r\n\
         X-Forwarded-Host: shop.company.com\r\nX-Forwarded-Port: 443\r\n";
