@@ -84,19 +84,22 @@ pub(crate) struct Waits {
     pub down: Cell<Wait>,
     /// Of the whole.
     pub total: Option<Instant>,
+    /// When to look at the client, if nothing else happens: no limit.
+    pub look: Cell<Option<Instant>>,
 }
 
 impl Waits {
     /// Nothing is waited for yet.
     pub(crate) fn new(total: Option<Instant>) -> Self {
         let none = Wait { limit: None, reason: Reason::TotalTimeout };
-        Self { up: Cell::new(none), down: Cell::new(none), total }
+        Self { up: Cell::new(none), down: Cell::new(none), total, look: Cell::new(None) }
     }
 
     /// The limit that comes first, and what it means.
     pub(crate) fn first(&self) -> Option<(Instant, Reason)> {
         let whole = Wait { limit: self.total, reason: Reason::TotalTimeout };
-        let limits = [self.up.get(), self.down.get(), whole];
+        let look = Wait { limit: self.look.get(), reason: Reason::ClientLeft };
+        let limits = [self.up.get(), self.down.get(), whole, look];
         limits.into_iter().filter_map(|wait| Some((wait.limit?, wait.reason))).min_by_key(|(limit, _)| *limit)
     }
 }

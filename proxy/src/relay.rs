@@ -60,7 +60,7 @@ impl<'a> Terms<'a> {
     }
 
     /// The source is asked for more.
-    fn wait(&self, waits: &Cell<Wait>) {
+    pub(crate) fn wait(&self, waits: &Cell<Wait>) {
         let now = turn::now();
         let silence = Wait { limit: Some(now + self.patience), reason: self.late };
         let slowness = self.pace.and_then(|(pace, reason)| {

@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Most octets that are copied together for one write.
@@ -29,6 +29,10 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Ready once the other side has reset the connection. An end of its sending alone is no reset: it may still read.
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Whether the other side is known to have reset the connection, also while octets lie unread. Asks nobody: it is what
+    /// the runtime has been told.
+    fn is_broken(&self) -> bool;
+
     /// Whether it is open and nothing has arrived: what a pooled connection must be.
     fn is_quiet(&mut self) -> bool;
 
@@ -42,7 +46,7 @@ impl Stream for TcpStream {
     }
 
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if ready!(self.poll_read_ready(cx)).is_err() {
+        if ready!(self.poll_read_ready(cx)).is_err() || self.is_broken() {
             return Poll::Ready(());
         }
         let mut octet = [0];
@@ -51,6 +55,10 @@ impl Stream for TcpStream {
             // A pipelined request, or the end of the client's sending: it may well wait for the answer.
             Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
         }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.try_io(Interest::ERROR, || Ok(())).is_ok()
     }
 
     fn is_quiet(&mut self) -> bool {
@@ -97,6 +105,11 @@ impl<S: Stream> Duplex<S> {
     /// [`Stream::poll_reset`]
     pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.borrow().poll_reset(cx)
+    }
+
+    /// [`Stream::is_broken`]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.borrow().is_broken()
     }
 
     /// [`Stream::is_quiet`]

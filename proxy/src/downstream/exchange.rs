@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::body::Kept;
 use super::compressed::Compressed;
+use super::patience::{Patience, timed_out};
 use crate::buffers::Buffers;
 use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
 use crate::endpoint::UpstreamSettings;
@@ -77,10 +78,14 @@ pub(super) struct Seen {
     pub(super) sent_before: Cell<u64>,
     /// The status of the answer, once its head has gone down.
     pub(super) status: Cell<Option<u16>>,
+    /// How its body is framed towards the client.
+    pub(super) framed: Cell<Option<BodyLength>>,
     /// When the head of the answer had come.
     pub(super) first_byte: Cell<Option<Instant>>,
     /// Octets of the answer's body that the client took.
     pub(super) body_bytes: Cell<u64>,
+    /// How many these were when the client was last silent for too long, or too slow.
+    pub(super) body_bytes_before: Cell<u64>,
     /// How the call of gRPC ended, as the instance says.
     pub(super) grpc: Cell<Option<Status>>,
     /// The request is sent whole.
@@ -114,17 +119,19 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
         let Self { down, head, settings, limits, seen, timer, .. } = self;
         let waits = Waits::new(self.total);
         let up_pace = if self.kept.has_end() { None } else { upload_pace(self.is_grpc, &limits.get()) };
+        let up_terms = Terms {
+            pace: up_pace.as_ref().map(|pace| (pace, Reason::BodyTooSlow)),
+            octets_max: self.body_max,
+            ..Terms::patient(limits.get().idle_time, Reason::ClientTimeout)
+        };
+        let patience = Patience { waits: &waits, settings, up_terms, seen, head };
         let upload = Upload {
             source: self.source,
             origin: self.origin,
             kept: self.kept,
             head_up: self.head_up,
             settings,
-            terms: Terms {
-                pace: up_pace.as_ref().map(|pace| (pace, Reason::BodyTooSlow)),
-                octets_max: self.body_max,
-                ..Terms::patient(limits.get().idle_time, Reason::ClientTimeout)
-            },
+            terms: up_terms,
             seen,
             waits: &waits.up,
         };
@@ -145,10 +152,11 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
         };
         let (mut upload, mut download) = (pin!(upload.run()), pin!(download.run()));
         let mut sending = true;
-        poll_fn(|cx| {
+        let end = poll_fn(|cx| {
             if sending && let Poll::Ready(sent) = upload.as_mut().poll(cx) {
                 sending = false;
                 wait_no_longer(&waits.up);
+                waits.look.set(None);
                 match sent {
                     Ok(()) => {
                         seen.uploaded.set(true);
@@ -169,20 +177,32 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
             if !sending && down.poll_gone(cx).is_ready() {
                 return Poll::Ready(End::ClientLeft(Reason::ClientLeft));
             }
+            // Nobody reads from the client while the instance takes nothing.
+            if sending && patience.is_held_up() {
+                if down.poll_broken(cx).is_ready() {
+                    return Poll::Ready(End::ClientLeft(Reason::ClientLeft));
+                }
+                patience.look_again();
+            }
             while let Some((limit, reason)) = waits.first() {
                 ready!(timer.poll_passed(cx, limit));
-                // An answer that has begun makes the body part of a conversation, and those have no least speed.
-                if reason == Reason::BodyTooSlow && seen.status.get().is_some() {
-                    wait(&waits.up, limits.get().idle_time, Reason::ClientTimeout);
-                    continue;
-                }
-                if !goes_on(&waits, limit, settings, seen) {
+                if !patience.goes_on(limit) {
                     return Poll::Ready(timed_out(reason, seen));
                 }
             }
             Poll::Pending
         })
-        .await
+        .await;
+        // What is missing must be missed, whoever is to blame. A stream of HTTP/2 that the client left behind is reset anyway.
+        let breaks_off = match end {
+            End::Cut(_) => true,
+            End::ClientLeft(_) | End::BadRequest(..) => !D::HTTP2,
+            End::Answered { .. } | End::Upgraded | End::NoAnswer(..) => false,
+        };
+        if breaks_off && let Some(length) = seen.framed.get() {
+            down.cut(length);
+        }
+        end
     }
 }
 
@@ -197,48 +217,12 @@ fn upload_pace(is_grpc: bool, limits: &Limits) -> Option<Pace> {
 /// How long an answer is waited for after the instance has stopped to take the request.
 const LATE_ANSWER: Duration = Duration::from_secs(1);
 
-/// Whether a limit that has passed is none, because octets may go both ways for as long as somebody says something: the
-/// answer has begun, and the request is still being sent.
-fn goes_on(waits: &Waits, limit: Instant, settings: &UpstreamSettings, seen: &Seen) -> bool {
-    if waits.total == Some(limit) || seen.status.get().is_none() || seen.uploaded.get() {
-        return false;
-    }
-    let passed = |wait: &Cell<Wait>, reason| wait.get().limit == Some(limit) && wait.get().reason == reason;
-    if passed(&waits.up, Reason::ClientTimeout) {
-        // The answer alone says how long a silence is too long.
-        wait_no_longer(&waits.up);
-        return true;
-    }
-    let moved = seen.sent.get() > seen.sent_before.replace(seen.sent.get());
-    if moved && passed(&waits.down, Reason::UpstreamCut) {
-        wait(&waits.down, settings.idle_timeout, Reason::UpstreamCut);
-        return true;
-    }
-    false
-}
-
 fn bad_request(error: &RelayError) -> End {
     match error {
         RelayError::Framing(error) => End::BadRequest(Reason::BodyInvalid, error.text()),
         RelayError::Invalid => End::BadRequest(Reason::BodyInvalid, "the stream breaks the rules of HTTP/2"),
         RelayError::TooLarge => End::BadRequest(Reason::BodyTooLarge, TOO_LARGE),
         RelayError::Cut | RelayError::Read | RelayError::Write => End::ClientLeft(Reason::ClientLeft),
-    }
-}
-
-fn timed_out(reason: Reason, seen: &Seen) -> End {
-    match reason {
-        Reason::ClientTimeout if seen.status.get().is_none() => {
-            End::BadRequest(reason, "the request body did not arrive in time")
-        }
-        Reason::BodyTooSlow if seen.status.get().is_none() => {
-            End::BadRequest(reason, "the request body arrived more slowly than this listener allows")
-        }
-        Reason::ClientTimeout | Reason::BodyTooSlow => End::ClientLeft(reason),
-        _ if seen.status.get().is_some() => End::Cut(reason),
-        Reason::TotalTimeout => End::NoAnswer(reason, "the request took longer than its route allows"),
-        Reason::UpstreamClosed => End::NoAnswer(reason, "the instance stopped reading and did not answer"),
-        _ => End::NoAnswer(reason, "the instance did not answer in time"),
     }
 }
 
@@ -399,6 +383,7 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
         let reuse =
             (answer.keep_alive && from_length != BodyLength::UntilClose).then_some(answer.keep_alive_timeout);
         self.seen.status.set(Some(answer.status));
+        self.seen.framed.set(Some(to_length));
         self.seen.sent_before.set(self.seen.sent.get());
         if self.is_grpc {
             self.seen.grpc.set(status_of(&answer));
@@ -432,7 +417,6 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
                 | RelayError::TooLarge
                 | RelayError::Framing(_),
             ) => {
-                down.cut(to_length);
                 End::Cut(Reason::UpstreamCut)
             }
         }

@@ -91,6 +91,10 @@ mod tests {
             Poll::Pending
         }
 
+        fn poll_broken(&self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+
         fn framing(&self, _: Version, length: BodyLength) -> BodyLength {
             length
         }

@@ -4,6 +4,7 @@
 //! - [`call`]: one request: its route, the instances it is sent to, what is answered when none will do.
 //! - [`exchange`]: one request on one connection to one instance.
 //! - [`fault`]: a panic of our own in a request.
+//! - [`patience`]: what becomes of an exchange whose limits pass.
 //! - [`guard`]: whether a request gets to an instance at all.
 //! - [`compressed`]: a body that is compressed on its way.
 //! - [`http2`]: connections that speak HTTP/2, with requests side by side.
@@ -18,6 +19,7 @@ mod fault;
 mod guard;
 mod head;
 pub(crate) mod http2;
+mod patience;
 mod streams;
 
 use std::cell::{Cell, OnceCell};

@@ -46,6 +46,16 @@ pub(crate) fn is_grpc<'v>(mut content_type: impl Iterator<Item = &'v [u8]>) -> b
     start.eq_ignore_ascii_case(NAME) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
 }
 
+/// Whether a request is a conversation for as long as both sides like: a call of gRPC, or a stream of Connect
+/// (<https://connectrpc.com/docs/protocol>), which has other trailers.
+pub(crate) fn is_talk(content_type: Option<&[u8]>) -> bool {
+    const STREAM: &[u8] = b"application/connect+";
+    let is_stream = content_type
+        .and_then(|value| value.get(..STREAM.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(STREAM));
+    is_stream || is_grpc(content_type.into_iter())
+}
+
 /// The status of a call, 0 to 16, as counted; what is none of these is [`Status::OTHER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status(u8);
@@ -159,6 +169,19 @@ pub(crate) fn push_message(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conversations_are_calls_of_grpc_and_streams_of_connect() {
+        for (value, want) in [
+            ("application/grpc+json", true),
+            ("Application/Connect+proto", true),
+            ("application/connect", false),
+            ("application/proto", false),
+        ] {
+            assert_eq!(is_talk(Some(value.as_bytes())), want, "{value}");
+        }
+        assert!(!is_talk(None));
+    }
 
     #[test]
     fn grpc_is_known_by_its_content_type() {

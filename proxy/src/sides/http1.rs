@@ -122,6 +122,10 @@ impl<S: Stream> Downstream for Duplex<S> {
         self.poll_reset(cx)
     }
 
+    fn poll_broken(&self, _: &mut Context<'_>) -> Poll<()> {
+        if self.is_broken() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn framing(&self, version: Version, length: BodyLength) -> BodyLength {
         match length {
             BodyLength::Chunked | BodyLength::UntilClose if version == Version::Http10 => {

@@ -91,6 +91,9 @@ pub(crate) trait Downstream: Sink {
     /// Ready once the client has gone, and takes no answer any more.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Ready once the client has gone, also while what it has sent lies unread. May wake nobody when that happens.
+    fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// How a body of this length is framed towards a client that speaks this version.
     fn framing(&self, version: Version, length: BodyLength) -> BodyLength;
 

@@ -271,6 +271,10 @@ where
         self.tcp.poll_reset(cx)
     }
 
+    fn is_broken(&self) -> bool {
+        self.tcp.is_broken()
+    }
+
     fn is_quiet(&mut self) -> bool {
         // Session tickets and other news of TLS itself are no answer that nobody asked for.
         let mut nobody = Context::from_waker(std::task::Waker::noop());

@@ -70,6 +70,10 @@ impl Stream for Link {
         either!(self, io => io.poll_reset(cx))
     }
 
+    fn is_broken(&self) -> bool {
+        either!(self, io => io.is_broken())
+    }
+
     fn is_quiet(&mut self) -> bool {
         either!(self, io => io.is_quiet())
     }

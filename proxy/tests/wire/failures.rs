@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{sleep, timeout};
+
 use crate::kit::*;
+use crate::limits::metric;
 
 /// A plane with one backend of these addresses, which the same version serves in turn.
 fn plane(addresses: &[std::net::SocketAddr]) -> Plane {
@@ -156,7 +160,7 @@ async fn a_request_waits_for_an_instance_that_becomes_ready() {
     client.send(get("/")).await;
     // The stopping one refuses; then there is a new one.
     let origin = Origin::new().await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_millis(200)).await;
     let address = origin.address;
     plane.change(|cluster| drop(cluster.add(address, "shop.test", &[])));
     let mut instance = origin.accept().await;
@@ -220,6 +224,15 @@ async fn an_answer_that_stops_is_cut_after_the_idle_time() {
     instance.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab").await;
     assert!(client.read_to_end().await.ends_with("\r\n\r\nab"));
     assert!(instance.ends().await);
+    // A client that only sees the end of the connection gets a reset: it would take a close for the end of the answer.
+    let mut client = plane.connect().await;
+    client.send("GET / HTTP/1.0\r\nHost: shop.test\r\n\r\n").await;
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    instance.send("HTTP/1.1 200 OK\r\n\r\nab").await;
+    client.read_until("\r\n\r\nab").await;
+    let end = within("the end", client.stream.read_u8()).await;
+    assert_eq!(end.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
 }
 
 #[tokio::test]
@@ -253,4 +266,35 @@ async fn a_client_that_resets_its_connection_frees_the_instance() {
     instance.head().await;
     client.reset();
     assert!(instance.ends().await, "nobody waits for this answer");
+}
+
+#[tokio::test]
+async fn a_client_that_resets_while_the_instance_takes_none_of_its_body_frees_the_instance() {
+    let origin = Origin::new().await;
+    let plane = Plane::shop(&[&origin]);
+    for answers in [false, true] {
+        let mut client = plane.connect().await;
+        client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000000000\r\n\r\n").await;
+        let mut instance = origin.accept().await;
+        instance.head().await;
+        if answers {
+            instance.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await;
+            client.head().await;
+        }
+        let block = vec![b'x'; 1_000_000];
+        while timeout(Duration::from_millis(500), client.stream.write(&block)).await.is_ok() {}
+        let start = Instant::now();
+        client.reset();
+        while instance.read_more().await {
+            instance.take_unread();
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "not only when it has been silent for too long");
+        within("its reason", async {
+            let told = || metric(&plane, "fairway_requests_total", &[("reason", "client-left")]);
+            while told() < f64::from(u8::from(answers) + 1) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
 }

@@ -195,8 +195,8 @@ async fn a_body_that_arrives_too_slowly_is_refused_however_often_an_octet_comes(
 }
 
 #[tokio::test]
-async fn a_body_may_be_slow_once_the_answer_has_begun_and_in_calls_of_grpc() {
-    for (kind, answered_at_first) in [("text/plain", true), ("application/grpc+proto", false)] {
+async fn calls_of_grpc_and_streams_of_connect_may_be_slow() {
+    for kind in ["application/grpc+proto", "application/connect+proto"] {
         let origin = Origin::new().await;
         let plane = plane(&origin, &[], slow);
         let mut client = plane.connect().await;
@@ -207,19 +207,75 @@ async fn a_body_may_be_slow_once_the_answer_has_begun_and_in_calls_of_grpc() {
             .await;
         let mut instance = origin.accept().await;
         instance.head().await;
-        if answered_at_first {
-            instance.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await;
-            client.head().await;
-        }
+        instance.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await;
+        client.head().await;
         for _ in 0..30 {
             client.send("x").await;
             sleep(Duration::from_millis(20)).await;
         }
         instance.read_exactly(30).await;
-        let answer = if answered_at_first { "done".to_owned() } else { ok("done") };
-        instance.send(answer).await;
+        instance.send("done").await;
         client.read_until("done").await;
     }
+}
+
+/// A client in the middle of its body, and the instance that has begun to answer nevertheless.
+async fn answered_early(origin: &Origin, plane: &Plane) -> (Wire, Wire) {
+    let mut client = plane.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 100000\r\n\r\nhello").await;
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    instance.read_exactly(5).await;
+    instance.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").await;
+    client.head().await;
+    (client, instance)
+}
+
+#[tokio::test]
+async fn a_body_that_stops_or_drips_once_the_answer_has_begun_ends_the_connection() {
+    for (change, drips, reason) in [
+        (slow as fn(&mut Limits), true, "body-too-slow"),
+        (slow, false, "body-too-slow"),
+        (|limits: &mut Limits| limits.idle_time = Duration::from_millis(300), false, "client-timeout"),
+    ] {
+        let origin = Origin::new().await;
+        let plane = plane(&origin, &[], change);
+        let (mut client, mut instance) = answered_early(&origin, &plane).await;
+        let start = Instant::now();
+        if drips {
+            within("the end", async {
+                while client.stream.write_all(b"x").await.is_ok() {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+        }
+        assert!(client.ends().await, "{reason}");
+        assert!(start.elapsed() >= Duration::from_millis(250), "{reason}");
+        let upload = instance.read_to_end().await;
+        assert!(upload.len() < 1000, "the instance sees that the body is cut: {reason}");
+        assert_eq!(requests(&plane, reason), 1.0, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_takes_of_an_answer_counts_as_if_it_had_sent_it() {
+    let origin = Origin::new().await;
+    let plane = plane(&origin, &[], |limits| {
+        (limits.body_rate, limits.body_grace) = (1000, Duration::from_secs(1));
+    });
+    let (mut client, mut instance) = answered_early(&origin, &plane).await;
+    // More than twice as long as its body alone may be silent.
+    for _ in 0..12 {
+        instance.send("x".repeat(1000)).await;
+        client.read_exactly(1000).await;
+        sleep(Duration::from_millis(200)).await;
+    }
+    client.send("x".repeat(100_000 - 5)).await;
+    instance.read_exactly(100_000 - 5).await;
+    instance.send("x".repeat(1_000_000 - 12_000)).await;
+    client.read_exactly(1_000_000 - 12_000).await;
+    assert_eq!(requests(&plane, "body-too-slow"), 0.0);
 }
 
 #[tokio::test]

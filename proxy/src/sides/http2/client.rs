@@ -88,6 +88,11 @@ impl Downstream for Answer {
         }
     }
 
+    fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // The connection is read whatever becomes of its streams.
+        self.poll_gone(cx)
+    }
+
     fn framing(&self, _: Version, length: BodyLength) -> BodyLength {
         match length {
             // Written into the head as if for HTTP/1.1, so that `Trailer` stays; it goes no further than this side.
