@@ -126,24 +126,42 @@ async fn explain_tells_them_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_change_with_a_reload_and_a_bad_file_changes_nothing() {
+async fn users_change_with_their_file_and_one_that_is_bad_or_gone_changes_nothing() {
     let origin = Origin::start(Identity::new("one", "v1")).await;
     let users = TempDir::with_prefix("fairway-users-").expect("a folder");
     let fairway = start(&origin, &users).await;
+    let file = users.path().join("users");
     let login = Request::get("staff.test", "/").header("Authorization", GOOD);
-    assert_eq!(fairway.send(&login).await.status, 200);
+    let answers = async |status: u16| (fairway.send(&login).await.status == status).then_some(());
+    answers(200).await.expect("alice may log in");
     let refused = async |want: bool| {
         let problems = fairway.list("problems").await;
         let refused = problems.iter().any(|problem| problem["type"] == "config-refused");
         (refused == want).then(|| format!("{problems:?}"))
     };
-    std::fs::write(users.path().join("users"), "alice:U*U\n").expect("a file of users");
-    fairway.reload();
+
+    std::fs::write(&file, "alice:U*U\n").expect("a file of users");
     let told = until("the refusal", PATIENCE, async || refused(true).await).await;
     assert!(told.contains("htpasswd -nB") && !told.contains("U*U"), "{told}");
-    assert_eq!(fairway.send(&login).await.status, 200, "the old users stay");
-    std::fs::write(users.path().join("users"), ALICE.replace("alice", "bob")).expect("a file of users");
+    answers(200).await.expect("the old users stay");
+    std::fs::write(&file, ALICE).expect("a file of users");
+    until("no refusal", PATIENCE, async || refused(false).await).await;
+
+    std::fs::remove_file(&file).expect("it was there");
+    let told = until("the refusal", PATIENCE, async || refused(true).await).await;
+    assert!(told.contains(&file.display().to_string()), "{told}");
+    answers(200).await.expect("the last good users stay");
+
+    // As an editor does, and as a mounted secret changes.
+    let new = users.path().join("users.new");
+    std::fs::write(&new, ALICE.replace("alice", "bob")).expect("a file of users");
+    std::fs::rename(&new, &file).expect("the same folder");
+    until("alice is gone, though she had logged in", PATIENCE, async || answers(401).await).await;
+    until("no refusal", PATIENCE, async || refused(false).await).await;
+    // A file that changes without a change of the configuration is no news of it.
+    assert!(!fairway.log().text().contains("is the same"), "{}", fairway.log().text());
+
+    std::fs::write(&file, ALICE).expect("a file of users");
     fairway.reload();
-    let gone = async || (fairway.send(&login).await.status == 401).then_some(());
-    until("alice is gone, though she had logged in", PATIENCE, gone).await;
+    until("alice is back", PATIENCE, async || answers(200).await).await;
 }

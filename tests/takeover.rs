@@ -10,6 +10,7 @@ use fairway_testkit::netns::Netns;
 use fairway_testkit::origin::{Identity, Origin};
 use fairway_testkit::wait::{PATIENCE, within};
 use fairway_testkit::{Fairway, FairwayOptions, client, dns};
+use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -225,4 +226,32 @@ async fn a_download_that_outlasts_the_grace_is_all_that_is_cut() {
     assert!(old.process().wait(PATIENCE).await.success());
     assert!(download.await.expect("no panic").is_err(), "it would have lasted 50 s");
     assert!(old.log().text().contains("cut after the grace time"), "{}", old.log().text());
+}
+
+#[tokio::test]
+async fn a_process_that_waits_before_it_stops_hands_over_and_one_that_is_stopping_says_so() {
+    let (state, origin) =
+        (TempDir::new().expect("a folder"), Origin::start(Identity::new("one", "v1")).await);
+    let mut patient = options(&origin, &state);
+    patient.config.push_str("[shutdown]\ndelay = \"10m\"\n");
+    let old = start(patient).await;
+    old.process().signal(Signal::TERM.as_raw());
+    logs(&old, "stopping soon").await;
+    let new = start(options(&origin, &state).args(&["--replace"])).await;
+    assert_eq!(new.http(), old.http());
+    assert!(old.process().wait(PATIENCE).await.success());
+    logs(&old, "replaced").await;
+
+    let http = new.http();
+    let slow = tokio::spawn(async move { client::get(http, "a.test", "/slow?ms=3000").await.status });
+    while origin.requests() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    new.process().signal(Signal::TERM.as_raw());
+    logs(&new, "requests in flight end").await;
+    let late = options(&origin, &state).args(&["--replace"]).run_to_end().await;
+    assert_eq!(late.code, Some(1), "{}", late.text);
+    assert!(late.text.contains("it is stopping: start again when it has ended"), "{}", late.text);
+    assert_eq!(slow.await.expect("no panic"), 200);
+    assert!(new.process().wait(PATIENCE).await.success());
 }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use crate::adopt::{Duplicates, ListenerSockets};
 use crate::forward::upstreams::{self, RESOLV_CONF, Upstreams};
 use crate::server::bind::{BindError, Sockets, adopt_or_bind};
+use crate::server::under_way::All;
 use crate::server::{Shared, tcp, udp};
 use crate::zone::{Zone, ZoneConfig};
 
@@ -31,8 +32,8 @@ pub(crate) struct Followed {
     pub(crate) http: watch::Receiver<Vec<SocketAddr>>,
     /// Nothing is answered before this is true.
     pub(crate) open: watch::Receiver<bool>,
-    /// Ends the task when its sender is dropped.
-    pub(crate) stop: watch::Receiver<()>,
+    /// Ends the task when it changes, or its sender is dropped: how long what is under way may take then.
+    pub(crate) stop: watch::Receiver<Duration>,
 }
 
 /// Whom the task tells.
@@ -88,7 +89,8 @@ impl Control {
             self.open();
             self.report();
         }
-        self.listeners.close().await;
+        let longest = *self.followed.stop.borrow();
+        self.listeners.close(longest).await;
     }
 
     /// Begins to answer, as soon as it may.
@@ -233,6 +235,7 @@ pub(crate) struct Listeners {
     adopted: Vec<ListenerSockets>,
     duplicates: Duplicates,
     serving: BTreeMap<SocketAddr, JoinSet<()>>,
+    under_way: All,
     failed: BTreeMap<SocketAddr, BindError>,
 }
 
@@ -268,6 +271,7 @@ impl Listeners {
             adopted,
             duplicates,
             serving: BTreeMap::new(),
+            under_way: All::default(),
             failed: BTreeMap::new(),
         })
     }
@@ -298,8 +302,8 @@ impl Listeners {
         match adopted {
             Ok((udp, tcp)) => {
                 let mut tasks = JoinSet::new();
-                tasks.spawn(udp::serve(udp, shared.clone()));
-                tasks.spawn(tcp::serve(tcp, shared.clone()));
+                tasks.spawn(udp::serve(udp, shared.clone(), self.under_way.one()));
+                tasks.spawn(tcp::serve(tcp, shared.clone(), self.under_way.one()));
                 self.serving.insert(address, tasks);
                 tracing::debug!(%address, "dns answers");
             }
@@ -337,11 +341,15 @@ impl Listeners {
         }
     }
 
-    /// Waits until their sockets are closed.
-    async fn close(mut self) {
+    /// Takes no further requests, and waits until their sockets are closed: what is under way is answered, if it is so
+    /// within this time.
+    async fn close(mut self, longest: Duration) {
         self.duplicates.retain(|_| false);
         for tasks in self.serving.values_mut() {
             tasks.shutdown().await;
+        }
+        if !self.under_way.ended(longest).await {
+            tracing::debug!("DNS requests under way are given up");
         }
     }
 

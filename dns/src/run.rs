@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fairway_catalog::config::file::Dns;
@@ -42,7 +43,7 @@ pub struct Running {
     addresses: watch::Receiver<Vec<SocketAddr>>,
     applied: watch::Receiver<u64>,
     duplicates: Duplicates,
-    stop: watch::Sender<()>,
+    stop: watch::Sender<Duration>,
     runtime: Option<Runtime>,
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn start_on(
     let Adopted { sockets, open } = adopted;
     let listeners = Listeners::bind(&config.borrow().listen, default_port, sockets)?;
     let duplicates = listeners.duplicates();
-    let (stop, stopped) = watch::channel(());
+    let (stop, stopped) = watch::channel(Duration::ZERO);
     let mut followed = Followed { config, catalogs, http, open, stop: stopped };
     let (zone, problems) = build_zone(&mut followed, None);
     let (applied_sender, applied) = watch::channel(zone.serial());
@@ -115,10 +116,11 @@ impl Running {
         self.duplicates.duplicate()
     }
 
-    /// Stops answering and waits until the sockets are closed.
-    pub async fn shutdown(mut self) {
+    /// Takes no further requests and waits until the sockets are closed. What is under way is answered, if it is so within
+    /// `longest`: a forwarded request takes 5 s at most, a connection closes when it has its answers.
+    pub async fn shutdown(mut self, longest: Duration) {
         let Self { stop, applied, .. } = &mut self;
-        let _nobody_listens = stop.send(());
+        let _nobody_listens = stop.send(longest);
         // The task holds the other end until its listeners are closed.
         while applied.changed().await.is_ok() {}
     }

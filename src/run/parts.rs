@@ -26,10 +26,10 @@ use fairway_proxy::tls::{Certificates, Trust};
 use fairway_proxy::{Adopted, BindError};
 use jiff::Timestamp;
 use prometheus::{Histogram, HistogramOpts, Registry};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::certificates::{self, Keeper, Loaded, Names};
 use super::reload::{Reach, Reload};
@@ -183,10 +183,21 @@ pub(crate) async fn run(
     let mut trust_files = Follow::new(&config.upstream_tls, inputs.clone());
     let reach = Reach { inputs, file, dns: dns_config, certificates: keeper };
     let mut reload = Reload::new(changes, flags, config, around, reach);
+    let mut stops_at = None;
     let successor = loop {
         tokio::select! {
-            _ = terminate.recv() => break None,
-            _ = interrupt.recv() => break None,
+            asked = ask_to_stop(&mut terminate, &mut interrupt, stops_at) => match asked {
+                Stop::Now => break None,
+                Stop::Soon => {
+                    draining.send_replace(true);
+                    let delay = reload.config().shutdown_delay;
+                    if delay.is_zero() {
+                        break None;
+                    }
+                    tracing::info!(delay = ?delay, "stopping soon: not ready any more, requests are served as before");
+                    stops_at = Some(Instant::now() + delay);
+                }
+            },
             event = next(&mut giver) => match event {
                 Event::Asked { pid, reply } => {
                     tracing::info!(pid, "a process takes over: it gets the sockets and the store, we serve until it does");
@@ -206,8 +217,8 @@ pub(crate) async fn run(
                 }
                 Event::Opened { pid } => break Some(pid),
             },
-            () = reload.next() => {
-                reload.take_over(&proxy);
+            cause = reload.next() => {
+                reload.take_over(cause, &proxy);
                 trust_files.replace(&reload.config().upstream_tls);
             }
             () = trust_files.next() => trust_files.read_again(&proxy),
@@ -223,7 +234,7 @@ pub(crate) async fn run(
                 admin.hand_over().await;
             }
         };
-        let (drained, (), ()) = tokio::join!(proxy.hand_over(grace), dns.shutdown(), admin);
+        let (drained, (), ()) = tokio::join!(proxy.hand_over(grace), dns.shutdown(grace), admin);
         if drained.cut > 0 {
             tracing::warn!(connections = drained.cut, "cut after the grace time");
         }
@@ -231,25 +242,18 @@ pub(crate) async fn run(
         tracing::info!("stopped");
         return Ok(());
     }
-    draining.send_replace(true);
-    let delay = reload.config().shutdown_delay;
-    if !delay.is_zero() {
-        tracing::info!(delay = ?delay, "stopping soon: not ready any more, requests are served as before");
-        tokio::select! {
-            () = sleep(delay) => {}
-            // Whoever asks twice means now.
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    }
+    // Whoever asks from now on has nothing to wait for.
+    tokio::spawn(refuse_all(giver));
     tracing::info!(grace = ?grace, "stopping: no new connections, requests in flight end");
+    let until = Instant::now() + grace;
     let drained = proxy.drain(grace).await;
     if drained.cut > 0 {
         tracing::warn!(connections = drained.cut, "cut after the grace time");
     }
     // Nobody follows any more when every source has ended already.
     let _ = stop.send(true);
-    dns.shutdown().await;
+    // Names are answered for as long as requests end.
+    dns.shutdown(until.saturating_duration_since(Instant::now())).await;
     if let Some(admin) = admin {
         admin.stop().await;
     }
@@ -286,6 +290,40 @@ fn told(folder: &Path, giver: std::io::Result<Option<Giver>>) -> Option<Giver> {
             let state_dir = folder.display();
             tracing::warn!(%error, %state_dir, "no process can take over from this one: --replace would start plainly");
             None
+        }
+    }
+}
+
+/// What a signal, or the end of the time before a stop, asks for.
+enum Stop {
+    Soon,
+    Now,
+}
+
+/// Waits to be asked to stop; once that has been asked, until the time has come. Whoever asks twice means now.
+async fn ask_to_stop(terminate: &mut Signal, interrupt: &mut Signal, stops_at: Option<Instant>) -> Stop {
+    let come = async {
+        match stops_at {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = come => {}
+    }
+    if stops_at.is_some() { Stop::Now } else { Stop::Soon }
+}
+
+/// Tells whoever wants to take over that there is nothing left to take. Nobody else may listen there meanwhile: the store is
+/// still ours.
+async fn refuse_all(mut giver: Option<Giver>) {
+    loop {
+        if let Event::Asked { pid, reply } = next(&mut giver).await {
+            tracing::info!(pid, "a process wants to take over, and we are stopping");
+            // One that is gone needs to know nothing.
+            let _ = reply.send(Err("it is stopping: start again when it has ended".to_owned()));
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Takes a changed configuration over while everything runs; a bad one is refused whole.
+//! Takes a changed configuration over while everything runs; a bad one is refused whole. The files of users that it names
+//! (`auth.basic_file`) are a part of it, and followed too.
 //!
-//! Not here: when to look (see `watch_file`).
+//! Not here: when to look (see `watch_file`, `watch_files`).
 
+use std::path::Path;
 use std::sync::Arc;
 
 use fairway_catalog::config::labels::Severity;
@@ -17,6 +19,7 @@ use super::parts::{DnsConfig, with_file_limit};
 use super::settings::{Surroundings, settings, unless_same};
 use super::trust;
 use super::watch_file::Changes;
+use super::watch_files::Watched;
 
 /// Our name in [`InputsHandle::report`].
 const PART: &str = "config";
@@ -31,6 +34,17 @@ pub(crate) struct Reload {
     around: Surroundings,
     reach: Reach,
     changes: Changes,
+    /// Files that are a part of the configuration.
+    named: Watched,
+}
+
+/// Why the configuration is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Somebody asks for it, or the file has changed.
+    Asked,
+    /// A file that it names may have changed.
+    Named,
 }
 
 /// The parts that a changed configuration reaches.
@@ -51,8 +65,9 @@ impl Reload {
         reach: Reach,
     ) -> Self {
         let first = config.clone();
-        let reload = Self { flags, first, config, around, reach, changes };
+        let mut reload = Self { flags, first, config, around, reach, changes, named: Watched::default() };
         reload.report(&[]);
+        reload.watch_named();
         reload
     }
 
@@ -61,13 +76,20 @@ impl Reload {
         &self.config
     }
 
-    /// Waits for a reason to read the configuration again.
-    pub(crate) async fn next(&mut self) {
-        self.changes.next().await;
+    /// Waits for a reason to read the configuration again. May be dropped and called anew.
+    pub(crate) async fn next(&mut self) -> Cause {
+        tokio::select! {
+            () = self.changes.next() => Cause::Asked,
+            () = self.named.next() => Cause::Named,
+        }
+    }
+
+    fn watch_named(&mut self) {
+        self.named.watch(names(&self.config));
     }
 
     /// Reads the configuration again and takes it over, or refuses it whole and tells every error.
-    pub(crate) fn take_over(&mut self, proxy: &Running) {
+    pub(crate) fn take_over(&mut self, cause: Cause, proxy: &Running) {
         let loaded = super::load(&self.flags).and_then(|config| {
             let certificates = self.reach.certificates.check(&config.certificates)?;
             let trust = trust::load(&config.upstream_tls)?;
@@ -75,14 +97,20 @@ impl Reload {
         });
         match loaded {
             Ok((config, certificates, trust)) if config == self.config => {
-                tracing::info!("the configuration was read again and is the same");
+                if cause == Cause::Asked {
+                    tracing::info!("the configuration was read again and is the same");
+                }
                 self.reach.certificates.replace(certificates);
                 proxy.set_trust(trust);
                 self.report(&[]);
             }
             Ok((config, certificates, trust)) => {
+                let names_others = names(&config).ne(names(&self.config));
                 self.config = config;
                 self.apply(proxy);
+                if names_others {
+                    self.watch_named();
+                }
                 self.reach.certificates.replace(certificates);
                 proxy.set_trust(trust);
                 tracing::info!("the changed configuration holds");
@@ -122,6 +150,11 @@ impl Reload {
         problems.extend(needs_restart(&self.first, &self.config).map(restart_needed));
         self.reach.inputs.report(PART, problems);
     }
+}
+
+/// The files that a configuration names and takes in.
+fn names(config: &Config) -> impl Iterator<Item = &Path> {
+    config.services.iter().filter_map(|service| service.auth_file.as_deref())
 }
 
 /// The keys whose change waits for a restart.

@@ -17,6 +17,8 @@ const QUIET: Duration = Duration::from_millis(100);
 pub(crate) struct Changes {
     hangup: Signal,
     touched: mpsc::Receiver<()>,
+    /// It was touched, and nobody has been told.
+    due: bool,
     /// Watches as long as it lives; `None` without a file, or when the system refuses.
     _watcher: Option<notify::RecommendedWatcher>,
 }
@@ -32,18 +34,28 @@ impl Changes {
                 None
             }
         });
-        Ok(Self { hangup: signal(SignalKind::hangup())?, touched, _watcher: watcher })
+        Ok(Self { hangup: signal(SignalKind::hangup())?, touched, due: false, _watcher: watcher })
     }
 
-    /// Waits for the next reason.
+    /// Waits for the next reason. May be dropped and called anew.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.hangup.recv() => {}
-            Some(()) = self.touched.recv() => {
-                while let Ok(Some(())) = timeout(QUIET, self.touched.recv()).await {}
-            }
+            () = settled(&mut self.touched, &mut self.due) => {}
         }
     }
+}
+
+/// Waits until the file has been touched, and nobody has touched it for a while.
+async fn settled(touched: &mut mpsc::Receiver<()>, due: &mut bool) {
+    if !*due {
+        if touched.recv().await.is_none() {
+            return std::future::pending().await; // nobody watches
+        }
+        *due = true;
+    }
+    while let Ok(Some(())) = timeout(QUIET, touched.recv()).await {}
+    *due = false;
 }
 
 fn watch(file: &Path, touch: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {

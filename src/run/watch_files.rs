@@ -54,7 +54,8 @@ impl Watched {
             match Folders::new() {
                 Ok(folders) => self.watcher = Some(folders),
                 Err(error) => {
-                    tracing::warn!(%error, "certificate files are not watched but looked at every {LOOK:?}");
+                    let first = self.files[0].display();
+                    tracing::warn!(%error, %first, "files are not watched but looked at every {LOOK:?}");
                 }
             }
         }

@@ -446,8 +446,36 @@ async fn one_peer_cannot_take_all_connections() {
 async fn after_the_shutdown_the_port_is_free() {
     let rig = rig(loopback());
     let address = rig.address();
-    rig.running.shutdown().await;
+    rig.running.shutdown(Duration::ZERO).await;
     std::net::UdpSocket::bind(address).expect("free");
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_the_end_is_answered_and_who_is_silent_is_not_waited_for() {
+    let (rig, gate, _tasks) = forwarding().await;
+    gate.shut.store(true, Ordering::SeqCst);
+    let server = rig.address();
+    let asked_by_udp = tokio::spawn(over_udp(server, "a.example.", RecordType::A));
+    let mut asked_by_tcp = TcpStream::connect(server).await.expect("connected");
+    send_framed(&mut asked_by_tcp, &question("a.example.", RecordType::MX)).await;
+    while gate.asked.load(Ordering::SeqCst) < 2 {
+        timeout(PATIENCE, gate.arrived.notified()).await.expect("asked");
+    }
+    let mut silent = TcpStream::connect(server).await.expect("connected");
+    send_framed(&mut silent, &question("web.local.", RecordType::A)).await;
+    read_framed(&mut silent).await;
+
+    let ending = tokio::spawn(rig.running.shutdown(PATIENCE));
+    let mut rest = Vec::new();
+    timeout(PATIENCE, silent.read_to_end(&mut rest)).await.expect("closed at once").expect("in order");
+    assert!(!ending.is_finished());
+    gate.shut.store(false, Ordering::SeqCst);
+    gate.open.notify_waiters();
+    assert_eq!(data(&asked_by_udp.await.expect("answered")), ["192.0.2.1"]);
+    assert_eq!(data(&read_framed(&mut asked_by_tcp).await), ["10 mail.example."]);
+    timeout(PATIENCE, asked_by_tcp.read_to_end(&mut rest)).await.expect("closed").expect("in order");
+    timeout(PATIENCE, ending).await.expect("ended").expect("no panic");
+    std::net::UdpSocket::bind(server).expect("free");
 }
 
 /// A resolver that knows some names of `example.`, on both transports; it answers once it is let.
@@ -727,7 +755,7 @@ async fn another_process_answers_on_the_same_sockets_as_soon_as_it_may() {
             "the old one answers"
         );
     }
-    old.running.shutdown().await;
+    old.running.shutdown(Duration::ZERO).await;
     let waiting = tokio::spawn(over_udp(asked, "web.internal.", RecordType::A));
     open.send_replace(true);
     assert_eq!(data(&waiting.await.expect("no panic")), ["127.0.0.1"], "what came in between is answered");

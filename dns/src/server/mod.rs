@@ -1,7 +1,7 @@
 //! Sockets: requests in, replies out. What is answered is decided in [`crate::answer`].
 //!
 //! - `udp`, `tcp`: the two transports; `datagrams`: many datagrams per system call.
-//! - `bind`: opening the sockets. `limit`: how many replies strangers get.
+//! - `under_way`: what is still being answered at the end. `bind`: opening the sockets. `limit`: how many replies strangers get.
 
 pub(crate) mod bind;
 mod datagrams;
@@ -9,6 +9,7 @@ mod limit;
 mod shared;
 pub(crate) mod tcp;
 pub(crate) mod udp;
+pub(crate) mod under_way;
 
 pub(crate) use limit::ReplyLimit;
 pub(crate) use shared::{Missing, Shared};

@@ -10,11 +10,12 @@ use fastrand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::shared::{Handled, Shared};
+use super::under_way::UnderWay;
 use crate::answer::Transport;
 
 /// Longest silence between two requests.
@@ -30,18 +31,19 @@ const IN_FLIGHT_MAX: usize = 32;
 /// Pause after an accept that failed for want of descriptors or memory.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// Accepts until it is aborted. Connections end with it.
-pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+/// Accepts until it is aborted. Connections end with it as soon as what was asked on them is answered, each with a copy of
+/// `under_way`.
+pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, under_way: UnderWay) {
     let peers = Peers::default();
-    let mut connections = JoinSet::new();
+    let (_serving, serves) = watch::channel(());
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 if let Some(place) = peers.admit(peer.ip()) {
-                    let shared = shared.clone();
-                    connections.spawn(async move {
-                        let _place = place;
-                        if let Err(error) = converse(stream, peer, shared).await {
+                    let (shared, serves, under_way) = (shared.clone(), serves.clone(), under_way.clone());
+                    tokio::spawn(async move {
+                        let _kept = (place, under_way);
+                        if let Err(error) = converse(stream, peer, shared, serves).await {
                             tracing::debug!(%error, %peer, "a DNS connection ended early");
                         }
                     });
@@ -52,12 +54,16 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 sleep(AFTER_ERROR).await;
             }
         }
-        while connections.try_join_next().is_some() {}
     }
 }
 
-/// One connection, until the peer ends it, is silent, or breaks the rules.
-async fn converse(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> io::Result<()> {
+/// One connection, until the peer ends it, is silent, or breaks the rules, or the listener ends.
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    mut serves: watch::Receiver<()>,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let arrived_on = stream.local_addr().ok().map(|local| local.ip().to_canonical());
     let (mut reader, writer) = stream.into_split();
@@ -65,7 +71,7 @@ async fn converse(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> i
     let mut tasks = JoinSet::new();
     let writing = tokio::spawn(write_all(writer, waiting));
     let mut rng = Rng::new();
-    while let Some(request) = read(&mut reader).await? {
+    while let Some(request) = read(&mut reader, &mut serves).await? {
         match shared.handle(peer, arrived_on, Transport::Tcp, &request, &mut rng) {
             Handled::Send(bytes) => {
                 if replies.send(bytes).await.is_err() {
@@ -93,10 +99,18 @@ async fn converse(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> i
     writing.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// The next request; `None` when the peer ended the connection between two, or was silent.
-async fn read(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+/// The next request; `None` when the peer ended the connection between two, or was silent, or the listener has ended.
+async fn read(
+    reader: &mut (impl AsyncRead + Unpin),
+    serves: &mut watch::Receiver<()>,
+) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 2];
-    match timeout(IDLE, reader.read(&mut length[..1])).await {
+    let first = tokio::select! {
+        biased; // what was asked before the end is answered
+        first = timeout(IDLE, reader.read(&mut length[..1])) => first,
+        _ = serves.changed() => return Ok(None),
+    };
+    match first {
         Err(_) => return Ok(None),
         Ok(read) => {
             if read? == 0 {
@@ -178,7 +192,8 @@ mod tests {
             }
         });
         let start = Instant::now();
-        let error = read(&mut server).await.expect_err("stalled");
+        let (_serving, mut serves) = watch::channel(());
+        let error = read(&mut server, &mut serves).await.expect_err("stalled");
         assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, STALLED));
         dripping.abort();
     }
@@ -187,9 +202,17 @@ mod tests {
     async fn silence_between_requests_ends_the_connection_in_peace() {
         let (mut client, mut server) = duplex(64);
         client.write_all(&[0, 2, 7, 8]).await.expect("written");
-        assert_eq!(read(&mut server).await.expect("read"), Some(vec![7, 8]));
+        let (serving, mut serves) = watch::channel(());
+        assert_eq!(read(&mut server, &mut serves).await.expect("read"), Some(vec![7, 8]));
         let start = Instant::now();
-        assert_eq!(read(&mut server).await.expect("no error"), None);
+        assert_eq!(read(&mut server, &mut serves).await.expect("no error"), None);
         assert_eq!(start.elapsed(), IDLE);
+        // So does the end of the listener, but what has come before it is read.
+        drop(serving);
+        client.write_all(&[0, 1, 9]).await.expect("written");
+        let start = Instant::now();
+        assert_eq!(read(&mut server, &mut serves).await.expect("read"), Some(vec![9]));
+        assert_eq!(read(&mut server, &mut serves).await.expect("no error"), None);
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

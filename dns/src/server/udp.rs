@@ -9,22 +9,22 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::datagrams::{Inbox, Outgoing, send};
 use super::shared::{Handled, Shared};
+use super::under_way::UnderWay;
 use crate::answer::Transport;
 
 /// Pause after an error of the socket itself, so that a broken one does not spin.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// Answers until it is aborted. Requests being forwarded end with it.
-pub(crate) async fn serve(socket: UdpSocket, shared: Arc<Shared>) {
+/// Answers until it is aborted. Requests being forwarded go on, each with a copy of `under_way`.
+pub(crate) async fn serve(socket: UdpSocket, shared: Arc<Shared>, under_way: UnderWay) {
     let socket = Arc::new(socket);
     // A socket bound to one address tells it once; one bound to all tells it with each request.
     let bound = socket.local_addr().ok().map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
-    let mut listener = Listener { socket, bound, shared, forwarded: JoinSet::new(), rng: Rng::new() };
+    let mut listener = Listener { socket, bound, shared, under_way, rng: Rng::new() };
     let mut inbox = Inbox::new();
     loop {
         if let Err(error) = listener.turn(&mut inbox).await {
@@ -38,7 +38,7 @@ struct Listener {
     socket: Arc<UdpSocket>,
     bound: Option<IpAddr>,
     shared: Arc<Shared>,
-    forwarded: JoinSet<()>,
+    under_way: UnderWay,
     rng: Rng,
 }
 
@@ -62,17 +62,18 @@ impl Listener {
                 }
                 Handled::Forward(forward, start) => {
                     let (socket, shared) = (self.socket.clone(), self.shared.clone());
-                    let (to, from) = (request.source, request.sent_to);
-                    self.forwarded.spawn(async move {
+                    let (to, from, under_way) = (request.source, request.sent_to, self.under_way.clone());
+                    // As many at once as the forwarder takes, and each ends within its time.
+                    tokio::spawn(async move {
                         let bytes = shared.forward(&forward, start).await;
                         send_all(&socket, vec![Outgoing { bytes, to, from }]).await;
+                        drop(under_way);
                     });
                 }
                 Handled::Nothing => {}
             }
         }
         send_all(&self.socket, replies).await;
-        while self.forwarded.try_join_next().is_some() {}
         Ok(())
     }
 }
