@@ -2,9 +2,13 @@
 //!
 //! Not here: what a label key means (see [`crate::labels`]), which keys the file has (see [`crate::file`]).
 
+mod front;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+pub use front::FrontPort;
 
 /// A relative share of new clients, 0 to 1000. Per backend, not per instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -257,31 +261,13 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// A route's name: `host/path`, the path `/` or `/api` without a trailing slash; or `tcp://:PORT`, for connections.
+/// A route's name: `host/path`, the path `/` or `/api` without a trailing slash; or that of a front port ([`FrontPort`]).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId {
     /// The host.
     pub host: HostPattern,
     /// The path prefix, from its leading `/`, case kept.
     pub path: Arc<str>,
-}
-
-impl RouteId {
-    /// The host of routes that are a port; no request can ask for it.
-    const TCP: &str = "tcp:";
-
-    /// The route of all connections to a front port, printed `tcp://:3306` (`aliyun.lb.port_N`).
-    pub fn tcp(front_port: u16) -> Self {
-        Self { host: HostPattern::Exact(Self::TCP.into()), path: format!("//:{front_port}").into() }
-    }
-
-    /// The front port of a route of connections; `None` for one of requests.
-    pub fn tcp_port(&self) -> Option<u16> {
-        match &self.host {
-            HostPattern::Exact(host) if &**host == Self::TCP => self.path.strip_prefix("//:")?.parse().ok(),
-            _ => None,
-        }
-    }
 }
 
 /// A text that is no route's name.

@@ -39,5 +39,6 @@ mod worker;
 
 pub use access_log::AccessLogConfig;
 pub use adopt::Adopted;
+pub use l4::FrontTrouble;
 pub use listener::BindError;
 pub use running::{Drained, ProxyConfig, Running, StartError, start, worker_count};

@@ -24,7 +24,7 @@ use crate::adopt::Adopted;
 use crate::downstream::Door;
 use crate::gate::Gate;
 use crate::h1::syntax::is_token_octet;
-use crate::l4::Fronts;
+use crate::l4::{FrontTrouble, Fronts};
 use crate::listener::{BindError, bind, cannot_adopt};
 use crate::spread::{Handed, Spread};
 use crate::table::TableHandle;
@@ -328,6 +328,11 @@ impl Running {
             });
             *present = new.collect();
         });
+    }
+
+    /// What is wrong with front ports; read again as it changes.
+    pub fn front_troubles(&self) -> watch::Receiver<Arc<[FrontTrouble]>> {
+        self.shared.fronts.troubles()
     }
 
     /// Begins to accept, where sockets of another process were adopted that had to wait.

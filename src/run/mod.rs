@@ -8,6 +8,7 @@ pub(crate) mod certificates;
 mod conntrack;
 mod exec;
 mod file_limit;
+mod fronts;
 mod handover;
 mod logging;
 mod parts;

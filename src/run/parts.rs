@@ -38,7 +38,7 @@ use super::takeover::giver::{Event, Giver};
 use super::takeover::taker::{self, Taken};
 use super::trust::Follow;
 use super::watch_file::Changes;
-use super::{acme, conntrack, exec, file_limit, handover, persist, tell};
+use super::{acme, conntrack, exec, file_limit, fronts, handover, persist, tell};
 
 /// Any reason for which a part cannot start; shown with its causes.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -159,6 +159,7 @@ pub(crate) async fn run(
     tokio::spawn(publish(inputs.subscribe(), live));
     tokio::spawn(tell::what_is_found(catalogs.clone()));
     tokio::spawn(conntrack::follow(inputs.clone()));
+    tokio::spawn(fronts::follow(proxy.front_troubles(), inputs.clone()));
     tokio::spawn(tell::where_dns_answers(dns.addresses()));
 
     let mut giver = match taken {

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairway_config::file::FileSplit;
+use fairway_config::file::{FileSplit, SplitRoute};
 use fairway_config::labels::parse_entry;
 use fairway_config::names::Weight;
 use fairway_store::FILE_NAME;
@@ -169,7 +169,7 @@ async fn after_an_expiry_the_layers_below_hold_again() {
     let folder = folder();
     let mut plan = Plan::default();
     plan.settings.splits = vec![FileSplit {
-        route: parse_entry("shop.company.com").expect("an entry").0,
+        route: SplitRoute::Host(parse_entry("shop.company.com").expect("an entry").0),
         weights: [("web@v1".into(), Weight::new(3).expect("a weight"))].into(),
     }];
     let world = World::start(plan, folder.path()).await;

@@ -1,9 +1,10 @@
 //! Listeners of their own (`aliyun.lb.port_N`): which front ports an instance claims, and which it claims in vain.
 //!
-//! A front port is a route like any other, `tcp://:PORT`: owner, split and tombstone follow the rules of routes. Not here:
+//! A front port is a route like any other, `tcp://:PORT` or with another protocol: owner, split and tombstone follow the rules of routes. Not here:
 //! those rules (see `shape`), the sockets (those are `proxy`'s).
 
 use fairway_config::labels::{BalancerClaim, BalancerProtocol, Severity};
+use fairway_config::names::FrontPort;
 
 use super::shape::PlannedInstance;
 use crate::facts::Unit;
@@ -14,9 +15,10 @@ use crate::problem::Problem;
 pub(super) fn front_ports<'a>(
     instance: &'a PlannedInstance,
     settings: &'a Settings,
-) -> impl Iterator<Item = u16> + 'a {
+) -> impl Iterator<Item = FrontPort> + 'a {
     let own = instance.unit.spec.balancers.iter().filter(|claim| claim.port == instance.port);
-    own.filter(|claim| is_served(claim) && !is_ours(claim, settings)).map(|claim| claim.front_port)
+    own.filter(|claim| is_served(claim) && !is_ours(claim, settings))
+        .map(|claim| FrontPort { protocol: claim.protocol, port: claim.front_port })
 }
 
 /// What of it a unit asks for in vain.

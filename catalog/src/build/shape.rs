@@ -257,7 +257,7 @@ impl Shape {
                 *any |= entry.scheme.is_secure();
             }
             for port in balancers::front_ports(instance, &self.settings) {
-                schemes.insert(RouteId::tcp(port), (false, false));
+                schemes.insert(port.route(), (false, false));
             }
             for (route, (secure, https)) in schemes {
                 claims.entry(route).or_default().push(Claim { instance: instance.clone(), secure, https });
@@ -443,7 +443,7 @@ fn owned_elsewhere(route: &RouteId, claim: &Claim, owner: &Ownership) -> Problem
     let project = unit.backend.project.as_deref().unwrap_or("no project");
     let owner = owner.describe();
     let text = format!("{} (project {project}) claims {route}, which belongs to {owner}", unit.name);
-    if route.tcp_port().is_some() {
+    if route.front_port().is_some() {
         return Problem::new(
             "route-owned-elsewhere",
             Severity::Error,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use fairway_config::file::{FileSplit, HostClaim};
+use fairway_config::file::{FileSplit, HostClaim, SplitRoute};
 use fairway_config::labels::{
     BalancerClaim, BalancerProtocol, Hedge, PortClaim, ProbeCheck, ProbeSpec, Protocol, ServiceSpec,
 };
@@ -211,7 +211,7 @@ fn layers_hold_in_the_order_label_file_api() {
     let labelled = with_spec(unit(1, "web@v1", &["shop"]), |spec| spec.weight = Some(weight(1)));
     let mut state = inputs(vec![labelled, unit(2, "web@v2", &["shop"])]);
     let file = FileSplit {
-        route: entry("shop"),
+        route: SplitRoute::Host(entry("shop")),
         weights: [("v1".into(), weight(30)), ("web@v2".into(), weight(70))].into(),
     };
     state.settings = Arc::new(Settings { splits: vec![file], ..Settings::default() });
@@ -555,7 +555,6 @@ fn fronted(unit: Unit, protocol: BalancerProtocol, front_port: u16) -> Unit {
 fn backends_of_one_project_share_a_front_port_and_another_project_is_told_whose_it_is() {
     let tcp = |n, of| fronted(unit(n, of, &[]), BalancerProtocol::Tcp, 3306);
     let catalog = build(&inputs(vec![tcp(1, "one/db@v1"), tcp(2, "one/db@v2"), tcp(3, "two/db@v1")]));
-    assert_eq!(RouteId::tcp(3306), route("tcp://:3306"));
     let expected = [("one/db@v1".to_owned(), 0.5), ("one/db@v2".to_owned(), 0.5)];
     assert_eq!(shares(&catalog, "tcp://:3306"), expected);
     assert_eq!(kinds(&catalog), ["route-owned-elsewhere"]);

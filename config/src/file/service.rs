@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::cursor::{Cx, Node, Table, Wrong};
 use super::sections::path;
-use super::{FileSplit, StaticInstance, StaticService, address};
+use super::{FileSplit, SplitRoute, StaticInstance, StaticService, address};
 use crate::labels::features::is_secret;
 use crate::labels::{
     self, BalancerClaim, LabelProblem, ProbeCheck, Severity, parse_balancer, parse_entry, parse_name, shown,
 };
-use crate::names::{RouteEntry, Version, Weight};
+use crate::names::{RouteEntry, RouteId, Version, Weight};
 
 /// A key, its label, and what separates the parts there.
 type List = (&'static str, &'static str, &'static str);
@@ -264,6 +264,15 @@ fn route(node: &Node<'_>) -> Option<RouteEntry> {
     Some(entry)
 }
 
+/// The name of a route, a front port's too.
+fn split_route(node: &Node<'_>) -> Option<SplitRoute> {
+    let text = node.string()?;
+    match text.parse::<RouteId>().ok().and_then(|route| route.front_port()) {
+        Some(port) => Some(SplitRoute::Front(port)),
+        None => route(node).map(SplitRoute::Host),
+    }
+}
+
 fn balancers(node: &Node<'_>) -> Vec<BalancerClaim> {
     let read = |item: &Node<'_>| item.parsed(|text| Ok(parse_balancer(0, text)?));
     node.array().unwrap_or_default().iter().filter_map(read).collect()
@@ -323,7 +332,8 @@ pub(super) fn splits(root: &mut Table<'_>, domain_suffix: &str) -> Vec<FileSplit
 }
 
 fn split(table: &mut Table<'_>) -> Option<FileSplit> {
-    let entry = table.require("route", "write `route = \"shop.company.com/\"`").and_then(|node| route(&node));
+    let written = table.require("route", "write `route = \"shop.company.com/\"`");
+    let of = written.and_then(|node| split_route(&node));
     let written = table.require("weights", "write `weights = { \"shop@v1\" = 90, \"shop@v2\" = 10 }`")?;
     let mut weights = BTreeMap::new();
     let mut all_read = true;
@@ -342,7 +352,7 @@ fn split(table: &mut Table<'_>) -> Option<FileSplit> {
             if weights.is_empty() { "the split names no backend" } else { "every weight of the split is 0" };
         written.error(Wrong::new(text, "give at least one backend a weight above 0"));
     }
-    Some(FileSplit { route: entry?, weights })
+    Some(FileSplit { route: of?, weights })
 }
 
 /// `v`, `service@v` or `project/service@v`.

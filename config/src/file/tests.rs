@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::labels::features::{Features, StripPrefix};
-use crate::labels::{Balance, ProxyProtocol, SplitBy};
+use crate::labels::{Balance, BalancerProtocol, ProxyProtocol, SplitBy};
 use crate::names::{Host, Weight};
 
 fn system() -> System {
@@ -460,11 +460,25 @@ fn each_wrong_value_has_its_place_and_remedy() {
 }
 
 #[test]
+fn a_service_may_have_front_ports_and_a_split_may_be_of_one() {
+    let text = "[[service]]\nname = 'db'\nbalancers = ['tcp://db:13306', 'UDP://db:53']\ninstances = ['10.0.0.7:3306']\n\
+        [[split]]\nroute = 'tcp://:13306'\nweights = { static = 1 }\n[[split]]\nroute = 'udp://:53'\nweights = { static = 1 }\n";
+    let config = from_file(text);
+    let claims: Vec<_> = config.services[0].balancers.iter().map(|c| (c.protocol, c.front_port)).collect();
+    assert_eq!(claims, [(BalancerProtocol::Tcp, 13306), (BalancerProtocol::Udp, 53)]);
+    let routes: Vec<_> = config.splits.iter().map(|split| split.route.route("x").to_string()).collect();
+    assert_eq!(routes, ["tcp://:13306", "udp://:53"]);
+}
+
+#[test]
 fn each_wrong_value_of_a_service_or_split_has_its_place_and_remedy() {
     let service = |rest: &str| format!("[[service]]\nname = 'web'\ninstances = ['10.0.0.7:80']\n{rest}");
     for (rest, place, advice) in [
         ("routes = ['a.com:8080']", "4: service[0].routes[0]", "the container's port belongs in the key"),
         ("routes = ['a.com;b.com']", "4: service[0].routes[0]", "write each entry by itself"),
+        ("balancers = ['tcp://db']", "4: service[0].balancers[0]", "`tcp://NAME:FRONT_PORT`"),
+        ("balancers = ['tcp://db:1', 'ftp://db:2']", "4: service[0].balancers[1]", "in place of `tcp`"),
+        ("balancers = 'tcp://db:1'", "4: service[0].balancers", "in brackets"),
         ("weight = 0.5", "4: service[0].weight", "whole number from 0 to 1000"),
         ("weight = -1", "4: service[0].weight", "whole number from 0 to 1000"),
         ("version = 'a b'", "4: service[0].version", "1 to 64"),

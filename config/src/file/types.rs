@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::Limits;
 use crate::labels::{BalancerClaim, ServiceSpec};
-use crate::names::{Host, RouteEntry, Version, Weight};
+use crate::names::{FrontPort, Host, RouteEntry, RouteId, Version, Weight};
 
 /// Everything that can be set, from flags, environment, file and defaults, in this order of precedence.
 #[derive(Debug, Clone, PartialEq)]
@@ -405,10 +405,29 @@ pub enum StaticHost {
 /// `[[split]]`: the file's layer of weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSplit {
-    /// The route, a prefix host not yet completed.
-    pub route: RouteEntry,
+    /// The route.
+    pub route: SplitRoute,
     /// Backend references (`v`, `service@v`, `project/service@v`) with their weights; not all zero.
     pub weights: BTreeMap<Arc<str>, Weight>,
+}
+
+/// The route of a `[[split]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SplitRoute {
+    /// Host and path, a prefix host not yet completed.
+    Host(RouteEntry),
+    /// A front port: `tcp://:3306`.
+    Front(FrontPort),
+}
+
+impl SplitRoute {
+    /// The route that it names.
+    pub fn route(&self, domain_suffix: &str) -> RouteId {
+        match self {
+            Self::Host(entry) => entry.route(domain_suffix),
+            Self::Front(port) => port.route(),
+        }
+    }
 }
 
 /// One thing wrong with the configuration.

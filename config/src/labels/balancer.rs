@@ -15,7 +15,8 @@ pub fn parse_balancer(port: u16, value: &str) -> Result<BalancerClaim, Flaw> {
         |kind, what: &str, remedy: &str| Flaw::refused(kind, format!("`{}` {what}", shown(value)), remedy);
     let (scheme, rest) =
         value.split_once("://").ok_or_else(|| refused("label-lb-form", "has no scheme", form))?;
-    let protocol = protocol(scheme).ok_or_else(|| refused("label-lb-scheme", "has another scheme", form))?;
+    let protocol = BalancerProtocol::of_scheme(&scheme.to_ascii_lowercase())
+        .ok_or_else(|| refused("label-lb-scheme", "has another scheme", form))?;
     if rest.contains([';', ',']) {
         return Err(refused("label-lb-form", "is a list", "write one listener for each container port"));
     }
@@ -29,16 +30,6 @@ pub fn parse_balancer(port: u16, value: &str) -> Result<BalancerClaim, Flaw> {
         )
     })?;
     Ok(BalancerClaim { port, protocol, name: scalar::name(name)?, front_port })
-}
-
-fn protocol(scheme: &str) -> Option<BalancerProtocol> {
-    match scheme.to_ascii_lowercase().as_str() {
-        "tcp" => Some(BalancerProtocol::Tcp),
-        "udp" => Some(BalancerProtocol::Udp),
-        "http" => Some(BalancerProtocol::Http),
-        "https" => Some(BalancerProtocol::Https),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ pub struct BalancerClaim {
 }
 
 /// The protocol of an `aliyun.lb` listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BalancerProtocol {
     /// `tcp`
     Tcp,
@@ -134,6 +134,23 @@ pub enum BalancerProtocol {
     Http,
     /// `https`
     Https,
+}
+
+impl BalancerProtocol {
+    /// As written in front of `://`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The protocol that is written so, in lower case.
+    pub fn of_scheme(scheme: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Http, Self::Https].into_iter().find(|one| one.as_str() == scheme)
+    }
 }
 
 /// `aliyun.probe.*`: how to tell that an instance works.

@@ -119,7 +119,7 @@ impl Index {
     fn add_routed(&mut self, catalog: &Catalog, zones: &[Arc<str>]) {
         let mut exact: BTreeMap<Key, Vec<RouteId>> = BTreeMap::new();
         let mut wildcards: BTreeMap<Key, Vec<RouteId>> = BTreeMap::new();
-        for id in catalog.routes.keys().filter(|id| id.tcp_port().is_none()) {
+        for id in catalog.routes.keys().filter(|id| id.front_port().is_none()) {
             let Some(relative) = relative(id.host.name(), zones) else { continue };
             let names = match id.host {
                 HostPattern::Exact(_) => &mut exact,

@@ -54,7 +54,7 @@ pub(super) fn any_exists(parts: &[Part<'_>]) -> bool {
 fn has_route(backend: &Backend, instance: &Instance) -> bool {
     match instance.unit.kind {
         UnitKind::Container => instance.unit.spec.ports.iter().any(|claim| claim.port == instance.port),
-        UnitKind::Static => backend.routes.iter().any(|route| route.tcp_port().is_none()),
+        UnitKind::Static => backend.routes.iter().any(|route| route.front_port().is_none()),
     }
 }
 

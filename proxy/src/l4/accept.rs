@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use fairway_config::names::FrontPort;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -23,7 +24,7 @@ use crate::worker::Worker;
 pub(crate) async fn serve(worker: Rc<Worker>) {
     let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut fronts = worker.shared.fronts.subscribe();
-    let mut open: BTreeMap<u16, (Arc<Front>, Vec<JoinHandle<()>>)> = BTreeMap::new();
+    let mut open: BTreeMap<FrontPort, (Arc<Front>, Vec<JoinHandle<()>>)> = BTreeMap::new();
     loop {
         let present = fronts.borrow_and_update().clone();
         open.retain(|port, (front, tasks)| {

@@ -3,25 +3,29 @@
 //! Not here: accepting (see `accept`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fairway_config::file::Limits;
-use fairway_config::names::RouteId;
+use fairway_config::labels::BalancerProtocol;
+use fairway_config::names::FrontPort;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
-use crate::gate::Gate;
-use crate::listener::{BindError, bind};
+use super::port::Front;
+use super::trouble::{FrontTrouble, is_local};
 use crate::table::RouteTable;
 use crate::worker::Worker;
 
-/// How soon a port that could not be bound is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// How soon a port that could not be bound is tried again, at first; each time twice as late.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// How late at most.
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// The front ports of all workers.
 #[derive(Debug)]
@@ -32,49 +36,29 @@ pub(crate) struct Fronts {
     /// Of connections, as all listeners have them.
     pub(crate) limits: ArcSwap<Limits>,
     open: watch::Sender<Arc<Open>>,
+    troubles: watch::Sender<Arc<[FrontTrouble]>>,
 }
 
-/// By port.
-type Open = BTreeMap<u16, Arc<Front>>;
+/// Each with what is bound for it.
+type Open = BTreeMap<FrontPort, Arc<Front>>;
 
-/// One front port that is bound.
-#[derive(Debug)]
-pub(crate) struct Front {
-    /// Its route.
-    pub(crate) route: RouteId,
-    /// The route as printed, for logs and metrics.
-    pub(crate) name: Arc<str>,
-    /// Its connections.
-    pub(crate) gate: Arc<Gate>,
-    /// What each worker has not taken yet.
-    sockets: Mutex<Vec<Vec<TcpListener>>>,
-}
-
-impl Front {
-    /// The sockets of this worker, once.
-    pub(crate) fn take(&self, worker: usize) -> Vec<TcpListener> {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        sockets.get_mut(worker).map(std::mem::take).unwrap_or_default()
-    }
-
-    fn bind(route: RouteId, port: u16, ips: &[IpAddr], workers: usize) -> Result<Self, BindError> {
-        let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-        for ip in ips {
-            let (_, bound) = bind(SocketAddr::new(*ip, port), workers)?;
-            for (of_worker, socket) in sockets.iter_mut().zip(bound) {
-                of_worker.push(socket);
-            }
-        }
-        let name = route.to_string().into();
-        Ok(Self { route, name, gate: Arc::default(), sockets: Mutex::new(sockets) })
-    }
+/// A port that could not be bound.
+struct Failing {
+    again: Instant,
+    delay: Duration,
+    trouble: FrontTrouble,
 }
 
 impl Fronts {
     /// None yet. They will listen where the `listeners` do: who keeps those to some addresses means it.
     pub(crate) fn new(listeners: impl IntoIterator<Item = IpAddr>, workers: usize, limits: Limits) -> Self {
-        let open = watch::Sender::new(Arc::default());
-        Self { ips: distinct(listeners), workers, limits: ArcSwap::from_pointee(limits), open }
+        Self {
+            ips: distinct(listeners),
+            workers,
+            limits: ArcSwap::from_pointee(limits),
+            open: watch::Sender::default(),
+            troubles: watch::Sender::new([].into()),
+        }
     }
 
     /// Those that are open.
@@ -82,32 +66,56 @@ impl Fronts {
         self.open.subscribe()
     }
 
-    /// Opens and closes what the table says; gives what could not be opened.
-    async fn become_as(&self, table: &RouteTable) -> Vec<(u16, BindError)> {
-        let wanted: BTreeMap<u16, &RouteId> = table
-            .entries()
-            .iter()
-            .filter_map(|entry| Some((entry.route.id.tcp_port()?, &entry.route.id)))
-            .collect();
+    /// What is wrong with them.
+    pub(crate) fn troubles(&self) -> watch::Receiver<Arc<[FrontTrouble]>> {
+        self.troubles.subscribe()
+    }
+
+    /// Whether somebody who goes there from here comes to an open front port.
+    pub(crate) fn is_ours(&self, address: SocketAddr, protocol: BalancerProtocol) -> bool {
+        let udp = |protocol| protocol == BalancerProtocol::Udp;
+        let same = |open: &FrontPort| open.port == address.port() && udp(open.protocol) == udp(protocol);
+        if !self.open.borrow().keys().any(same) {
+            return false;
+        }
+        let ip = address.ip().to_canonical();
+        let listens = |own: &IpAddr| match own {
+            own if !own.is_unspecified() => own.to_canonical() == ip,
+            IpAddr::V4(_) => ip.is_ipv4(),
+            IpAddr::V6(_) => true,
+        };
+        ip.is_unspecified() || (self.ips.iter().any(listens) && is_local(ip))
+    }
+
+    /// Opens and closes what the table says.
+    async fn become_as(&self, table: &RouteTable, failing: &mut BTreeMap<FrontPort, Failing>) {
+        let wanted: BTreeSet<FrontPort> =
+            table.entries().iter().filter_map(|entry| entry.route.id.front_port()).collect();
+        failing.retain(|port, _| wanted.contains(port));
         let before = self.open.borrow().clone();
         let mut open: Open = before
             .iter()
-            .filter(|(port, _)| wanted.contains_key(port))
-            .map(|(p, f)| (*p, f.clone()))
+            .filter(|(port, _)| wanted.contains(port))
+            .map(|(port, front)| (*port, front.clone()))
             .collect();
-        let mut failed = Vec::new();
-        for (port, route) in wanted {
-            if open.contains_key(&port) {
+        for port in wanted {
+            let waits = failing.get(&port).is_some_and(|failing| Instant::now() < failing.again);
+            if waits || open.contains_key(&port) {
                 continue;
             }
-            let (route, ips, workers) = (route.clone(), self.ips.clone(), self.workers);
+            let (ips, workers) = (self.ips.clone(), self.workers);
             // Off the worker: who holds a port that is taken is looked up in all of /proc.
-            match spawn_blocking(move || Front::bind(route, port, &ips, workers)).await {
+            match spawn_blocking(move || Front::bind(port, &ips, workers)).await {
                 Ok(Ok(front)) => {
                     tracing::info!(front = %front.name, "a front port is open");
+                    failing.remove(&port);
                     open.insert(port, Arc::new(front));
                 }
-                Ok(Err(error)) => failed.push((port, error)),
+                Ok(Err(error)) => {
+                    let delay = failing.get(&port).map_or(RETRY, |last| (last.delay * 2).min(RETRY_MAX));
+                    let trouble = FrontTrouble::not_open(port, &error);
+                    failing.insert(port, Failing { again: Instant::now() + delay, delay, trouble });
+                }
                 // A panic in it has been reported; the next table tries again.
                 Err(_) => {}
             }
@@ -119,30 +127,43 @@ impl Fronts {
         if !same(&before) {
             self.open.send_replace(Arc::new(open));
         }
-        failed
+    }
+
+    /// Tells what is wrong, if it is something new.
+    fn tell(&self, table: &RouteTable, failing: &BTreeMap<FrontPort, Failing>) {
+        let mut all: Vec<FrontTrouble> = failing.values().map(|failing| failing.trouble.clone()).collect();
+        for entry in table.entries() {
+            let Some(front) = entry.route.id.front_port() else { continue };
+            let own = entry.endpoints().filter(|at| self.is_ours(at.address, front.protocol));
+            all.extend(own.map(|endpoint| FrontTrouble::own(front, endpoint)));
+        }
+        self.troubles.send_if_modified(|told| {
+            let new = **told != *all;
+            if new {
+                *told = all.into();
+            }
+            new
+        });
     }
 }
 
 /// Opens and closes front ports as the tables come, for all workers; never ends by itself. One worker does this.
 pub(crate) async fn follow(worker: Rc<Worker>) {
     let mut applied = worker.handle.applied();
-    let mut told: BTreeMap<u16, String> = BTreeMap::new();
+    let mut failing = BTreeMap::new();
     loop {
         applied.mark_unchanged();
-        let failed = worker.shared.fronts.become_as(&worker.handle.load()).await;
-        told.retain(|port, _| failed.iter().any(|(other, _)| port == other));
-        for (port, error) in &failed {
-            let text = error.to_string();
-            if told.get(port) != Some(&text) {
-                tracing::warn!(front = %RouteId::tcp(*port), error = %text, "a front port cannot be opened; it is tried again");
-                told.insert(*port, text);
-            }
-        }
+        let table = worker.handle.load();
+        let fronts = &worker.shared.fronts;
+        fronts.become_as(&table, &mut failing).await;
+        fronts.tell(&table, &failing);
+        drop(table);
+        let first = failing.values().map(|failing| failing.again).min();
         let again = async {
-            if failed.is_empty() {
-                std::future::pending::<()>().await;
+            match first {
+                Some(first) => sleep_until(first).await,
+                None => std::future::pending().await,
             }
-            sleep(RETRY).await;
         };
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return },

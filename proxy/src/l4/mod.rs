@@ -2,6 +2,8 @@
 //! are.
 //!
 //! - [`fronts`]: which front ports are open: one task follows the routing table, binds and closes.
+//! - [`port`]: the sockets of one.
+//! - [`trouble`]: what is wrong with them.
 //! - [`accept`]: the listening sockets of each worker.
 //! - [`relay`]: one connection: instance, octets both ways, its line in the log.
 //!
@@ -10,7 +12,11 @@
 
 mod accept;
 mod fronts;
+mod port;
 mod relay;
+mod trouble;
 
 pub(crate) use accept::serve;
-pub(crate) use fronts::{Front, Fronts, follow};
+pub(crate) use fronts::{Fronts, follow};
+pub(crate) use port::Front;
+pub use trouble::FrontTrouble;

@@ -143,8 +143,8 @@ impl Relay<'_> {
 
     async fn open(&mut self, pick: &Pick) -> Result<TcpStream, Reason> {
         let start = turn::now();
-        let (state, canonical) = (&pick.endpoint.state, |a: SocketAddr| (a.ip().to_canonical(), a.port()));
-        if canonical(pick.endpoint.address) == canonical(self.ends.local) {
+        let state = &pick.endpoint.state;
+        if self.worker.shared.fronts.is_ours(pick.endpoint.address, self.front.port.protocol) {
             return Err(Reason::Loop);
         }
         let told = pick.version.settings.proxy_protocol;

@@ -222,3 +222,17 @@ async fn an_instance_that_is_the_front_port_itself_is_no_endless_loop() {
     let _plane = fronted(front, &[SocketAddr::from(([127, 0, 0, 1], front))]);
     assert!(dial(front).await.ends().await);
 }
+
+#[tokio::test]
+async fn two_front_ports_that_are_each_other_s_instance_are_no_endless_loop() {
+    let (front, other) = (free_port(), free_port());
+    let own = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let plane = Plane::with(Options { threads: 2, ..Options::default() }, |cluster| {
+        add(cluster, own(other), front, &[]);
+        add(cluster, own(front), other, &[]);
+    });
+    let mut troubles = plane.running.front_troubles();
+    let told = within("both are told", troubles.wait_for(|troubles| troubles.len() == 2)).await;
+    assert!(told.expect("it lives").iter().all(|trouble| trouble.kind == "own-listener"));
+    assert!(dial(front).await.ends().await && dial(other).await.ends().await);
+}
