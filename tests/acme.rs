@@ -120,3 +120,27 @@ async fn what_the_authority_cannot_check_is_told_with_its_reason_and_traffic_goe
     assert!(text.contains("check failed") && text.contains("asked again at"), "{text}");
     assert_eq!(fairway.get("b.test", "/").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_begins_with_an_authority_and_leaves_it() {
+    let world = World::new(3600 * 24).await;
+    let mut options = world.options("\"https://a.test\"", "");
+    let with = options.config.clone();
+    let (acme, rest) = with.split_at(with.find("[[service]]").expect("a service"));
+    options.config = rest.to_owned();
+    let fairway = options.start().await;
+    fairway.ready().await;
+    let without = std::fs::read_to_string(fairway.config_file()).expect("it can be read");
+    let client = Client::trusting_anybody();
+    assert!(client.connect(fairway.https(), "a.test").await.is_err(), "there is no certificate");
+
+    std::fs::write(fairway.config_file(), format!("{acme}{without}")).expect("it can be written");
+    fairway.reload();
+    certified(&fairway, "a.test", None).await;
+    no_problem(&fairway, "restart-needed").await;
+
+    std::fs::write(fairway.config_file(), without).expect("it can be written");
+    fairway.reload();
+    let gone = async || client.connect(fairway.https(), "a.test").await.err();
+    until("nobody renews the certificate, and nobody is shown it", PATIENCE, gone).await;
+}

@@ -11,6 +11,7 @@ use fairway_testkit::wait::{PATIENCE, within};
 use fairway_testkit::{Fairway, FairwayOptions, Request, until};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
 
@@ -318,4 +319,86 @@ async fn a_changed_configuration_brings_further_certificates_and_a_bad_one_is_re
     shows(&client, fairway.https(), "b.test", &second).await;
     problem(&fairway, "config-refused", false).await;
     assert_eq!(client.get(fairway.https(), "a.test", "/").await.status, 200);
+}
+
+/// How the TLS listener is written at first.
+const LISTENER: &str = "listen = [\"127.0.0.1:0\"]";
+
+/// The configuration file as it was at first.
+struct Written<'a> {
+    fairway: &'a Fairway,
+    first: String,
+}
+
+impl Written<'_> {
+    /// Writes the file with this listener anew, and has it read.
+    fn listener(&self, listener: &str) {
+        let text = self.first.replace(LISTENER, &format!("listen = [{listener}]"));
+        std::fs::write(self.fairway.config_file(), text).expect("it can be written");
+        self.fairway.reload();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_changes_what_a_listener_asks_and_open_connections_stay() {
+    let world = World::new().await;
+    world.authority.server(&["a.test", "other.test"]).write(world.path());
+    let clients = world.path().join("clients.pem");
+    std::fs::write(&clients, world.authority.pem()).expect("a file");
+    let mut options = world.options("\"a.test\"", world.path());
+    options.https.clear();
+    options.config.insert_str(0, &format!("[https]\n{LISTENER}\n"));
+    let fairway = options.start().await;
+    fairway.ready().await;
+    let first = std::fs::read_to_string(fairway.config_file()).expect("it can be read");
+    let (https, written) = (fairway.https(), Written { fairway: &fairway, first });
+    let unknown = world.authority.client();
+    let known = world.authority.client_with(&world.authority.server(&["alice"]));
+    let mut open = unknown.connect(https, "a.test").await.expect("a connection");
+    assert_eq!(unknown.get(https, "a.test", "/").await.status, 200);
+
+    let asked = |ca: &Path, more: &str| {
+        format!(
+            "{{ addr = \"127.0.0.1:0\", client_certificates = \"required\", client_ca = \"{}\"{more} }}",
+            ca.display()
+        )
+    };
+    written.listener(&asked(&clients, ", hsts = \"max-age=60\""));
+    let refused = async || unknown.try_send(&Request::get("a.test", "/"), https).await.err();
+    let why = until("clients without a certificate are refused", PATIENCE, refused).await;
+    assert!(why.contains("CertificateRequired") || why.contains("certificate required"), "{why}");
+    let answer = known.get(https, "a.test", "/").await;
+    assert_eq!((answer.status, answer.header("strict-transport-security")), (200, "max-age=60"));
+    let refusal = known.get(https, "other.test", "/").await;
+    assert_eq!((refusal.status, refusal.header("strict-transport-security")), (404, "max-age=60"));
+    open.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await.expect("it is open");
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).await.expect("it stays open");
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.to_lowercase().contains("strict-"), "{answer}");
+
+    // A file that cannot be used: nothing changes.
+    written.listener(&asked(&world.path().join("nowhere.pem"), ""));
+    let told = problem(&fairway, "config-refused", true).await.expect("it is told");
+    assert!(told["subject"].as_str().is_some_and(|subject| subject.contains("nowhere.pem")), "{told}");
+    assert!(told["subject"].as_str().is_some_and(|subject| subject.contains("client_ca")), "{told}");
+    assert_eq!(known.get(https, "a.test", "/").await.header("strict-transport-security"), "max-age=60");
+
+    // Other authorities in the same file.
+    let others = fairway_testkit::tls::Authority::new();
+    written.listener(&asked(&clients, ", hsts = \"max-age=60\""));
+    problem(&fairway, "config-refused", false).await;
+    std::fs::write(&clients, others.pem()).expect("a file");
+    let refused = async || known.try_send(&Request::get("a.test", "/"), https).await.err();
+    until("clients of the other authority are refused", PATIENCE, refused).await;
+    assert_eq!(problems(&fairway).await, Vec::<Value>::new(), "none of it waits for a restart");
+
+    // An address does.
+    written.listener("\"127.0.0.1:0\", \"127.0.0.2:0\"");
+    let told = problem(&fairway, "restart-needed", true).await.expect("it is told");
+    assert_eq!(told["key"], "https.listen");
+    assert_eq!(
+        unknown.get(https, "a.test", "/").await.status,
+        200,
+        "the listener that stays changes at once"
+    );
 }

@@ -36,9 +36,14 @@ pub(crate) enum Backlog {
 }
 
 /// Accepts at a listener's socket until the worker drains. `number` is the listener's.
-pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>, number: usize) {
-    let admit = |stream, peer| admit(&worker, &door, number, stream, peer);
-    accept_each(&worker, socket, &door.name, Backlog::IsLeft, admit).await;
+pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, number: usize) {
+    let Some(name) = worker.door(number).map(|door| door.name.clone()) else { return };
+    let admit = |stream, peer| {
+        if let Some(door) = worker.door(number) {
+            admit(&worker, &door, number, stream, peer);
+        }
+    };
+    accept_each(&worker, socket, &name, Backlog::IsLeft, admit).await;
 }
 
 /// Accepts until the worker drains, then what already waits, then closes the socket. `name` is the listener's.
@@ -148,11 +153,7 @@ pub(crate) fn refuse(worker: &Worker, name: &Arc<str>, gate: &Gate, full: Full, 
 }
 
 /// Serves what other workers hand over, until the worker drains and nothing is on its way any more.
-pub(crate) async fn take_handed(
-    worker: Rc<Worker>,
-    mut handed: UnboundedReceiver<Handed>,
-    doors: Vec<Rc<Door>>,
-) {
+pub(crate) async fn take_handed(worker: Rc<Worker>, mut handed: UnboundedReceiver<Handed>) {
     let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let next = async |handed: &mut UnboundedReceiver<Handed>| {
         poll_fn(|cx| {
@@ -165,8 +166,8 @@ pub(crate) async fn take_handed(
         .await
     };
     while let Some(Handed { stream, peer, door, place }) = next(&mut handed).await {
-        if let (Some(door), Ok(stream)) = (doors.get(door), TcpStream::from_std(stream)) {
-            welcome(&worker, door, stream, peer, place);
+        if let (Some(door), Ok(stream)) = (worker.door(door), TcpStream::from_std(stream)) {
+            welcome(&worker, &door, stream, peer, place);
         }
     }
 }

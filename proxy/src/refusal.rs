@@ -29,6 +29,8 @@ pub(crate) struct Refusal<'a> {
     pub says_keep_alive: bool,
     /// What it says besides.
     pub says: Says<'a>,
+    /// `Strict-Transport-Security`, if the listener has one.
+    pub hsts: Option<&'a str>,
     /// The request is a call of gRPC over HTTP/2: it is refused in the words of gRPC.
     pub grpc: bool,
 }
@@ -69,6 +71,9 @@ impl Refusal<'_> {
         writer.field(b"Content-Type", self.content_type());
         writer.number(b"Content-Length", body.len() as u64);
         writer.field(b"Cache-Control", b"no-store");
+        if let Some(hsts) = self.hsts {
+            writer.field(b"Strict-Transport-Security", hsts.as_bytes());
+        }
         match self.says {
             Says::Nothing => {}
             Says::Location(location) | Says::Redirect(_, location) => {
@@ -175,6 +180,7 @@ mod tests {
             close: true,
             says_keep_alive: false,
             says: Says::Nothing,
+            hsts: None,
             grpc: false,
         }
     }

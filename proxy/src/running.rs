@@ -3,16 +3,14 @@
 //! Not here: signals and readiness (the program's business), which sockets come from another process.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fairway_config::file::{HttpListener, Limits, Tls};
 use ipnet::IpNet;
-use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -21,14 +19,13 @@ use tokio::time::Instant;
 
 use crate::access_log::{self, AccessLogConfig, AccessLogSender};
 use crate::adopt::Adopted;
-use crate::downstream::Door;
-use crate::gate::Gate;
 use crate::h1::syntax::is_token_octet;
 use crate::l4::{FrontTrouble, Fronts};
 use crate::listener::{BindError, bind, cannot_adopt};
+use crate::opening::{Checked, Opening, Terms};
 use crate::spread::{Handed, Spread};
 use crate::table::TableHandle;
-use crate::tls::{Certificates, TlsError, Trust, server_config};
+use crate::tls::{Certificates, TlsError, Trust};
 use crate::worker::Worker;
 
 /// What the data plane is started with.
@@ -84,10 +81,9 @@ pub(crate) struct Shared {
     pub(crate) trusted: ArcSwap<Vec<IpNet>>,
     /// A token.
     pub(crate) node: String,
-    /// For redirects to `https`; `None`: the usual one.
-    pub(crate) https_port: Option<u16>,
+    /// For redirects to `https`; 0: the usual one.
+    https_port: AtomicU16,
     pub(crate) spread: Arc<Spread>,
-    pub(crate) tls: Tls,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) trust: ArcSwap<Trust>,
     pub(crate) fronts: Fronts,
@@ -104,9 +100,8 @@ impl Shared {
         Self {
             trusted: ArcSwap::default(),
             node: "node".to_owned(),
-            https_port: None,
+            https_port: AtomicU16::new(0),
             spread: Spread::new(1).0,
-            tls: Tls::default(),
             certificates: Arc::default(),
             trust: ArcSwap::new(Trust::new(Vec::new(), None, true).expect("TLS can be spoken")),
             fronts: Fronts::new(std::iter::empty(), 1, Limits::default()),
@@ -117,6 +112,11 @@ impl Shared {
 }
 
 impl Shared {
+    /// The port of redirects to `https`; `None`: the usual one.
+    pub(crate) fn https_port(&self) -> Option<u16> {
+        Some(self.https_port.load(Relaxed)).filter(|port| *port != 0)
+    }
+
     /// Whether there are as many connections as there may be.
     pub(crate) fn is_full(&self) -> bool {
         self.spread.total() >= self.connections_max.load(Relaxed)
@@ -148,9 +148,7 @@ pub struct Running {
     /// The addresses listened on, in the order of the listeners; port 0 replaced by the port that was given.
     pub addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
-    /// The listeners as configured, in their order.
-    configured: Vec<SocketAddr>,
-    limits: watch::Sender<Arc<[Limits]>>,
+    terms: watch::Sender<Arc<Terms>>,
     table: Arc<TableHandle>,
     /// Each socket once more with its listener's address as configured, for a process that takes over.
     sockets: Vec<(SocketAddr, TcpListener)>,
@@ -191,8 +189,7 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
             None => bind(listener.addr, count)?,
         };
         addresses.push(address);
-        let tls = listener.tls.as_ref().map(|asked| server_config(asked, &certificates)).transpose()?;
-        openings.push(Opening { listener: listener.clone(), bound: address, tls, gate: Arc::default() });
+        openings.push(Opening::new(listener, address, &certificates)?);
         for (i, socket) in bound.into_iter().enumerate() {
             // Passed on to each connection: without it small writes wait for acknowledgements.
             SockRef::from(&socket).set_tcp_nodelay(true).map_err(failed)?;
@@ -201,14 +198,12 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         }
     }
     let (spread, handed) = Spread::new(count);
-    let first_https = listeners.iter().position(|listener| listener.tls.is_some());
-    let https_port = tls.public_port.or_else(|| first_https.map(|first| addresses[first].port()));
+    let terms = Terms { tls, openings };
     let shared = Arc::new(Shared {
         trusted: ArcSwap::from_pointee(canonical(trusted_proxies)),
         node: token(&node),
-        https_port: https_port.filter(|port| *port != 443),
+        https_port: AtomicU16::new(https_port(&terms)),
         spread,
-        tls,
         certificates,
         trust: ArcSwap::new(trust),
         fronts: Fronts::new(listeners.iter().map(|listener| listener.addr.ip()), count, limits),
@@ -216,48 +211,43 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         shortages: AtomicU64::new(0),
     });
     table.states().set_in_flight_max(limits.requests_per_instance);
-    let configured = listeners.iter().map(|listener| listener.addr).collect();
-    let limits = watch::Sender::new(listeners.iter().map(|listener| listener.limits).collect());
+    let terms = watch::Sender::new(Arc::new(terms));
     let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
     let phase = watch::Sender::new(if adopted.waits { Phase::Waiting } else { Phase::Running });
     let mut workers = Vec::with_capacity(count);
     for (number, (sockets, handed)) in sockets.into_iter().zip(handed).enumerate() {
         let seed = Seed {
             number,
-            openings: openings.clone(),
             sockets,
             handed,
             shared: shared.clone(),
             table: table.clone(),
             access: access.clone(),
-            limits: limits.subscribe(),
+            terms: terms.subscribe(),
             phase: phase.subscribe(),
         };
         workers.push(seed.spawn().map_err(StartError::Thread)?);
     }
-    Ok(Running { addresses, shared, configured, limits, table, sockets: duplicates, phase, workers })
+    Ok(Running { addresses, shared, terms, table, sockets: duplicates, phase, workers })
 }
 
-/// A listener as every worker opens it.
-#[derive(Clone)]
-struct Opening {
-    listener: HttpListener,
-    bound: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
-    gate: Arc<Gate>,
+/// For redirects to `https`: the port at which clients reach the first listener with TLS; 0 for the usual one.
+fn https_port(terms: &Terms) -> u16 {
+    let first = terms.openings.iter().find(|opening| opening.listener.tls.is_some());
+    let port = terms.tls.public_port.or_else(|| first.map(|first| first.bound.port()));
+    port.filter(|port| *port != 443).unwrap_or(0)
 }
 
 /// What one worker is started with, still on another thread.
 struct Seed {
     number: usize,
     handed: UnboundedReceiver<Handed>,
-    openings: Vec<Opening>,
     /// Each with the number of its listener.
     sockets: Vec<(usize, TcpListener)>,
     shared: Arc<Shared>,
     table: Arc<TableHandle>,
     access: Option<AccessLogSender>,
-    limits: watch::Receiver<Arc<[Limits]>>,
+    terms: watch::Receiver<Arc<Terms>>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -288,11 +278,10 @@ impl Seed {
     }
 
     async fn run(self) -> usize {
-        let Self { number, openings, sockets, handed, shared, table, access, limits, phase } = self;
-        let worker = Worker::new(number, shared, table, access.map(|access| access.for_worker()));
-        let door = |Opening { listener, bound, tls, gate }| Rc::new(Door::new(&listener, bound, tls, gate));
-        let doors = openings.into_iter().map(door).collect();
-        worker.run(doors, sockets, handed, limits, phase).await
+        let Self { number, sockets, handed, shared, table, access, terms, phase } = self;
+        let access = access.map(|access| access.for_worker());
+        let worker = Worker::new(number, shared, table, access, &terms.borrow());
+        worker.run(sockets, handed, terms, phase).await
     }
 }
 
@@ -314,20 +303,25 @@ impl Running {
         self.shared.trust.store(trust);
     }
 
-    /// Replaces the limits: those of each listener that is in `listeners` by its address as configured, and those that hold
-    /// for all together. Connections that are open stay; what is read from now on is held to the new ones.
-    pub fn set_limits(&self, limits: &Limits, listeners: &[HttpListener]) {
+    /// Whether the listeners can be served as these have them, each found by its address as configured and by whether it
+    /// speaks TLS. Reads the files of clients' authorities; changes nothing.
+    pub fn check(&self, listeners: &[HttpListener], tls: &Tls) -> Result<Checked, TlsError> {
+        let present = self.terms.borrow().clone();
+        let renewed = |opening: &Opening| opening.renewed(listeners, &self.shared.certificates);
+        let openings = present.openings.iter().map(renewed).collect::<Result<_, _>>()?;
+        Ok(Checked(Arc::new(Terms { tls: tls.clone(), openings })))
+    }
+
+    /// Serves connections that are accepted from now on as `checked` has their listener, and replaces the limits: those of
+    /// each listener, and those that hold for all together. Connections that are open stay as they are, but for the limits:
+    /// what is read from now on is held to the new ones.
+    pub fn set_listeners(&self, limits: &Limits, checked: Checked) {
         let most = limits.connections_total.unwrap_or(usize::MAX);
         self.shared.connections_max.store(most, Relaxed);
         self.shared.fronts.limits.store(Arc::new(*limits));
         self.table.states().set_in_flight_max(limits.requests_per_instance);
-        self.limits.send_modify(|present| {
-            let new = self.configured.iter().zip(present.iter()).map(|(address, present)| {
-                let listener = listeners.iter().find(|listener| listener.addr == *address);
-                listener.map_or(*present, |listener| listener.limits)
-            });
-            *present = new.collect();
-        });
+        self.shared.https_port.store(https_port(&checked.0), Relaxed);
+        self.terms.send_replace(checked.0);
     }
 
     /// What is wrong with front ports; read again as it changes.

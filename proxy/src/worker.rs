@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
 use std::time::Duration;
 
-use fairway_config::file::Limits;
 use fastrand::Rng;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -27,6 +26,7 @@ use crate::clock::Clock;
 use crate::downstream::{Connection, Door, Visit};
 use crate::l4;
 use crate::metrics::WorkerMetrics;
+use crate::opening::Terms;
 use crate::proxy_header::{self, Said};
 use crate::running::{Phase, Shared};
 use crate::spread::{Handed, Place};
@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) access: Option<AccessLog>,
     handshakes: Handshakes,
+    /// By the number of the listener; a reload replaces them.
+    doors: RefCell<Vec<Rc<Door>>>,
     draining: Cell<bool>,
     /// What waits to be accepted is left to another process.
     leaves: Cell<bool>,
@@ -72,12 +74,14 @@ impl Worker {
         shared: Arc<Shared>,
         handle: Arc<TableHandle>,
         access: Option<AccessLog>,
+        terms: &Terms,
     ) -> Rc<Self> {
         Rc::new(Self {
             number,
             table: RefCell::new(handle.reader()),
             metrics: handle.metrics().worker(),
-            handshakes: Handshakes::new(&shared.tls, shared.certificates.clone()),
+            handshakes: Handshakes::new(&terms.tls, shared.certificates.clone()),
+            doors: RefCell::new(terms.openings.iter().map(|opening| Rc::new(Door::new(opening))).collect()),
             shared,
             handle,
             access,
@@ -98,7 +102,13 @@ impl Worker {
     #[cfg(test)]
     pub(crate) fn for_tests() -> Rc<Self> {
         let handle = TableHandle::new(crate::metrics::Metrics::new(1));
-        Self::new(0, Arc::new(Shared::for_tests()), handle, None)
+        let terms = Terms { tls: Default::default(), openings: Vec::new() };
+        Self::new(0, Arc::new(Shared::for_tests()), handle, None, &terms)
+    }
+
+    /// A listener, as connections that are accepted now see it.
+    pub(crate) fn door(&self, number: usize) -> Option<Rc<Door>> {
+        self.doors.borrow().get(number).cloned()
     }
 
     /// Whether the worker stops: answers say `Connection: close`, idle connections end.
@@ -161,25 +171,20 @@ impl Worker {
     /// Serves until told to stop; then until all connections have ended or the deadline passes. Gives how many were left.
     pub(crate) async fn run(
         self: &Rc<Self>,
-        doors: Vec<Rc<Door>>,
         sockets: Vec<(usize, std::net::TcpListener)>,
         handed: UnboundedReceiver<Handed>,
-        limits: watch::Receiver<Arc<[Limits]>>,
+        terms: watch::Receiver<Arc<Terms>>,
         mut phase: watch::Receiver<Phase>,
     ) -> usize {
-        let following = spawn_local(follow_limits(limits, doors.clone()));
+        let following = spawn_local(follow_terms(terms, self.clone()));
         let tick = spawn_local(tick(self.clone()));
         // A sender that is gone has been dropped without a drain: nobody waits.
         let _ = phase.wait_for(|phase| !matches!(phase, Phase::Waiting)).await;
-        let mut accepting = vec![
-            spawn_local(take_handed(self.clone(), handed, doors.clone())),
-            spawn_local(l4::serve(self.clone())),
-        ];
+        let mut accepting =
+            vec![spawn_local(take_handed(self.clone(), handed)), spawn_local(l4::serve(self.clone()))];
         let opening = (self.number == 0).then(|| spawn_local(l4::follow(self.clone())));
         for (number, socket) in sockets {
-            if let Some(door) = doors.get(number) {
-                accepting.push(spawn_local(accept(self.clone(), socket, door.clone(), number)));
-            }
+            accepting.push(spawn_local(accept(self.clone(), socket, number)));
         }
         let (until, leaves) =
             match phase.wait_for(|phase| matches!(phase, Phase::Draining { .. })).await.as_deref() {
@@ -234,11 +239,13 @@ impl Drop for Entered {
     }
 }
 
-/// Keeps the limits of each listener as the last reload has them.
-async fn follow_limits(mut limits: watch::Receiver<Arc<[Limits]>>, doors: Vec<Rc<Door>>) {
-    while limits.changed().await.is_ok() {
-        for (door, limits) in doors.iter().zip(limits.borrow_and_update().iter()) {
-            door.limits.set(*limits);
+/// Keeps what each listener asks and grants as the last reload has it.
+async fn follow_terms(mut terms: watch::Receiver<Arc<Terms>>, worker: Rc<Worker>) {
+    while terms.changed().await.is_ok() {
+        let terms = terms.borrow_and_update().clone();
+        worker.handshakes.set_limits(&terms.tls);
+        for (door, opening) in worker.doors.borrow_mut().iter_mut().zip(&terms.openings) {
+            *door = Rc::new(door.renewed(opening));
         }
     }
 }

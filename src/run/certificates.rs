@@ -12,7 +12,7 @@ use fairway_catalog::config::labels::Severity;
 use fairway_catalog::{InputsHandle, Problem, Settings};
 use fairway_config::file::{CertificateFiles, ConfigError};
 use fairway_config::{Config, ConfigErrors};
-use fairway_proxy::tls::clients::read_authorities;
+use fairway_proxy::tls::clients::{ClientCaError, read_authorities};
 use fairway_proxy::tls::{Certificate, Certificates};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -38,14 +38,7 @@ const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 pub(crate) fn load(config: &Config) -> Result<Vec<Loaded>, ConfigErrors> {
     let asked = config.https.items.iter().filter_map(|listener| listener.tls.as_ref()?.clients.as_ref());
     let unusable = asked.filter_map(|clients| read_authorities(&clients.ca).err());
-    let mut errors: Vec<_> = unusable
-        .map(|error| ConfigError {
-            place: error.file.display().to_string(),
-            given: String::new(),
-            text: error.text.clone(),
-            remedy: error.remedy().to_owned(),
-        })
-        .collect();
+    let mut errors: Vec<_> = unusable.map(|error| of_client_ca(&error)).collect();
     match load_all(&config.certificates) {
         Ok(loaded) if errors.is_empty() => Ok(loaded),
         Ok(_) => Err(ConfigErrors(errors)),
@@ -53,6 +46,16 @@ pub(crate) fn load(config: &Config) -> Result<Vec<Loaded>, ConfigErrors> {
             errors.extend(more);
             Err(ConfigErrors(errors))
         }
+    }
+}
+
+/// Why a file of the authorities of clients cannot be used.
+pub(super) fn of_client_ca(error: &ClientCaError) -> ConfigError {
+    ConfigError {
+        place: format!("client_ca {}", error.file.display()),
+        given: String::new(),
+        text: error.text.clone(),
+        remedy: error.remedy().to_owned(),
     }
 }
 

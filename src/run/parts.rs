@@ -116,12 +116,15 @@ pub(crate) async fn run(
         tokio::spawn(keep);
     }
 
-    if let Some(acme) = config.acme.clone() {
-        let (catalogs, store) = (catalogs.clone(), opened.store.clone());
-        let (keeper, inputs) = (keeper.clone(), inputs.clone());
-        let parts = acme::Parts { config: acme, catalogs, certificates: shown, keeper, store, inputs };
-        tokio::spawn(acme::run(parts));
-    }
+    let (acme, acme_followed) = watch::channel(config.acme.clone());
+    let parts = acme::Parts {
+        catalogs: catalogs.clone(),
+        certificates: shown,
+        keeper: keeper.clone(),
+        store: opened.store.clone(),
+        inputs: inputs.clone(),
+    };
+    tokio::spawn(acme::run(acme_followed, parts));
 
     let (draining, drains) = watch::channel(false);
     let admin = AdminState {
@@ -182,7 +185,7 @@ pub(crate) async fn run(
     };
 
     let mut trust_files = Follow::new(&config.upstream_tls, inputs.clone());
-    let reach = Reach { inputs, file, dns: dns_config, certificates: keeper };
+    let reach = Reach { inputs, file, dns: dns_config, certificates: keeper, acme };
     let mut reload = Reload::new(changes, flags, config, around, reach);
     let mut stops_at = None;
     let successor = loop {

@@ -1,5 +1,5 @@
-//! Takes a changed configuration over while everything runs; a bad one is refused whole. The files of users that it names
-//! (`auth.basic_file`) are a part of it, and followed too.
+//! Takes a changed configuration over while everything runs; a bad one is refused whole. The files of users
+//! (`auth.basic_file`) and of clients' authorities (`client_ca`) that it names are a part of it, and followed too.
 //!
 //! Not here: when to look (see `watch_file`, `watch_files`).
 
@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use fairway_catalog::config::labels::Severity;
 use fairway_catalog::{InputsHandle, Problem, Settings};
-use fairway_config::file::{ConfigError, Flags, HttpListener, Limits, Listen};
+use fairway_config::file::{Acme, ConfigError, Flags, HttpListener, Listen};
 use fairway_config::{Config, ConfigErrors};
 use fairway_discovery::file::FileHandle;
 use fairway_proxy::running::Running;
+use fairway_proxy::tls::TlsError;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
-use super::certificates::Keeper;
+use super::certificates::{Keeper, of_client_ca};
 use super::parts::{DnsConfig, with_file_limit};
 use super::settings::{Surroundings, settings, unless_same};
 use super::trust;
@@ -53,6 +55,7 @@ pub(crate) struct Reach {
     pub(crate) file: FileHandle,
     pub(crate) dns: DnsConfig,
     pub(crate) certificates: Keeper,
+    pub(crate) acme: watch::Sender<Option<Acme>>,
 }
 
 impl Reload {
@@ -93,18 +96,21 @@ impl Reload {
         let loaded = super::load(&self.flags).and_then(|config| {
             let certificates = self.reach.certificates.check(&config.certificates)?;
             let trust = trust::load(&config.upstream_tls)?;
-            Ok((config, certificates, trust))
+            let listeners = proxy.check(&listeners(&config), &config.tls).map_err(|error| of_tls(&error))?;
+            Ok((config, certificates, trust, listeners))
         });
         match loaded {
-            Ok((config, certificates, trust)) if config == self.config => {
+            Ok((config, certificates, trust, listeners)) if config == self.config => {
                 if cause == Cause::Asked {
                     tracing::info!("the configuration was read again and is the same");
                 }
                 self.reach.certificates.replace(certificates);
                 proxy.set_trust(trust);
+                // Files that it names may have changed.
+                proxy.set_listeners(&with_file_limit(&self.config.limits), listeners);
                 self.report(&[]);
             }
-            Ok((config, certificates, trust)) => {
+            Ok((config, certificates, trust, listeners)) => {
                 let names_others = names(&config).ne(names(&self.config));
                 self.config = config;
                 self.apply(proxy);
@@ -113,6 +119,7 @@ impl Reload {
                 }
                 self.reach.certificates.replace(certificates);
                 proxy.set_trust(trust);
+                proxy.set_listeners(&with_file_limit(&self.config.limits), listeners);
                 tracing::info!("the changed configuration holds");
             }
             Err(ConfigErrors(errors)) => {
@@ -135,9 +142,12 @@ impl Reload {
         self.reach.file.apply(&self.config.services);
         self.reach.dns.send_replace(Arc::new(self.config.dns.clone()));
         proxy.set_trusted_proxies(self.config.proxy.trusted_proxies.clone());
-        let listeners: Vec<_> =
-            self.config.http.items.iter().chain(&self.config.https.items).cloned().collect();
-        proxy.set_limits(&with_file_limit(&self.config.limits), &listeners);
+        let acme = &self.config.acme;
+        self.reach.acme.send_if_modified(|present| {
+            let differs = present != acme;
+            present.clone_from(acme);
+            differs
+        });
         self.report(&[]);
     }
 
@@ -154,7 +164,9 @@ impl Reload {
 
 /// The files that a configuration names and takes in.
 fn names(config: &Config) -> impl Iterator<Item = &Path> {
-    config.services.iter().filter_map(|service| service.auth_file.as_deref())
+    let of_users = config.services.iter().filter_map(|service| service.auth_file.as_deref());
+    let of_clients = config.https.items.iter().filter_map(|listener| listener.tls.as_ref()?.clients.as_ref());
+    of_users.chain(of_clients.map(|clients| clients.ca.as_path()))
 }
 
 /// The keys whose change waits for a restart.
@@ -162,9 +174,8 @@ fn needs_restart<'a>(first: &'a Config, now: &'a Config) -> impl Iterator<Item =
     let changed = [
         ("state_dir", first.state_dir != now.state_dir),
         ("node", first.node != now.node),
-        ("http.listen", !same_listeners(&first.http, &now.http)),
-        ("https", !same_listeners(&first.https, &now.https) || first.tls != now.tls),
-        ("acme", first.acme != now.acme),
+        ("http.listen", !same_addresses(&first.http, &now.http)),
+        ("https.listen", !same_addresses(&first.https, &now.https)),
         ("dns.listen", first.dns.listen != now.dns.listen),
         ("admin", first.admin != now.admin),
         ("docker", first.docker != now.docker),
@@ -174,11 +185,27 @@ fn needs_restart<'a>(first: &'a Config, now: &'a Config) -> impl Iterator<Item =
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key)
 }
 
-/// Whether two lists of listeners are the same but for their limits, which hold at once.
-fn same_listeners(first: &Listen<HttpListener>, now: &Listen<HttpListener>) -> bool {
-    let without_limits =
-        |listener: &HttpListener| HttpListener { limits: Limits::default(), ..listener.clone() };
-    first.items.iter().map(without_limits).eq(now.items.iter().map(without_limits))
+/// Whether two lists of listeners have the same addresses: whatever else is changed of them holds at once.
+fn same_addresses(first: &Listen<HttpListener>, now: &Listen<HttpListener>) -> bool {
+    first.items.iter().map(|listener| listener.addr).eq(now.items.iter().map(|listener| listener.addr))
+}
+
+/// Every listener of the data plane.
+fn listeners(config: &Config) -> Vec<HttpListener> {
+    config.http.items.iter().chain(&config.https.items).cloned().collect()
+}
+
+/// Why listeners cannot speak TLS as they are to.
+fn of_tls(error: &TlsError) -> ConfigErrors {
+    ConfigErrors(vec![match error {
+        TlsError::ClientCa(error) => of_client_ca(error),
+        TlsError::Rustls(error) => ConfigError {
+            place: "https".to_owned(),
+            given: String::new(),
+            text: format!("TLS cannot be spoken: {error}"),
+            remedy: "check `min_version` and `client_ca` of the listeners".to_owned(),
+        },
+    }])
 }
 
 fn problem(kind: &'static str, severity: Severity, error: &ConfigError) -> Problem {

@@ -517,7 +517,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             limits: &visit.door.limits,
             body_max: self.body_max,
             may_stay: &|| visit.may_stay(),
-            hsts: self.visit.door.hsts.as_deref(),
+            hsts: self.visit.hsts(),
             total,
             is_grpc: self.grpc.is_some(),
             applied: applied(&self.record, &self.head, &self.id),
@@ -618,6 +618,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             close: !stays,
             says_keep_alive: stays && self.head.version == Version::Http10,
             says,
+            hsts: self.visit.hsts(),
             grpc: D::HTTP2 && self.grpc.is_some(),
         };
         let status = refusal.status();
@@ -654,7 +655,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     /// The same URL with `https`.
     fn https_url(&self) -> Vec<u8> {
         let (front, target) = self.head.forwarded_target();
-        let port = self.visit.worker.shared.https_port.map_or_else(String::new, |port| format!(":{port}"));
+        let port = self.visit.worker.shared.https_port().map_or_else(String::new, |port| format!(":{port}"));
         let target: &[u8] = if target == b"*" { b"" } else { target };
         [b"https://", self.head.host().as_bytes(), port.as_bytes(), front.as_bytes(), target].concat()
     }

@@ -416,9 +416,7 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
                 | RelayError::Invalid
                 | RelayError::TooLarge
                 | RelayError::Framing(_),
-            ) => {
-                End::Cut(Reason::UpstreamCut)
-            }
+            ) => End::Cut(Reason::UpstreamCut),
         }
     }
 }

@@ -21,6 +21,7 @@ mod tests {
     use std::io;
     use std::net::SocketAddr;
     use std::rc::Rc;
+    use std::sync::Arc;
     use std::task::Context;
 
     use bytes::Bytes;
@@ -30,6 +31,7 @@ mod tests {
     use crate::deadline::Timer;
     use crate::downstream::{After, Call, Door, Visit};
     use crate::h1::{BodyLength, HeadLimits, RequestHead, Version};
+    use crate::opening::Opening;
     use crate::sides::{Downstream, Flow, Piece, Sink, Source, SourceError};
     use crate::stream::Ends;
     use crate::turn;
@@ -115,7 +117,8 @@ mod tests {
             tls: None,
             limits: Limits::default(),
         };
-        let door = Rc::new(Door::new(&listener, addr, None, Default::default()));
+        let door =
+            Rc::new(Door::new(&Opening::new(&listener, addr, &Arc::default()).expect("it asks for no TLS")));
         let visit = Visit::new(Ends { peer: addr, local: addr }, false, door, Worker::for_tests());
         let text = Bytes::from_static(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
         let head = RequestHead::read_within(text, HeadLimits::default()).expect("a request");

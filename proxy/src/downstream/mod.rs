@@ -31,7 +31,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use fairway_config::file::{HttpListener, Limits};
+use fairway_config::file::Limits;
 use fairway_config::labels::ProxyProtocol;
 use rustls::ServerConfig;
 use tokio::time::Instant;
@@ -42,6 +42,7 @@ use crate::forward::address_text::AddressText;
 use crate::gate::Gate;
 use crate::h1::chunked::Extensions;
 use crate::h1::{BodyReader, Refused, RequestHead};
+use crate::opening::Opening;
 use crate::proxy_header::write::{self, Client, Secured};
 use crate::reason::Reason;
 use crate::refusal::{Refusal, Says};
@@ -81,31 +82,33 @@ pub(crate) struct Door {
     pub(crate) hsts: Option<Arc<str>>,
     /// How it speaks TLS; `None`: it does not.
     pub(crate) tls: Option<Arc<ServerConfig>>,
-    /// What clients may ask for; a reload replaces it.
-    pub(crate) limits: Cell<Limits>,
+    /// What clients may ask for; a reload replaces it, for connections that are open, too.
+    pub(crate) limits: Rc<Cell<Limits>>,
     /// How many connections it has, of all workers.
     pub(crate) gate: Arc<Gate>,
 }
 
 impl Door {
-    /// For this listener.
-    pub(crate) fn new(
-        listener: &HttpListener,
-        bound: SocketAddr,
-        tls: Option<Arc<ServerConfig>>,
-        gate: Arc<Gate>,
-    ) -> Self {
+    /// Of this listener.
+    pub(crate) fn new(opening: &Opening) -> Self {
+        let Opening { listener, bound, gate, .. } = opening;
         Self {
             name: listener.addr.to_string().into(),
-            local: Some(bound).filter(|bound| !bound.ip().is_unspecified()),
+            local: Some(*bound).filter(|bound| !bound.ip().is_unspecified()),
             upgrades: listener.upgrades.clone(),
             proxy_protocol: listener.proxy_protocol,
             redirect_to_https: listener.redirect_to_https,
             hsts: listener.tls.as_ref().and_then(|tls| tls.hsts.clone()),
-            tls,
-            limits: Cell::new(listener.limits),
-            gate,
+            tls: opening.tls(),
+            limits: Rc::new(Cell::new(listener.limits)),
+            gate: gate.clone(),
         }
+    }
+
+    /// As a reload has it, for connections that are accepted from now on.
+    pub(crate) fn renewed(&self, opening: &Opening) -> Self {
+        self.limits.set(opening.listener.limits);
+        Self { limits: self.limits.clone(), ..Self::new(opening) }
     }
 }
 
@@ -178,6 +181,12 @@ impl Visit {
     /// Of a connection whose ends, and whose use of TLS, a trusted balancer in front has named.
     pub(crate) fn said_to_be(self, ends: Ends, tls: bool) -> Self {
         Self::new(ends, tls, self.door, self.worker)
+    }
+
+    /// `Strict-Transport-Security` of its answers.
+    pub(crate) fn hsts(&self) -> Option<&str> {
+        // Plain HTTP where TLS is spoken gets an answer, too.
+        self.door.hsts.as_deref().filter(|_| self.tls)
     }
 
     /// Whether a request for this host should have come on another connection.
@@ -309,6 +318,7 @@ async fn refuse_unread(
         close: true,
         says_keep_alive: false,
         says: Says::Nothing,
+        hsts: visit.hsts(),
         grpc: false,
     };
     let status = refusal.status();

@@ -56,9 +56,10 @@ pub fn read_authorities(file: &Path) -> Result<Arc<RootCertStore>, ClientCaError
 
 pub(super) fn verifier(
     clients: &ClientCertificates,
+    authorities: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, ClientCaError> {
-    let builder = WebPkiClientVerifier::builder_with_provider(read_authorities(&clients.ca)?, provider);
+    let builder = WebPkiClientVerifier::builder_with_provider(authorities, provider);
     let builder = if clients.required { builder } else { builder.allow_unauthenticated() };
     builder.build().map_err(|error| ClientCaError {
         file: clients.ca.clone(),

@@ -30,8 +30,8 @@ const HANDSHAKE_RECORD: u8 = 0x16;
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     certificates: Arc<Certificates>,
-    time: Duration,
-    max: usize,
+    time: Cell<Duration>,
+    max: Cell<usize>,
     /// The oldest first.
     under_way: RefCell<BTreeMap<u64, Waker>>,
     next: Cell<u64>,
@@ -82,13 +82,19 @@ impl Handshakes {
     pub(crate) fn new(limits: &Tls, certificates: Arc<Certificates>) -> Self {
         Self {
             certificates,
-            time: limits.handshake_timeout,
-            max: limits.handshakes_max,
+            time: Cell::new(limits.handshake_timeout),
+            max: Cell::new(limits.handshakes_max),
             under_way: RefCell::default(),
             next: Cell::new(0),
             told: Cell::new(None),
             untold: Cell::new(0),
         }
+    }
+
+    /// Replaces the limits; handshakes that are under way keep theirs.
+    pub(crate) fn set_limits(&self, limits: &Tls) {
+        self.time.set(limits.handshake_timeout);
+        self.max.set(limits.handshakes_max);
     }
 
     /// Does the handshake with a client.
@@ -98,7 +104,7 @@ impl Handshakes {
         config: &Arc<ServerConfig>,
     ) -> Result<TlsStream<ServerConnection>, Failed> {
         let place = self.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
-        match timeout(self.time, self.shake_hands(&place, tcp, config)).await {
+        match timeout(self.time.get(), self.shake_hands(&place, tcp, config)).await {
             Ok(done) => done,
             Err(_) => Err(Failed::Timeout),
         }
@@ -156,7 +162,7 @@ impl Handshakes {
     fn enter(&self, waker: Waker) -> Place<'_> {
         let id = self.next.replace(self.next.get() + 1);
         let mut under_way = self.under_way.borrow_mut();
-        if under_way.len() >= self.max
+        if under_way.len() >= self.max.get()
             && let Some((_, oldest)) = under_way.pop_first()
         {
             oldest.wake();

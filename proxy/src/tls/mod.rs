@@ -26,7 +26,7 @@ use bytes::BytesMut;
 use fairway_config::file::{ListenerTls, TlsVersion};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::NoServerSessionStorage;
-use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion, version};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 
 pub use certificate::{Certificate, CertificateError};
 use challenges::ACME_TLS;
@@ -66,9 +66,10 @@ pub(crate) async fn serve(mut stream: TlsStream<ServerConnection>, mut visit: Vi
     }
 }
 
-/// How one listener speaks TLS, for all workers.
+/// How one listener speaks TLS, for all workers. `authorities` are those that it asks its clients' certificates of.
 pub(crate) fn server_config(
     asked: &ListenerTls,
+    authorities: Option<Arc<RootCertStore>>,
     certificates: &Arc<Certificates>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let versions: &[&SupportedProtocolVersion] = match asked.min_version {
@@ -77,9 +78,11 @@ pub(crate) fn server_config(
     };
     let provider = certificate::provider();
     let config = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions)?;
-    let config = match &asked.clients {
-        None => config.with_no_client_auth(),
-        Some(clients) => config.with_client_cert_verifier(clients::verifier(clients, provider)?),
+    let config = match (&asked.clients, authorities) {
+        (Some(clients), Some(authorities)) => {
+            config.with_client_cert_verifier(clients::verifier(clients, authorities, provider)?)
+        }
+        _ => config.with_no_client_auth(),
     };
     let mut config = config.with_cert_resolver(certificates.clone());
     config.alpn_protocols = OFFERED.iter().map(|protocol| protocol.to_vec()).collect();

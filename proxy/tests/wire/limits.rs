@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairway_config::file::{HttpListener, Limits};
+use fairway_config::file::{HttpListener, Limits, Tls};
 use fairway_proxy::metrics::TableCollector;
 use prometheus::core::Collector as _;
 use tokio::io::AsyncWriteExt as _;
@@ -455,7 +455,9 @@ async fn a_reload_changes_the_limits_of_connections_that_are_open() {
         limits,
     };
     let general = limits(|limits| limits.requests_per_instance = 7);
-    plane.running.set_limits(&general, &[listener(limits(|limits| limits.target_bytes = 128))]);
+    let listeners = [listener(limits(|limits| limits.target_bytes = 128))];
+    let checked = plane.running.check(&listeners, &Tls::default()).expect("they can be served");
+    plane.running.set_listeners(&general, checked);
     let long = format!("GET /{} HTTP/1.1\r\nHost: other.test\r\n\r\n", "x".repeat(128));
     // Each worker takes them over in a moment.
     within("the new limit", async {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairway_config::file::{ClientCertificates, ListenerTls, Tls, TlsVersion};
+use fairway_config::file::{ClientCertificates, HttpListener, Limits, ListenerTls, Tls, TlsVersion};
 use fairway_proxy::tls::{Certificate, Certificates};
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -27,6 +27,18 @@ fn certificate(names: &[&str]) -> (Certificate, CertificateDer<'static>) {
     let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let certificate = Certificate::from_pem(chain.as_bytes(), key.as_bytes(), None).expect("it is good");
     (certificate, made.cert.der().clone())
+}
+
+/// The TLS listener of a plane without wishes of its own.
+fn secure_listener() -> HttpListener {
+    HttpListener {
+        addr: ([127, 0, 0, 1], 0).into(),
+        proxy_protocol: false,
+        upgrades: Vec::new(),
+        redirect_to_https: false,
+        tls: Some(ListenerTls::default()),
+        limits: Limits::default(),
+    }
 }
 
 fn store(all: &[Certificate]) -> Arc<Certificates> {
@@ -163,6 +175,12 @@ async fn a_session_is_resumed_by_one_ticket_also_on_another_worker() {
         let plane = Plane::with(options, |cluster| drop(cluster.add(address, "shop.test", &[])));
         let client = Client::new(&[trusted], versions);
         for round in 0..8 {
+            if round == 4 {
+                // A reload that changes nothing of TLS changes no keys.
+                let checked =
+                    plane.running.check(&[secure_listener()], &Tls::default()).expect("it can be served");
+                plane.running.set_listeners(&Limits::default(), checked);
+            }
             let mut wire = client.connect(&plane, "shop.test").await;
             let want = if round == 0 { HandshakeKind::Full } else { HandshakeKind::Resumed };
             assert_eq!(session(&wire).handshake_kind(), Some(want), "round {round}");
@@ -461,6 +479,22 @@ async fn answers_over_tls_have_the_listeners_hsts_policy_unless_the_instance_has
     let head = wire.head().await;
     assert_eq!(head.to_ascii_lowercase().matches("strict-transport-security").count(), 1, "{head}");
     assert_eq!(field(&head, "strict-transport-security"), Some("max-age=1"));
+
+    wire.send("GET / HTTP/1.1\r\nHost: other.test\r\n\r\n").await;
+    let refusal = wire.read_until("}\n").await;
+    assert!(refusal.starts_with("HTTP/1.1 404"), "{refusal}");
+    assert!(field(&refusal, "strict-transport-security").is_some(), "{refusal}");
+    wire.send("nonsense\r\n\r\n").await;
+    let refusal = wire.read_to_end().await;
+    assert!(refusal.starts_with("HTTP/1.1 400"), "{refusal}");
+    assert!(field(&refusal, "strict-transport-security").is_some(), "{refusal}");
+    // RFC 6797 section 7.2: not without TLS, at the same port neither.
+    let mut plain =
+        Wire::new(TcpStream::connect(plane.https.expect("a listener")).await.expect("it accepts"));
+    plain.send(get("/")).await;
+    let refusal = plain.read_to_end().await;
+    assert!(refusal.starts_with("HTTP/1.1 400"), "{refusal}");
+    assert_eq!(field(&refusal, "strict-transport-security"), None, "{refusal}");
 }
 
 #[tokio::test]

@@ -46,8 +46,8 @@ const LOOK: Duration = Duration::from_secs(3600);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the task works with.
+#[derive(Clone)]
 pub(crate) struct Parts {
-    pub(crate) config: Acme,
     pub(crate) catalogs: watch::Receiver<Arc<Catalog>>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) keeper: Keeper,
@@ -58,6 +58,7 @@ pub(crate) struct Parts {
 
 /// The task.
 struct Task {
+    config: Acme,
     parts: Parts,
     /// What the authority made, by host.
     held: BTreeMap<Arc<str>, Certificate>,
@@ -66,9 +67,37 @@ struct Task {
     unkept: Option<Problem>,
 }
 
-/// Runs until the catalog ends.
-pub(crate) async fn run(parts: Parts) {
-    let mut task = Task { parts, held: BTreeMap::new(), failed: BTreeMap::new(), unkept: None };
+/// Does what the configuration says, and begins anew with each change of it. Runs until the catalog ends.
+pub(crate) async fn run(mut config: watch::Receiver<Option<Acme>>, parts: Parts) {
+    loop {
+        let present = config.borrow_and_update().clone();
+        let asks = present.is_some();
+        let task = async {
+            match present {
+                Some(config) => follow(config, parts.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = task => return,
+            changed = config.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+        if asks && config.borrow().is_none() {
+            // As after a restart: nobody renews them any more.
+            parts.keeper.add(Vec::new());
+            parts.inputs.report(PART, Vec::new());
+        }
+    }
+}
+
+/// Has certificates made as this configuration says. What it does may be given up at any time: questions of the authority
+/// are then answered no longer.
+async fn follow(config: Acme, parts: Parts) {
+    let mut task = Task { config, parts, held: BTreeMap::new(), failed: BTreeMap::new(), unkept: None };
     task.load().await;
     let mut catalogs = task.parts.catalogs.clone();
     loop {
@@ -98,7 +127,7 @@ pub(crate) async fn run(parts: Parts) {
 impl Task {
     fn wanted(&self, catalog: &Catalog) -> Wanted {
         let by_file = self.parts.keeper.names_in_files();
-        hosts::wanted(&self.parts.config, catalog, &by_file)
+        hosts::wanted(&self.config, catalog, &by_file)
     }
 
     /// Serves what was had before a restart.
@@ -123,7 +152,7 @@ impl Task {
 
     /// Gets a certificate for this host, or notes why there is none.
     async fn obtain(&mut self, host: Arc<str>) {
-        tracing::info!(%host, directory = %self.parts.config.directory, "asking for a certificate");
+        tracing::info!(%host, directory = %self.config.directory, "asking for a certificate");
         match self.issue(&host).await {
             Ok((issued, certificate)) => {
                 tracing::info!(%host, until = %certificate.facts.not_after, "the certificate is here");
@@ -144,7 +173,7 @@ impl Task {
         let order = Order {
             account: &account,
             host,
-            challenge: self.parts.config.challenge,
+            challenge: self.config.challenge,
             challenges: &self.parts.certificates.challenges,
         };
         let issued = match order.issue().await {
@@ -164,12 +193,12 @@ impl Task {
     }
 
     fn account_name(&self) -> String {
-        format!("{ACCOUNT}{}", self.parts.config.directory)
+        format!("{ACCOUNT}{}", self.config.directory)
     }
 
     /// The account that is kept, else a new one.
     async fn account(&mut self) -> Result<Account, Failed> {
-        let config = &self.parts.config;
+        let config = &self.config;
         let client = Client::new(config.ca.as_deref()).map_err(Failed::Other)?;
         let builder = Account::builder_with_http(Box::new(client));
         let name = self.account_name();
