@@ -36,6 +36,11 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Whether it is open and nothing has arrived: what a pooled connection must be.
     fn is_quiet(&mut self) -> bool;
 
+    /// Writes few octets, which will mostly go at once.
+    fn poll_send(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, octets)
+    }
+
     /// Makes closing it a reset, so that the other side sees that something is missing.
     fn reset_on_close(&self);
 }
@@ -64,6 +69,14 @@ impl Stream for TcpStream {
     fn is_quiet(&mut self) -> bool {
         // No system call as long as nothing has arrived since the last short read.
         matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        // The reactor is only asked when the system has no room.
+        match self.try_write(octets) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pin::new(self).poll_write(cx, octets),
+            written => Poll::Ready(written),
+        }
     }
 
     fn reset_on_close(&self) {
@@ -158,12 +171,12 @@ impl<S: Stream> Duplex<S> {
         let mut stream = self.0.borrow_mut();
         let octets: usize = parts.iter().map(|part| part.len()).sum();
         match parts {
-            [one] => Pin::new(&mut *stream).poll_write(cx, one),
+            [one, ..] if one.len() == octets => stream.poll_send(cx, one),
             _ if octets > GATHERED_MAX => Pin::new(&mut *stream).poll_write_vectored(cx, parts),
             _ => GATHERED.with_borrow_mut(|gathered| {
                 gathered.clear();
                 parts.iter().for_each(|part| gathered.extend_from_slice(part));
-                Pin::new(&mut *stream).poll_write(cx, gathered)
+                stream.poll_send(cx, gathered)
             }),
         }
     }

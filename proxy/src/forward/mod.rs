@@ -16,7 +16,7 @@ use crate::h1::framing::BodyLength;
 use crate::h1::syntax::list;
 use crate::h1::trailers::is_alias;
 use crate::h1::write::{HeadWriter, push_number};
-use crate::h1::{Known, RequestHead, ResponseHead, Version};
+use crate::h1::{Field, Known, RequestHead, ResponseHead, Version};
 use crate::stream::Ends;
 use crate::tls::session::ClientCertificate;
 use address_text::AddressText;
@@ -61,29 +61,23 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
     let edits = features.and_then(|features| features.request.as_ref());
     let mut writer = HeadWriter::request(out, head.method(), rewritten.target);
     writer.field(b"Host", head.authority().as_bytes());
-    let mut had_length = false;
     let keeps_trace = keeps_trace(head);
-    for field in head.fields.iter() {
+    let passes = |field: &&Field| {
         let name = field.name(raw);
-        let passes = match field.known {
+        let may_pass = match field.known {
             Known::Other => !is_alias(name),
             Known::Claim => origin.client.peer_is_trusted && !name.contains(&b'_'),
-            Known::ContentLength => {
-                had_length = true;
-                false
-            }
             Known::Host | Known::Via | Known::Proxy => false,
             Known::Expect => head.expects_continue,
             Known::Traceparent | Known::Tracestate => keeps_trace,
             Known::Trailer => head.body == BodyLength::Chunked,
             known => !known.is_hop_by_hop() && !known.is_forwarding(),
         };
-        if passes && !head.is_nominated(name) && edits.is_none_or(|edits| !edits.drops(name)) {
-            writer.field(name, field.value(raw));
-        }
-    }
+        may_pass && !head.is_nominated(name) && edits.is_none_or(|edits| !edits.drops(name))
+    };
+    writer.fields(raw, head.fields.iter().filter(passes));
     match head.body {
-        BodyLength::Empty if had_length => writer.number(b"Content-Length", 0),
+        BodyLength::Empty if head.fields.has(Known::ContentLength) => writer.number(b"Content-Length", 0),
         length => writer.framing(length),
     };
     connection_to_instance(&mut writer, head, origin);
@@ -250,16 +244,15 @@ pub(crate) struct ResponsePlan<'a> {
 pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &ResponsePlan<'_>) {
     let raw = head.raw();
     let mut writer = HeadWriter::response(out, head.status, head.reason());
-    for field in head.fields.iter() {
+    let passes = |field: &&Field| {
         let name = field.name(raw);
-        let passes = match field.known {
+        let may_pass = match field.known {
             Known::Trailer => plan.length == BodyLength::Chunked,
             known => !known.is_hop_by_hop(),
         };
-        if passes && !head.is_nominated(name) && plan.changes.is_none_or(|changes| changes.keeps(name)) {
-            writer.field(name, field.value(raw));
-        }
-    }
+        may_pass && !head.is_nominated(name) && plan.changes.is_none_or(|changes| changes.keeps(name))
+    };
+    writer.fields(raw, head.fields.iter().filter(passes));
     let is_coded = plan.changes.is_some_and(|changes| changes.shape.coding.is_some());
     match (plan.length, head.framing.announced) {
         // What is announced is the length of the plain body.
@@ -291,12 +284,8 @@ pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &Resp
 pub(crate) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, protocol: Option<&str>) {
     let raw = head.raw();
     let mut writer = HeadWriter::response(out, head.status, head.reason());
-    for field in head.fields.iter() {
-        let name = field.name(raw);
-        if !field.known.is_hop_by_hop() && !head.is_nominated(name) {
-            writer.field(name, field.value(raw));
-        }
-    }
+    let passes = |field: &&Field| !field.known.is_hop_by_hop() && !head.is_nominated(field.name(raw));
+    writer.fields(raw, head.fields.iter().filter(passes));
     if let Some(protocol) = protocol {
         writer.field(b"Connection", b"Upgrade").field(b"Upgrade", protocol.as_bytes());
     }

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::known::Known;
-use super::syntax::{is_field_value, is_token_octet, trim};
+use super::syntax::{field_value_len, is_token_octet};
 
 /// Where one field lies in its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,11 +16,17 @@ pub struct Field {
     name_len: u16,
     /// What the name means, if anything.
     pub known: Known,
+    /// Its line is `name: value`, with one space and no other white space around the value.
+    is_plain: bool,
 }
 
 /// Where the fields of one head lie, in the order sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FieldIndex(Vec<Field>);
+pub struct FieldIndex {
+    fields: Vec<Field>,
+    /// A bit for each [`Known`] that is among them: most of what is asked for is not there.
+    known: u64,
+}
 
 /// Why a line is no header field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,34 +56,41 @@ impl FieldError {
 impl FieldIndex {
     /// Reads the field lines of `section`, a part of `head` that holds whole lines, each ended by CRLF, and no empty one.
     pub fn read(head: &[u8], section: Range<usize>) -> Result<Self, FieldError> {
-        let mut fields = Vec::with_capacity(16);
+        let mut index = Self { fields: Vec::with_capacity(16), known: 0 };
         let mut at = section.start;
         while at < section.end {
-            let (field, next) = read_line(&head[..section.end], at)?;
-            fields.push(field);
+            let (field, next) = read_line(head, at)?;
+            index.known |= field.known.bit();
+            index.fields.push(field);
             at = next;
         }
-        Ok(Self(fields))
+        Ok(index)
     }
 
     /// The fields in the order sent.
     pub fn iter(&self) -> impl Iterator<Item = &Field> {
-        self.0.iter()
+        self.fields.iter()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.fields.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.fields.is_empty()
+    }
+
+    /// Whether a known field is there.
+    pub fn has(&self, known: Known) -> bool {
+        self.known & known.bit() != 0
     }
 
     /// The values of one known field, in the order sent.
     pub fn values<'a>(&'a self, known: Known, head: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().filter(move |field| field.known == known).map(|field| field.value(head))
+        let fields = if self.has(known) { &self.fields[..] } else { &[] };
+        fields.iter().filter(move |field| field.known == known).map(|field| field.value(head))
     }
 
     /// The first value of a known field.
@@ -101,6 +114,11 @@ impl Field {
     pub fn value_range(&self) -> Range<usize> {
         self.value as usize..(self.value + self.value_len) as usize
     }
+
+    /// Where its line lies, CRLF included, if that is how the field would be written anew.
+    pub(super) fn plain_line(&self) -> Option<Range<usize>> {
+        self.is_plain.then(|| self.name as usize..self.value_range().end + 2)
+    }
 }
 
 /// Reads the line that starts at `at`, and gives where the next one does.
@@ -112,23 +130,30 @@ fn read_line(head: &[u8], at: usize) -> Result<(Field, usize), FieldError> {
     }
     // A name longer than its number can say would be another name.
     let Ok(short) = u16::try_from(name_len) else { return Err(FieldError::Name) };
-    let after = &rest[name_len + 1..];
-    let end = memchr::memchr(b'\n', after).unwrap_or(after.len());
-    let raw = &after[..end.saturating_sub(1)]; // without the CR
-    if !is_field_value(raw) {
+    let after = at + name_len + 1;
+    // Only CR, and LF behind it, may be the first octet that no value has.
+    let end = after + field_value_len(&head[after..]);
+    if head.get(end..end + 2) != Some(b"\r\n") {
         return Err(FieldError::Value);
     }
-    let value = trim(raw);
-    let blanks = if value.is_empty() { 0 } else { raw.len() - raw.trim_ascii_start().len() };
+    let is_blank = |at: usize| matches!(head[at], b' ' | b'\t');
+    let (mut start, mut stop) = (after, end);
+    while start < stop && is_blank(start) {
+        start += 1;
+    }
+    while start < stop && is_blank(stop - 1) {
+        stop -= 1;
+    }
     // A head is bounded to 1 MiB, a trailer section to less: the numbers fit.
     let field = Field {
         name: at as u32,
         name_len: short,
-        value: (at + name_len + 1 + blanks) as u32,
-        value_len: value.len() as u32,
+        value: start as u32,
+        value_len: (stop - start) as u32,
         known: Known::of(&rest[..name_len]),
+        is_plain: start == after + 1 && head[after] == b' ' && stop == end && start < stop,
     };
-    Ok((field, at + name_len + 1 + end + 1))
+    Ok((field, end + 2))
 }
 
 /// What is wrong with a line that does not start with a name and a colon.

@@ -147,6 +147,11 @@ known! {
 }
 
 impl Known {
+    /// A bit of its own.
+    pub(super) const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+
     /// Whether the field speaks to the next hop alone (RFC 9110 section 7.6.1), named in `Connection` or not. Framing
     /// fields are among them: each hop writes its own.
     pub fn is_hop_by_hop(self) -> bool {

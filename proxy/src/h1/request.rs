@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::fields::FieldIndex;
 use super::framing::{BodyLength, FramingError, of_request};
@@ -67,12 +68,14 @@ impl From<FramingError> for Refused {
 #[derive(Debug, Clone)]
 pub struct RequestHead {
     raw: Bytes,
+    /// The first line, without CRLF. What it holds lies at the same places in `raw`.
+    line: ByteString,
     method_len: usize,
     target: Range<usize>,
     path: Range<usize>,
     query: Option<Range<usize>>,
     is_asterisk: bool,
-    authority: Range<usize>,
+    authority: ByteString,
     host: HostText,
     /// The port that the client named, if any.
     pub port: Option<u16>,
@@ -99,7 +102,8 @@ pub struct RequestHead {
 /// The host in lower case: mostly it was sent so.
 #[derive(Debug, Clone)]
 enum HostText {
-    AsSent(Range<usize>),
+    /// So many octets of the authority.
+    AsSent(usize),
     Lowered(Box<str>),
 }
 
@@ -117,7 +121,10 @@ impl RequestHead {
             .map_err(|error| Refused::new(Reason::RequestInvalid, error.text()))?;
         let RequestLine { method_len, target, version } = line;
         let at = target.start;
-        let parts = Target::read(&raw[target.clone()], &raw[..method_len])?;
+        let Some(line) = text(&raw, 0..target.end) else {
+            return Err(Refused::new(Reason::PathInvalid, "the request target is not UTF-8"));
+        };
+        let parts = Target::read(&line[target.clone()], &line[..method_len])?;
         let shift = |range: Range<usize>| at + range.start..at + range.end;
         let from_target = parts.authority.map(|authority| (shift(authority), parts.default_port));
         let (authority, host, port) = host(&raw, &fields, version, from_target)?;
@@ -133,8 +140,8 @@ impl RequestHead {
             host,
             port,
             version,
-            is_head: &raw[..method_len] == b"HEAD",
-            is_idempotent: matches!(&raw[..method_len], b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
+            is_head: &line[..method_len] == "HEAD",
+            is_idempotent: matches!(&line[..method_len], "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             body,
             keep_alive: connection.keeps_alive(version),
             expects_continue: expectation(version, body, &fields, &raw)?,
@@ -144,6 +151,7 @@ impl RequestHead {
             takes_trailers: takes_trailers(&fields, &raw),
             nominates: connection.nominates,
             fields,
+            line,
             raw,
         })
     }
@@ -155,7 +163,7 @@ impl RequestHead {
 
     /// The method.
     pub fn method(&self) -> &str {
-        ascii(&self.raw[..self.method_len])
+        &self.line[..self.method_len]
     }
 
     /// The whole target as sent.
@@ -166,19 +174,19 @@ impl RequestHead {
     /// The host: lower case, no port, no trailing dot.
     pub fn host(&self) -> &str {
         match &self.host {
-            HostText::AsSent(range) => ascii(&self.raw[range.clone()]),
+            HostText::AsSent(len) => &self.authority[..*len],
             HostText::Lowered(text) => text,
         }
     }
 
     /// Host and port as sent.
     pub fn authority(&self) -> &str {
-        ascii(&self.raw[self.authority.clone()])
+        &self.authority
     }
 
     /// The path that is matched: `/` for `*` and for an absolute target without one.
     pub fn path(&self) -> &str {
-        match ascii(&self.raw[self.path.clone()]) {
+        match &self.line[self.path.clone()] {
             _ if self.is_asterisk => "/",
             "" => "/",
             path => path,
@@ -187,7 +195,7 @@ impl RequestHead {
 
     /// What follows the first `?`, without it.
     pub fn query(&self) -> Option<&str> {
-        self.query.clone().map(|range| ascii(&self.raw[range]))
+        self.query.clone().map(|range| &self.line[range])
     }
 
     /// Path and query as they go on: the octets sent; `*` stays, an absolute target loses its host.
@@ -254,9 +262,9 @@ impl Fields for RequestHead {
     }
 }
 
-/// The text of octets that were checked when the head was read.
-fn ascii(octets: &[u8]) -> &str {
-    std::str::from_utf8(octets).unwrap_or("")
+/// A part of a head as text, checked once. Shares its memory.
+fn text(raw: &Bytes, range: Range<usize>) -> Option<ByteString> {
+    ByteString::try_from(raw.slice(range)).ok()
 }
 
 struct RequestLine {
@@ -314,12 +322,13 @@ impl RequestLine {
 
 /// The one host: where it lies with its port, in lower case, and its port.
 fn host(
-    raw: &[u8],
+    raw: &Bytes,
     fields: &FieldIndex,
     version: Version,
     from_target: Option<(Range<usize>, Option<u16>)>,
-) -> Result<(Range<usize>, HostText, Option<u16>), Refused> {
+) -> Result<(ByteString, HostText, Option<u16>), Refused> {
     let invalid = |detail| Refused::new(Reason::HostInvalid, detail);
+    let text_of_host = |place| text(raw, place).ok_or(invalid("Host is not one valid host"));
     let mut hosts = fields.iter().filter(|field| field.known == Known::Host);
     let field = hosts.next().map(super::fields::Field::value_range);
     if hosts.next().is_some() {
@@ -327,9 +336,9 @@ fn host(
     }
     let place = match (field, from_target) {
         (Some(field), Some((target, default_port))) => {
-            let named =
-                Authority::read(&raw[target]).ok_or(invalid("the target's host is not one valid host"))?;
-            let host = Authority::read(&raw[field.clone()]).ok_or(invalid("Host is not one valid host"))?;
+            let (target, host) = (text_of_host(target)?, text_of_host(field.clone())?);
+            let named = Authority::read(&target).ok_or(invalid("the target's host is not one valid host"))?;
+            let host = Authority::read(&host).ok_or(invalid("Host is not one valid host"))?;
             if !named.is_same(&host, default_port) {
                 let detail = "Host differs from the host of the request target";
                 return Err(Refused::new(Reason::HostDiffers, detail));
@@ -340,14 +349,16 @@ fn host(
         (None, Some((target, _))) if version == Version::Http10 => target,
         (None, _) => return Err(Refused::new(Reason::HostMissing, "there is no Host")),
     };
-    let authority = Authority::read(&raw[place.clone()]).ok_or(invalid("Host is not one valid host"))?;
+    let sent = text_of_host(place)?;
+    let authority = Authority::read(&sent).ok_or(invalid("Host is not one valid host"))?;
     let bare = authority.host.strip_suffix('.').unwrap_or(authority.host);
-    let text = if bare.bytes().any(|b| b.is_ascii_uppercase()) {
+    let host = if bare.bytes().any(|b| b.is_ascii_uppercase()) {
         HostText::Lowered(bare.to_ascii_lowercase().into())
     } else {
-        HostText::AsSent(place.start..place.start + bare.len())
+        HostText::AsSent(bare.len())
     };
-    Ok((place, text, authority.port))
+    let port = authority.port;
+    Ok((sent, host, port))
 }
 
 /// What `Connection` says.

@@ -48,8 +48,9 @@ impl HeadScanner {
 
     /// Looks at what is new in `input`, which starts with the head's first octet and only ever grows.
     pub fn scan(&mut self, input: &[u8]) -> Result<Scan, ScanError> {
-        while let Some(at) = input.get(self.seen..).and_then(|rest| memchr::memchr(b'\n', rest)) {
-            let lf = self.seen + at;
+        let start = self.seen;
+        for at in memchr::memchr_iter(b'\n', input.get(start..).unwrap_or_default()) {
+            let lf = start + at;
             if lf == self.line || input[lf - 1] != b'\r' {
                 return Err(ScanError::BareLf);
             }

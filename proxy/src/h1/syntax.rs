@@ -30,26 +30,34 @@ pub fn is_token(text: &[u8]) -> bool {
 
 /// Whether a field value holds only what it may: visible octets, space, tab, and octets above ASCII.
 pub fn is_field_value(value: &[u8]) -> bool {
-    let is_fine = |b: &u8| (*b >= b' ' && *b != 0x7f) || *b == b'\t';
-    // Eight octets at a time: values are most of a head, and a tab in them is rare.
-    match value.last_chunk() {
-        Some(last) => {
-            let mut words = value.chunks_exact(8).filter_map(|chunk| chunk.first_chunk());
-            (words.all(has_no_control) && has_no_control(last)) || value.iter().all(is_fine)
-        }
-        None => value.iter().all(is_fine),
-    }
+    field_value_len(value) == value.len()
 }
 
-/// Whether none of the octets is below the space, or 0x7f.
-fn has_no_control(octets: &[u8; 8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    let word = u64::from_ne_bytes(*octets);
+/// How many octets from the start may stand in a field value: up to the first control octet but tab.
+pub fn field_value_len(text: &[u8]) -> usize {
+    let mut at = 0;
+    // Eight octets at a time: values are most of a head.
+    while let Some(octets) = text.get(at..).and_then(|rest| rest.first_chunk()) {
+        match first_control(octets) {
+            None => at += octets.len(),
+            Some(control) if octets[control] == b'\t' => at += control + 1,
+            Some(control) => return at + control,
+        }
+    }
+    let is_fine = |b: &u8| (*b >= b' ' && *b != 0x7f) || *b == b'\t';
+    at + text[at..].iter().position(|b| !is_fine(b)).unwrap_or(text.len() - at)
+}
+
+/// Where the first octet is that is below the space, or 0x7f.
+fn first_control(octets: &[u8; 8]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    let word = u64::from_le_bytes(*octets);
     // Of each octet the high bit is set if it is smaller than n: x - n borrows, and x itself has no high bit. A borrow may
-    // spread from an octet to the next one, but only from one that is a control octet itself.
+    // spread from an octet to the next ones, but only from one that is a control octet itself, and that one is found first.
     let smaller = |x: u64, n: u64| x.wrapping_sub(ONES * n) & !x & HIGH;
-    (smaller(word, 0x20) | smaller(word ^ (ONES * 0x7f), 1)) == 0
+    let controls = smaller(word, 0x20) | smaller(word ^ (ONES * 0x7f), 1);
+    (controls != 0).then(|| controls.trailing_zeros() as usize / 8)
 }
 
 /// The value without space and tab around it.
@@ -107,6 +115,11 @@ mod tests {
                     value[at] = octet;
                     let fine = matches!(octet, b'\t' | b' '..=b'~' | 0x80..);
                     assert_eq!(is_field_value(&value), fine, "{octet:#x} at {at} of {len}");
+                    assert_eq!(
+                        field_value_len(&value),
+                        if fine { len } else { at },
+                        "{octet:#x} at {at} of {len}"
+                    );
                 }
             }
         }

@@ -99,6 +99,9 @@ fn requests_that_have_hurt_other_proxies_are_refused() {
     ] {
         assert_eq!(refusal(request.as_bytes()), Some(want), "{class}");
     }
+    let overlong_dots = b"GET /\xc0\xae\xc0\xae/ HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(refusal(overlong_dots), Some(PathInvalid));
+    assert_eq!(refusal(b"GET / HTTP/1.1\r\nHost: \xc0\xae\r\n\r\n"), Some(HostInvalid));
 }
 
 #[test]

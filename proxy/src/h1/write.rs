@@ -2,6 +2,7 @@
 //!
 //! Not here: which fields go into them (see `forward`).
 
+use super::fields::Field;
 use super::framing::BodyLength;
 
 /// Appends one head to a buffer. Names and values were checked when they were read, or are our own.
@@ -35,6 +36,25 @@ impl<'a> HeadWriter<'a> {
     /// Adds a field.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> &mut Self {
         self.parts(name, &[value])
+    }
+
+    /// Adds fields of the head `raw`, in the order given. Lines that stand side by side there are copied together.
+    pub fn fields<'f>(&mut self, raw: &[u8], fields: impl Iterator<Item = &'f Field>) -> &mut Self {
+        let mut lines = 0..0;
+        for field in fields {
+            match field.plain_line() {
+                Some(line) if line.start == lines.end => lines.end = line.end,
+                Some(line) => {
+                    self.0.extend_from_slice(&raw[std::mem::replace(&mut lines, line)]);
+                }
+                None => {
+                    self.0.extend_from_slice(&raw[std::mem::take(&mut lines)]);
+                    self.field(field.name(raw), field.value(raw));
+                }
+            }
+        }
+        self.0.extend_from_slice(&raw[lines]);
+        self
     }
 
     /// Adds a field whose value stands in parts.
@@ -74,23 +94,13 @@ impl<'a> HeadWriter<'a> {
 
 /// Appends a number in decimal.
 pub fn push_number(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h1::FieldIndex;
 
     #[test]
     fn heads_are_written_as_they_are_read() {
@@ -106,6 +116,24 @@ mod tests {
             .framing(BodyLength::Chunked)
             .end();
         assert_eq!(out, b"HTTP/1.1 200 OK\r\nVia: 1.1 node\r\nTransfer-Encoding: chunked\r\n\r\n");
+    }
+
+    #[test]
+    fn fields_of_another_head_keep_their_order_and_lose_white_space_around_values() {
+        let raw = b"A: 1\r\nB: 2\r\nC:3\r\nD: 4 \r\nE:  5\r\nF:\r\nG: \r\nH:\t8\r\nI: 9\r\nJ: 10\r\n";
+        let index = FieldIndex::read(raw, 0..raw.len()).expect("they are fields");
+        let written = |passes: fn(&[u8]) -> bool| {
+            let mut out = Vec::new();
+            HeadWriter::behind(&mut out).fields(raw, index.iter().filter(|field| passes(field.name(raw))));
+            String::from_utf8(out).expect("text")
+        };
+        let all = "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: \r\nG: \r\nH: 8\r\nI: 9\r\nJ: 10\r\n";
+        assert_eq!(written(|_| true), all);
+        assert_eq!(
+            written(|name| !b"BI".contains(&name[0])),
+            all.replace("B: 2\r\n", "").replace("I: 9\r\n", "")
+        );
+        assert_eq!(written(|_| false), "");
     }
 
     #[test]

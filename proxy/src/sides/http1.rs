@@ -92,29 +92,41 @@ impl<S: Stream> Source for Body<'_, S> {
 impl<S: Stream> Sink for Duplex<S> {
     async fn write(&self, head: &[u8], piece: &Piece, flow: &Flow<'_>) -> io::Result<()> {
         let data = &piece.data[..];
+        if !flow.chunked {
+            return send(self, &mut [head, data].map(IoSlice::new), data.len(), flow).await;
+        }
         let trailers = piece.trailers.as_ref().map_or(&b""[..], |trailers| trailers.lines());
-        let chunk = (flow.chunked && !data.is_empty()).then(|| ChunkHead::new(data.len()));
+        let chunk = (!data.is_empty()).then(|| ChunkHead::new(data.len()));
         let (before, after): (&[u8], &[u8]) = match &chunk {
             Some(chunk) => (chunk.as_bytes(), b"\r\n"),
             None => (b"", b""),
         };
-        let last: [&[u8]; 3] =
-            if flow.chunked && piece.ended { [b"0\r\n", trailers, b"\r\n"] } else { [b"", b"", b""] };
+        let last: [&[u8]; 3] = if piece.ended { [b"0\r\n", trailers, b"\r\n"] } else { [b"", b"", b""] };
         let mut parts = [head, before, data, after, last[0], last[1], last[2]].map(IoSlice::new);
-        let mut left: usize = parts.iter().map(|part| part.len()).sum();
-        flow.waits();
-        self.write_all(&mut parts, |written| {
-            left = left.saturating_sub(written);
-            flow.taken(written, left);
-        })
-        .await?;
-        flow.done(data.len());
-        Ok(())
+        send(self, &mut parts, data.len(), flow).await
     }
 
     async fn end(&self) -> io::Result<()> {
         self.shutdown().await
     }
+}
+
+/// Sends a message's parts, `body` octets of a body among them.
+async fn send<S: Stream>(
+    io: &Duplex<S>,
+    parts: &mut [IoSlice<'_>],
+    body: usize,
+    flow: &Flow<'_>,
+) -> io::Result<()> {
+    let mut left: usize = parts.iter().map(|part| part.len()).sum();
+    flow.waits();
+    io.write_all(parts, |written| {
+        left = left.saturating_sub(written);
+        flow.taken(written, left);
+    })
+    .await?;
+    flow.done(body);
+    Ok(())
 }
 
 impl<S: Stream> Downstream for Duplex<S> {

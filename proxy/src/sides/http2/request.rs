@@ -71,9 +71,9 @@ fn push_host(text: &mut Vec<u8>, parts: &mut Parts) -> Result<usize, Refused> {
         Some("http") | None => Some(80),
         Some(_) => return Err(Refused::new(Reason::RequestInvalid, "the scheme is neither http nor https")),
     };
-    let named = Authority::read(authority.as_str().as_bytes());
+    let named = Authority::read(authority.as_str());
     for host in parts.headers.get_all(HOST) {
-        let same = match (named, Authority::read(host.as_bytes())) {
+        let same = match (named, host.to_str().ok().and_then(Authority::read)) {
             (Some(named), Some(host)) => named.is_same(&host, default_port),
             _ => false,
         };
