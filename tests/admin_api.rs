@@ -1,7 +1,8 @@
 //! The admin API of the real binary: what it refuses, what it promises, what survives.
 
 use fairway_testkit::origin::{Identity, Origin};
-use fairway_testkit::{Fairway, FairwayOptions, Request};
+use fairway_testkit::wait::PATIENCE;
+use fairway_testkit::{Fairway, FairwayOptions, Request, until};
 use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
@@ -111,7 +112,6 @@ async fn states_weights_events_and_metrics_can_be_read_and_survive_a_restart() {
     let audit = fairway.read("/api/v1/audit").await;
     assert!(audit["items"].as_array().is_some_and(|items| items.len() >= 2), "{audit}");
     fairway.get("shop.localhost", "/").await.ok("a request to count");
-    let metrics = fairway.admin("GET", "/metrics", None).await.ok("metrics").text();
     for name in [
         "fairway_requests_total",
         "fairway_request_duration_seconds",
@@ -120,7 +120,12 @@ async fn states_weights_events_and_metrics_can_be_read_and_survive_a_restart() {
         "fairway_build_seconds",
         "fairway_requests_in_flight",
     ] {
-        assert!(metrics.contains(name), "{name} in\n{metrics}");
+        // A request is counted when its answer has gone, which its client may have before.
+        let told = async || {
+            let metrics = fairway.admin("GET", "/metrics", None).await.ok("metrics").text();
+            metrics.contains(name).then_some(())
+        };
+        until(format!("{name} in the metrics"), PATIENCE, told).await;
     }
 }
 

@@ -32,6 +32,9 @@ pub enum StartError {
     /// The registry has metrics of our names already.
     #[error("the metrics of the DNS cannot be registered")]
     Metrics(#[from] prometheus::Error),
+    /// The system gives no random numbers, without which answers of upstreams can be forged.
+    #[error("the system gives no random numbers for the DNS: {0}; mount /dev/urandom, or allow getrandom(2)")]
+    Random(getrandom::Error),
     /// The threads cannot be started.
     #[error("the threads of the DNS cannot be started")]
     Threads(#[source] std::io::Error),
@@ -74,6 +77,9 @@ pub(crate) fn start_on(
     adopted: Adopted,
     default_port: u16,
 ) -> Result<Running, StartError> {
+    // Asked now, because the first time opens files in a program that is linked statically, and the resolver panics if
+    // others have used all of them up by then.
+    getrandom::fill(&mut [0]).map_err(StartError::Random)?;
     let Adopted { sockets, open } = adopted;
     let listeners = Listeners::bind(&config.borrow().listen, default_port, sockets)?;
     let duplicates = listeners.duplicates();
