@@ -18,8 +18,13 @@ pub(crate) fn route(route: &catalog::Route) -> Route {
     Route {
         id: route.id.to_string(),
         host: route.id.host.to_string(),
-        path: route.id.path.to_string(),
-        scheme: if route.secure { "https" } else { "http" }.to_owned(),
+        path: if route.id.is_tls() { String::new() } else { route.id.path.to_string() },
+        scheme: match route.id.is_tls() {
+            true => "tls",
+            false if route.secure => "https",
+            false => "http",
+        }
+        .to_owned(),
         etag: route.etag.to_string(),
         split: route.split.as_ref().map(split),
         backends: route.members.iter().map(member).collect(),

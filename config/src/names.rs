@@ -3,6 +3,7 @@
 //! Not here: what a label key means (see [`crate::labels`]), which keys the file has (see [`crate::file`]).
 
 mod front;
+mod tls;
 
 use std::fmt;
 use std::str::FromStr;
@@ -261,7 +262,8 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// A route's name: `host/path`, the path `/` or `/api` without a trailing slash; or that of a front port ([`FrontPort`]).
+/// A route's name: `host/path`, the path `/` or `/api` without a trailing slash; or, for connections, that of a front port
+/// ([`FrontPort`]) or `tls://host`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId {
     /// The host.
@@ -282,6 +284,13 @@ pub struct NotARoute {
 impl FromStr for RouteId {
     type Err = NotARoute;
     fn from_str(text: &str) -> Result<Self, NotARoute> {
+        if let Some(host) = text.strip_prefix("tls://") {
+            let id: Self = host.parse()?;
+            return match &*id.path {
+                "/" => Ok(Self::tls(id.host)),
+                _ => Err(NotARoute { given: text.to_owned() }),
+            };
+        }
         let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let host = match host.strip_prefix("*.") {
@@ -298,6 +307,9 @@ impl FromStr for RouteId {
 
 impl fmt::Display for RouteId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_tls() {
+            return write!(f, "tls://{}", self.host);
+        }
         write!(f, "{}{}", self.host, self.path)
     }
 }

@@ -24,7 +24,7 @@ use crate::access_log::AccessLog;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::downstream::{Connection, Door, Visit};
-use crate::l4;
+use crate::l4::{self, Passed};
 use crate::metrics::WorkerMetrics;
 use crate::opening::Terms;
 use crate::proxy_header::{self, Said};
@@ -33,7 +33,7 @@ use crate::spread::{Handed, Place};
 use crate::stream::Ends;
 use crate::table::{TableHandle, TableReader};
 use crate::tls;
-use crate::tls::handshake::{self, Failed, Handshakes};
+use crate::tls::handshake::{self, Accepted, Failed, Handshakes};
 use crate::turn::by_turns;
 use crate::upstream::kept::{Bound, Kept};
 
@@ -316,8 +316,21 @@ async fn over_tls(stream: TcpStream, visit: Visit) {
     let Some(config) = &door.tls else { return };
     // A connection that was accepted is served, also while the worker drains.
     let entered = worker.enter(std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await);
-    match worker.handshakes.accept(stream, config).await {
-        Ok(stream) => {
+    let find = |host: &str| {
+        let internal = is_internal(&visit);
+        worker.table.borrow_mut().table().find_tls(host, internal).cloned()
+    };
+    let passes = worker.table.borrow_mut().table().passes_tls();
+    match worker.handshakes.accept(stream, config, passes.then_some(&find)).await {
+        Ok(Accepted::Passed(stream, hello, entry)) => {
+            worker.metrics.handshake(&door.name, handshake::PASSED);
+            let _counted = worker.metrics.connection(&door.name, "tls-passthrough");
+            let (ends, route, name) = (visit.ends, &entry.route.id, &entry.name);
+            let passed = Passed { stream, ends, route, name, hello: Some(hello) };
+            // Boxed, so that other connections over TLS need no room for it.
+            Box::pin(l4::pass(passed, &worker)).await;
+        }
+        Ok(Accepted::Tls(stream)) => {
             worker.metrics.handshake(&door.name, handshake::done(stream.tls()));
             let _counted = worker.metrics.connection(&door.name, "tls");
             tls::serve(stream, visit).await;
@@ -331,4 +344,10 @@ async fn over_tls(stream: TcpStream, visit: Visit) {
         }
     }
     drop(entered);
+}
+
+/// Whether the client that connected is internal, before it has sent a request (design rule 11).
+fn is_internal(visit: &Visit) -> bool {
+    let Visit { ends, worker, .. } = visit;
+    !worker.shared.trusts(ends.peer) && worker.table.borrow_mut().table().internal.contains(ends.peer.ip())
 }

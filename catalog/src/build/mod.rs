@@ -8,6 +8,7 @@ mod balancers;
 mod condition;
 mod not_served;
 mod owners;
+mod passed;
 mod secured;
 mod shape;
 #[cfg(test)]

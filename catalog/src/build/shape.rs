@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use super::balancers;
 use super::not_served::not_served;
 use super::owners::{self, Ownership, Project};
+use super::passed;
 use super::secured::not_secured;
 use crate::facts::{SourceFacts, SourceId, Unit, UnitKind};
 use crate::ids::{InstanceId, InstanceKey};
@@ -118,6 +119,7 @@ impl Shape {
                 self.problems.extend(labels.map(|label| Problem::of_label(unit.name.clone(), label)));
                 self.problems.extend(not_served(unit));
                 self.problems.extend(balancers::problems(unit, &self.settings));
+                self.problems.extend(passed::problems(unit, &self.settings));
                 for port in ports_of(unit) {
                     self.plan_instance(source, unit, port);
                 }
@@ -207,7 +209,14 @@ impl Shape {
                 let created = projects.entry(project.clone()).or_insert(claim.instance.unit.created);
                 *created = (*created).min(claim.instance.unit.created);
             }
-            let owner = owners::decide(id, &projects, &self.settings.claims, owners.get(id), now);
+            let mut owner = owners::decide(id, &projects, &self.settings.claims, owners.get(id), now);
+            if let Ownership::First(first) = &owner
+                && id.is_tls()
+                && let Some(created) = projects.get(first)
+                && let Some(other) = passed::host_owner(id, (first, *created), owners, &self.routes)
+            {
+                owner = Ownership::First(other);
+            }
             let (admitted, refused): (Vec<_>, Vec<_>) =
                 claims.iter().partition(|claim| owner.admits(&claim.instance.unit.backend.project));
             self.problems.extend(refused.iter().map(|claim| owned_elsewhere(id, claim, &owner)));
@@ -228,6 +237,9 @@ impl Shape {
             }
             if route.https {
                 self.problems.extend(not_secured(id, route.secure, self.settings.tls.as_deref()));
+            }
+            if id.is_tls() {
+                self.problems.extend(passed::conflict(id, &self.routes));
             }
             self.routes.insert(id.clone(), route);
         }
@@ -250,11 +262,14 @@ impl Shape {
         for instance in self.instances.values() {
             let entries = entries_for(&instance.unit.spec, instance.port);
             let mut schemes: BTreeMap<RouteId, (bool, bool)> = BTreeMap::new();
-            for entry in entries {
+            for entry in entries.filter(|entry| !passed::is_passed(&instance.unit, entry)) {
                 let route = entry.route(&self.settings.domain_suffix);
                 let (all, any) = schemes.entry(route).or_insert((true, false));
                 *all &= entry.scheme.is_secure();
                 *any |= entry.scheme.is_secure();
+            }
+            for route in passed::routes(instance, &self.settings) {
+                schemes.insert(route, (false, false));
             }
             for port in balancers::front_ports(instance, &self.settings) {
                 schemes.insert(port.route(), (false, false));
@@ -385,7 +400,7 @@ fn features(route: &RouteId, units: &[&Unit], problems: &mut Vec<Problem>) -> Op
 }
 
 /// The ports of a unit: those that a label names; without any, the first that is exposed; else 0, a name without a port.
-fn ports_of(unit: &Unit) -> BTreeSet<u16> {
+pub(super) fn ports_of(unit: &Unit) -> BTreeSet<u16> {
     let spec = &unit.spec;
     let mut ports: BTreeSet<u16> = spec.ports.iter().map(|claim| claim.port).collect();
     ports.extend(spec.balancers.iter().map(|claim| claim.port));
@@ -401,7 +416,10 @@ fn ports_of(unit: &Unit) -> BTreeSet<u16> {
     ports
 }
 
-fn entries_for(spec: &ServiceSpec, port: u16) -> impl Iterator<Item = &fairway_config::names::RouteEntry> {
+pub(super) fn entries_for(
+    spec: &ServiceSpec,
+    port: u16,
+) -> impl Iterator<Item = &fairway_config::names::RouteEntry> {
     spec.ports.iter().filter(move |claim| claim.port == port).flat_map(|claim| &claim.entries)
 }
 
@@ -452,6 +470,12 @@ fn owned_elsewhere(route: &RouteId, claim: &Claim, owner: &Ownership) -> Problem
             "choose another front port, or move it with fairway.project",
         )
         .at(format!("aliyun.lb.port_{}", claim.instance.port), route.to_string());
+    }
+    if route.is_tls() {
+        let remedy =
+            "choose another host, move it with fairway.project, or list both projects in routing.claims";
+        return Problem::new("route-owned-elsewhere", Severity::Error, unit.name.clone(), text, remedy)
+            .at("fairway.tls.passthrough", route.to_string());
     }
     let remedy =
         "choose another host or path, move it with fairway.project, or list both projects in routing.claims";

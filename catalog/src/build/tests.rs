@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 
 use fairway_config::file::{FileSplit, HostClaim, SplitRoute};
 use fairway_config::labels::{
-    BalancerClaim, BalancerProtocol, Hedge, PortClaim, ProbeCheck, ProbeSpec, Protocol, ServiceSpec,
+    BalancerClaim, BalancerProtocol, Hedge, Passthrough, PortClaim, ProbeCheck, ProbeSpec, Protocol,
+    ServiceSpec,
 };
-use fairway_config::names::{Host, RouteEntry, Scheme, Weight};
+use fairway_config::names::{Host, HostPattern, RouteEntry, Scheme, Weight};
 use proptest::prelude::*;
 
 use super::*;
@@ -586,4 +587,99 @@ fn a_front_port_of_our_own_or_of_another_protocol_is_told_and_not_opened() {
     let catalog = build(&state);
     assert_eq!(catalog.routes.keys().count(), 0);
     assert_eq!(kinds(&catalog), ["balancer-port-taken", "balancer-not-served", "balancer-not-served"]);
+}
+
+fn passing(unit: Unit, hosts: &[&str]) -> Unit {
+    let hosts = hosts.iter().map(|host| entry(host).host).collect();
+    with_spec(unit, |spec| spec.passthrough = Some(Passthrough::Hosts(hosts)))
+}
+
+fn with_listener(state: &mut Inputs) {
+    state.settings = Arc::new(Settings { tls: Some([].into()), ..Settings::default() });
+}
+
+#[test]
+fn hosts_whose_tls_is_passed_on_are_routes_of_their_own() {
+    assert_eq!(route("tls://DB.company.com."), RouteId::tls(HostPattern::Exact("db.company.com".into())));
+    assert_eq!(route("tls://*.a.com/").to_string(), "tls://*.a.com");
+    assert!("tls://a.com/api".parse::<RouteId>().is_err() && "tls://".parse::<RouteId>().is_err());
+    let all = with_spec(unit(2, "web@v1", &["https://a.com", "https://a.com/api", "b.com"]), |spec| {
+        spec.passthrough = Some(Passthrough::Routes);
+    });
+    let mut state = inputs(vec![passing(unit(1, "db@v1", &["plain.com"]), &["db.com", "*.mail.com"]), all]);
+    with_listener(&mut state);
+    let catalog = build(&state);
+    let routes: Vec<_> = catalog.routes.keys().map(ToString::to_string).collect();
+    // What is a part of a host cannot be told in TLS: it is served as it was.
+    let want = ["a.com/api", "tls://a.com", "b.com/", "tls://db.com", "plain.com/", "tls://*.mail.com"];
+    assert_eq!(routes, want);
+    assert_eq!(shares(&catalog, "tls://a.com"), [("web@v1".to_owned(), 1.0)]);
+    let kinds = kinds(&catalog);
+    assert!(
+        kinds.contains(&"passthrough-impossible") && kinds.contains(&"passthrough-and-https"),
+        "{kinds:?}"
+    );
+}
+
+#[test]
+fn a_passthrough_that_cannot_be_is_told_and_passes_nothing_on() {
+    let two_ports = |spec: &mut ServiceSpec| spec.ports.push(PortClaim { port: 81, entries: Vec::new() });
+    let asked = |unit: Unit| with_spec(unit, |spec| spec.passthrough = Some(Passthrough::Routes));
+    let guarded = |spec: &mut ServiceSpec| {
+        let labels =
+            [("fairway.auth.basic", "a:$2y$05$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")];
+        spec.features = fairway_config::labels::parse(labels).spec.features;
+    };
+    for (unit, want) in [
+        (with_spec(passing(unit(1, "db@v1", &["a.com"]), &["db.com"]), two_ports), "passthrough-impossible"),
+        (with_spec(passing(unit(1, "db@v1", &["a.com"]), &["db.com"]), guarded), "passthrough-impossible"),
+        (with_spec(asked(unit(1, "db@v1", &["https://a.com"])), guarded), "passthrough-impossible"),
+        (asked(unit(1, "db@v1", &["a.com"])), "passthrough-impossible"),
+    ] {
+        let mut state = inputs(vec![unit]);
+        with_listener(&mut state);
+        let catalog = build(&state);
+        assert!(catalog.routes.keys().all(|id| !id.is_tls()), "{:?}", catalog.routes.keys());
+        assert!(catalog.routes.contains_key(&route("a.com/")), "what else it claims is served");
+        assert!(kinds(&catalog).contains(&want), "{:?}", catalog.problems);
+    }
+    let catalog = build(&inputs(vec![passing(unit(1, "db@v1", &["a.com"]), &["db.com"])]));
+    assert_eq!(kinds(&catalog), ["no-tls-listener"]);
+}
+
+#[test]
+fn the_tls_of_a_host_is_not_taken_from_the_project_that_serves_it() {
+    let serves = |n| unit(n, "one/web@v1", &["https://shop.com", "shop.com/api"]);
+    let takes = |n| passing(unit(n, "two/db@v1", &["other.com"]), &["shop.com", "*.shop.com"]);
+    let tls = |catalog: &Catalog| -> Vec<String> {
+        catalog.routes.keys().filter(|id| id.is_tls()).map(ToString::to_string).collect()
+    };
+    let mut state = inputs(vec![serves(1), takes(2)]);
+    with_listener(&mut state);
+    let first = build(&state);
+    assert_eq!(
+        tls(&first),
+        ["tls://*.shop.com"],
+        "exact hosts are above wildcards, so nothing is taken with it"
+    );
+    let problem = first.problems.iter().find(|p| p.kind == "route-owned-elsewhere").expect("it is told");
+    assert!(
+        problem.text.contains("project one") && &*problem.key == "fairway.tls.passthrough",
+        "{problem:?}"
+    );
+
+    // The one that serves it is replaced by a younger container: it stays its.
+    set_units(&mut state, vec![takes(2), serves(9)]);
+    let second = Catalog::build(&state, &first, at(101));
+    assert_eq!(tls(&second), ["tls://*.shop.com"]);
+
+    // Whoever had the TLS first keeps it, also when its container is replaced, and the other one is told.
+    let mut state = inputs(vec![takes(1), serves(2)]);
+    with_listener(&mut state);
+    let third = build(&state);
+    assert_eq!(tls(&third), ["tls://shop.com", "tls://*.shop.com"]);
+    assert!(kinds(&third).contains(&"passthrough-and-https"), "{:?}", third.problems);
+    set_units(&mut state, vec![takes(9), serves(2)]);
+    let fourth = Catalog::build(&state, &third, at(101));
+    assert_eq!(tls(&fourth), ["tls://shop.com", "tls://*.shop.com"]);
 }

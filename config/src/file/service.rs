@@ -51,11 +51,12 @@ const AS_LABELS: [(&str, &str); 29] = [
     ("session_sticky", "aliyun.routing.session_sticky"),
 ];
 /// Keys whose value may be a list, with the label and what separates its parts there.
-const AS_LISTS: [List; 7] = [
+const AS_LISTS: [List; 8] = [
     ("match", "fairway.match", ";"),
     ("depends", "aliyun.depends", ","),
     ("allow", "fairway.allow", ","),
     ("compress", "fairway.compress", ","),
+    ("tls.passthrough", "fairway.tls.passthrough", ";"),
     ("auth.basic", "fairway.auth.basic", "\n"),
     ("headers.request", "fairway.headers.request", ";"),
     ("headers.response", "fairway.headers.response", ";"),
@@ -74,7 +75,9 @@ const PROBE: [(&str, &str); 4] = [
     ("timeout_seconds", "aliyun.probe.timeout_seconds"),
     ("initial_delay_seconds", "aliyun.probe.initial_delay_seconds"),
 ];
-/// Keys of the table `tls`.
+/// The key of the table `tls` that may be a list.
+const TLS_PASSTHROUGH: List = ("passthrough", "fairway.tls.passthrough", ";");
+/// The others.
 const TLS: [(&str, &str); 2] = [("server_name", "fairway.tls.server_name"), ("verify", "fairway.tls.verify")];
 /// Keys of the table `timeout`.
 const TIMEOUT: [(&str, &str); 4] = [
@@ -206,7 +209,11 @@ fn service(cx: &Cx<'_>, table: &mut Table<'_>) -> Option<StaticService> {
         auth_file = path(cx, section.get("basic_file")).or(auth_file);
         section.finish();
     }
-    labels.take_section(table, "tls", &TLS);
+    if let Some(mut section) = table.section("tls") {
+        labels.take(&mut section, &TLS);
+        labels.take_list(&mut section, TLS_PASSTHROUGH);
+        section.finish();
+    }
     labels.take_section(table, "timeout", &TIMEOUT);
     labels.take_section(table, "probe", &PROBE);
     if !labels.0.contains_key("fairway.service") && table.get("name").is_none() {

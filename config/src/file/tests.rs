@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::labels::features::{Features, StripPrefix};
-use crate::labels::{Balance, BalancerProtocol, ProxyProtocol, SplitBy};
+use crate::labels::{Balance, BalancerProtocol, Passthrough, ProxyProtocol, SplitBy};
 use crate::names::{Host, Weight};
 
 fn system() -> System {
@@ -743,6 +743,25 @@ fn a_service_says_what_its_certificate_is_for() {
         assert_eq!(spec.transport.tls_server_name.as_deref(), Some("web.test"), "{tls}");
         assert_eq!(spec.transport.tls_verify, Some(false), "{tls}");
     }
+}
+
+#[test]
+fn a_service_may_keep_its_tls_to_itself() {
+    let service = "[[service]]\nname = 'a'\ninstances = ['10.0.0.7:443']\n";
+    let hosts = ["a.test", "b.test"].map(|host| Host::Exact(host.into())).to_vec();
+    for (tls, want) in [
+        ("tls = { passthrough = ['a.test', 'b.test'] }", Passthrough::Hosts(hosts.clone())),
+        ("'tls.passthrough' = 'a.test;b.test'", Passthrough::Hosts(hosts)),
+        ("tls.passthrough = true", Passthrough::Routes),
+    ] {
+        let spec = &from_file(&format!("{service}{tls}\n")).services[0].spec;
+        assert_eq!(spec.passthrough, Some(want), "{tls}");
+    }
+    assert_error(
+        &format!("{service}tls.passthrough = ['a']"),
+        "4: service[0].tls.passthrough",
+        "company.com",
+    );
 }
 
 #[test]

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clients::{self, one_of};
+use super::entry::residue;
 use super::flaw::Flaw;
-use super::{Hedge, Protocol, ProxyProtocol, ServiceSpec, scalar};
-use crate::names::{NotAVersion, NotAWeight};
+use super::{Hedge, Passthrough, Protocol, ProxyProtocol, ServiceSpec, parse_host, scalar};
+use crate::names::{Host, NotAVersion, NotAWeight};
 
 /// `fairway.timeout.*`
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
 /// `fairway.drain`
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
+/// Most hosts of `fairway.tls.passthrough`.
+const PASSTHROUGH_MAX: usize = 256;
 /// `fairway.hedge`
 const HEDGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 
@@ -51,12 +54,54 @@ pub(super) fn apply<'a>(
         "split_by" => to.split_by = Some(clients::split_by(value)?),
         "match" => to.matches = clients::rules(value, found),
         "hedge" => to.hedge = hedge(value)?,
+        "tls.passthrough" => spec.passthrough = passthrough(value, found)?,
         "tls.server_name" => to.tls_server_name = Some(server_name(value)?),
         "tls.verify" => to.tls_verify = Some(scalar::boolean(value)?),
         "body_max" => to.body_max = Some(scalar::size(value)?),
         _ => {}
     }
     Ok(())
+}
+
+/// `true`, `false` or hosts; `None` when nothing is to be passed on. What is no host is added to `found`.
+fn passthrough<'a>(value: &'a str, found: &mut Vec<(&'a str, Flaw)>) -> Result<Option<Passthrough>, Flaw> {
+    if let Ok(all) = scalar::boolean(value) {
+        return Ok(all.then_some(Passthrough::Routes));
+    }
+    let mut hosts: Vec<Host> = Vec::new();
+    let written = value.split(';').map(str::trim).filter(|text| !text.is_empty());
+    for (number, text) in written.enumerate() {
+        match full_host(text) {
+            _ if number == PASSTHROUGH_MAX => {
+                let what = format!("the label has more than {PASSTHROUGH_MAX} hosts; the rest is left out");
+                let remedy = "use a wildcard, `*.company.com`, or fewer hosts";
+                found.push((text, Flaw::refused("label-too-many-entries", what, remedy)));
+                break;
+            }
+            Ok(host) if hosts.contains(&host) => {}
+            Ok(host) => hosts.push(host),
+            Err(flaw) => found.push((text, flaw)),
+        }
+    }
+    if hosts.is_empty() && found.is_empty() {
+        let remedy = "write `true`, or hosts such as `db.company.com;*.mail.company.com`";
+        return Err(Flaw::refused("label-no-entry", "it names no host", remedy));
+    }
+    Ok((!hosts.is_empty()).then_some(Passthrough::Hosts(hosts)))
+}
+
+/// A host that a client can ask for in a TLS handshake: no prefix, which stands for different names at different places.
+fn full_host(text: &str) -> Result<Host, Flaw> {
+    if let Some(flaw) = residue(text) {
+        return Err(flaw);
+    }
+    match parse_host(text.strip_prefix("https://").unwrap_or(text))? {
+        Host::Prefix(host) => {
+            let text = format!("`{host}` is a prefix, and TLS needs a full domain");
+            Err(Flaw::refused("label-https-prefix", text, format!("write `{host}.company.com`")))
+        }
+        full => Ok(full),
+    }
 }
 
 /// A DNS name or an address, as a certificate names it. A wildcard is what certificates hold, not what is asked for.

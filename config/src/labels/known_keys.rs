@@ -5,7 +5,7 @@
 use super::flaw::{Flaw, shown};
 
 /// Every `fairway.*` key, without the family.
-pub(crate) const FAIRWAY: [&str; 34] = [
+pub(crate) const FAIRWAY: [&str; 35] = [
     "add_prefix",
     "allow",
     "auth.basic",
@@ -35,6 +35,7 @@ pub(crate) const FAIRWAY: [&str; 34] = [
     "timeout.first_byte",
     "timeout.idle",
     "timeout.total",
+    "tls.passthrough",
     "tls.server_name",
     "tls.verify",
     "version",

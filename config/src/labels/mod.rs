@@ -131,8 +131,12 @@ impl Reader {
                 if !is_feature {
                     fairway::apply(&mut self.spec, name, value, found)?;
                 }
-                let nothing_usable =
-                    name == "match" && found.len() > before && self.spec.transport.matches.is_empty();
+                let is_empty = match name {
+                    "match" => self.spec.transport.matches.is_empty(),
+                    "tls.passthrough" => self.spec.passthrough.is_none(),
+                    _ => false,
+                };
+                let nothing_usable = is_empty && found.len() > before;
                 let hides = name == "enable" && self.spec.enable == Some(false);
                 self.spec.has_own_labels |= !hides && !nothing_usable;
             }

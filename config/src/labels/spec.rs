@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::features::Features;
-use crate::names::{RouteEntry, Version, Weight};
+use crate::names::{Host, RouteEntry, Version, Weight};
 
 /// What the labels of one container (or one `[[service]]` entry) ask for.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,8 @@ pub struct ServiceSpec {
     pub ports: Vec<PortClaim>,
     /// `aliyun.lb.port_N`.
     pub balancers: Vec<BalancerClaim>,
+    /// `fairway.tls.passthrough`.
+    pub passthrough: Option<Passthrough>,
     /// `aliyun.routing.session_sticky`.
     pub session_sticky: Option<bool>,
     /// `aliyun.probe.*`.
@@ -108,6 +110,15 @@ pub struct PortClaim {
     pub port: u16,
     /// The usable entries, duplicates removed, in the order written.
     pub entries: Vec<RouteEntry>,
+}
+
+/// `fairway.tls.passthrough`: whose TLS is not ended here, but passed on as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Passthrough {
+    /// `true`: that of the hosts that are claimed with `https://` or `wss://`, each to the port that claims it.
+    Routes,
+    /// That of these hosts, to the only port. Never empty, and none of them is a prefix.
+    Hosts(Vec<Host>),
 }
 
 /// `aliyun.lb.port_N: protocol://name:front_port`.

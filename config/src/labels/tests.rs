@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::known_keys::FAIRWAY;
 use super::*;
+use crate::names::Host;
 
 /// The routes of a container with these labels, as `port entry`, and its problems, as `key kind`.
 fn read(labels: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
@@ -242,6 +243,7 @@ fn every_fairway_key_is_read() {
         ("fairway.split_by", "client-ip"),
         ("fairway.match", "header:x-group=beta; client:10.1.0.0/16"),
         ("fairway.hedge", "p95"),
+        ("fairway.tls.passthrough", " DB.company.com; *.mail.company.com;;db.company.com. "),
         ("fairway.tls.server_name", "Web.Internal"),
         ("fairway.tls.verify", "false"),
         ("fairway.body_max", "10m"),
@@ -256,6 +258,10 @@ fn every_fairway_key_is_read() {
         network: Some("front_net".into()),
         zone: Some("b".into()),
         dns_weighted: true,
+        passthrough: Some(Passthrough::Hosts(vec![
+            Host::Exact("db.company.com".into()),
+            Host::Wildcard("mail.company.com".into()),
+        ])),
         transport: Transport {
             protocol: Some(Protocol::H2c),
             proxy_protocol: Some(ProxyProtocol::V2),
@@ -284,6 +290,23 @@ fn every_fairway_key_is_read() {
 }
 
 #[test]
+fn passthrough_is_for_all_routes_for_some_hosts_or_for_none() {
+    let read = |value| {
+        let parsed = parse([("fairway.tls.passthrough", value)]);
+        (parsed.spec.passthrough, parsed.problems.len())
+    };
+    assert_eq!(read("true"), (Some(Passthrough::Routes), 0));
+    assert_eq!(read("false"), (None, 0));
+    let host = Passthrough::Hosts(vec![Host::Exact("a.com".into())]);
+    assert_eq!(read("a_b.com; https://a.com; c"), (Some(host), 2), "a bad one removes no good one");
+    let many: String = (0..300).map(|n| format!("h{n}.company.com;")).collect();
+    let (Some(Passthrough::Hosts(hosts)), 1) = read(&many) else {
+        panic!("as many as there may be, and a problem")
+    };
+    assert_eq!(hosts.len(), 256);
+}
+
+#[test]
 fn no_listed_fairway_key_is_left_unread() {
     for name in FAIRWAY {
         let key = format!("fairway.{name}");
@@ -304,6 +327,11 @@ fn bad_fairway_values_have_a_kind_and_a_remedy() {
         ("fairway.weight", "0.5", "label-weight", "0 to 1000"),
         ("fairway.dns", "weighed", "label-dns", "`weighted`"),
         ("fairway.protocol", "http2", "label-protocol", "`http1`"),
+        ("fairway.tls.passthrough", "yes", "label-https-prefix", "`yes.company.com`"),
+        ("fairway.tls.passthrough", ";", "label-no-entry", "`true`"),
+        ("fairway.tls.passthrough", "a.com:443", "label-port-in-host", "`a.com`"),
+        ("fairway.tls.passthrough", "a.com/x", "label-host-character", "letters"),
+        ("fairway.tls.passthrough", "${HOST}", "label-unresolved-variable", "value"),
         ("fairway.proxy_protocol", "true", "label-proxy-protocol", "`v1`, `v2`"),
         ("fairway.tls.server_name", "*.internal", "label-server-name", "`web.internal`"),
         ("fairway.tls.server_name", "web:443", "label-server-name", "without port"),

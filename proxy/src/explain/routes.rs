@@ -64,6 +64,9 @@ fn why(
 ) -> String {
     let RequestView { host, path, .. } = request;
     let id = &entry.route.id;
+    if id.is_tls() {
+        return "it takes the TLS of this host as it is: only what comes without TLS is a request".to_owned();
+    }
     if !covers(&id.path, path) {
         return format!("{} does not cover {path}: a prefix counts by whole segments", id.path);
     }

@@ -5,7 +5,7 @@
 //! - [`port`]: the sockets of one.
 //! - [`trouble`]: what is wrong with them.
 //! - [`accept`]: the listening sockets of each worker.
-//! - [`relay`]: one connection: instance, octets both ways, its line in the log.
+//! - [`relay`]: one connection, at a front port or over TLS that is passed on: instance, octets both ways, its line in the log.
 //!
 //! A front port is a route (`tcp://:3306`), so that choice, weights, drain and metrics are those of requests. Not here: which
 //! ports there are and whose (see the catalog), the choice itself (see `pick`).
@@ -19,4 +19,5 @@ mod trouble;
 pub(crate) use accept::serve;
 pub(crate) use fronts::{Fronts, follow};
 pub(crate) use port::Front;
+pub(crate) use relay::{Passed, pass};
 pub use trouble::FrontTrouble;

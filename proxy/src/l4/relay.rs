@@ -1,4 +1,4 @@
-//! One connection at a front port: the instance it goes to, and the octets both ways.
+//! One connection that is passed on as it is, at a front port or over TLS: the instance it goes to, and the octets both ways.
 //!
 //! In log and metrics it counts as one request of its route once it has ended: status 200 if an instance took it, however it
 //! ended; else the status that a request would have been refused with, as its reason says. Not here: which instance (see
@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -14,8 +15,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use fairway_config::labels::BalancerProtocol;
+use fairway_config::names::RouteId;
+use rustls::AlertDescription;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Front;
 use crate::access_log::Line;
@@ -29,6 +33,7 @@ use crate::request::{FieldList, RequestView};
 use crate::sides::http1::Body;
 use crate::stream::{Duplex, Ends};
 use crate::table::RouteEntry;
+use crate::tls::hello::Hello;
 use crate::turn;
 use crate::upgrade::{QUIET, TunnelEnd, tunnel};
 use crate::upstream::open_tcp;
@@ -40,18 +45,46 @@ const NEWS: Duration = Duration::from_secs(1);
 /// Most instances tried, whatever the labels say.
 const ATTEMPTS_MAX: u32 = 12;
 
-/// Serves a connection to its end.
+/// How long a client is waited for that was told why its connection ends, and how much of it is read.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 * 1024;
+
+/// Serves a connection at a front port to its end.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, front: Arc<Front>, worker: Rc<Worker>) {
     // Gone already: there is nobody to tell.
     let Ok(local) = stream.local_addr() else { return };
+    let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+    let _counted = worker.metrics.connection(&front.name, front.port.protocol.as_str());
+    let ends = Ends { peer, local };
+    pass(Passed { stream, ends, route: &front.route, name: &front.name, hello: None }, &worker).await;
+}
+
+/// A connection that is to be passed on.
+pub(crate) struct Passed<'a> {
+    pub(crate) stream: TcpStream,
+    pub(crate) ends: Ends,
+    pub(crate) route: &'a RouteId,
+    /// The route as printed.
+    pub(crate) name: &'a Arc<str>,
+    /// What the client has said, if it speaks TLS.
+    pub(crate) hello: Option<Hello>,
+}
+
+/// Passes a connection on to its end.
+pub(crate) async fn pass(passed: Passed<'_>, worker: &Rc<Worker>) {
+    let Passed { stream, ends, route, name, hello } = passed;
     // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
     let _ = stream.set_nodelay(true);
-    let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
-    let _counted = worker.metrics.connection(&front.name, "tcp");
+    let (host, early) = match hello {
+        Some(hello) => (Some(hello.host), BytesMut::from(&hello.octets[..])),
+        None => (None, BytesMut::new()),
+    };
     let mut relay = Relay {
-        worker: &worker,
-        front: &front,
-        ends: Ends { peer, local },
+        worker,
+        route,
+        name,
+        host: host.as_deref(),
+        ends,
         down: Duplex::new(stream),
         began: turn::now(),
         entry: None,
@@ -61,15 +94,18 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, front: Arc<Front>
         down_bytes: Cell::new(0),
     };
     let (status, reason) = match relay.reach().await {
-        Ok(up) => (200, relay.relay(up).await),
-        Err(reason) => (reason.status().unwrap_or(0), reason),
+        Ok(up) => (200, relay.relay(up, early).await),
+        Err(reason) => (reason.status().unwrap_or(0), relay.refuse(reason).await),
     };
     relay.tell(status, reason);
 }
 
 struct Relay<'a> {
     worker: &'a Rc<Worker>,
-    front: &'a Front,
+    route: &'a RouteId,
+    name: &'a Arc<str>,
+    /// The host that the client asked for, if it speaks TLS.
+    host: Option<&'a str>,
     ends: Ends,
     down: Duplex<TcpStream>,
     began: Instant,
@@ -91,6 +127,9 @@ impl Relay<'_> {
         let mut entry = self.present().ok_or(Reason::NoRoute)?;
         loop {
             self.entry = Some(entry.clone());
+            if entry.refuses(self.ends.peer.ip().to_canonical()) {
+                return Err(Reason::ClientRefused);
+            }
             let pick = match self.choose(&entry, &tried) {
                 Ok(pick) => pick,
                 Err(NoInstance::Full) => return Err(Reason::InstancesFull),
@@ -129,26 +168,31 @@ impl Relay<'_> {
 
     /// The route in the table of now.
     fn present(&self) -> Option<Arc<RouteEntry>> {
-        self.worker.table.borrow_mut().table().by_id(&self.front.route).cloned()
+        self.worker.table.borrow_mut().table().by_id(self.route).cloned()
     }
 
     fn choose(&self, entry: &RouteEntry, tried: &Tried) -> Result<Pick, NoInstance> {
         let client = self.ends.peer.ip().to_canonical();
         let internal = self.worker.table.borrow_mut().table().internal.contains(client);
         let fields = FieldList::default();
-        let (host, path, query, method, secure) = ("", "/", None, "", false);
+        let (host, secure) = (self.host.unwrap_or_default(), self.host.is_some());
+        let (path, query, method) = ("/", None, "");
         let view = RequestView { host, path, query, method, client, internal, secure, fields: &fields };
         entry.pick(&view, tried, &mut self.worker.rng.borrow_mut(), turn::now().into_std())
     }
 
     async fn open(&mut self, pick: &Pick) -> Result<TcpStream, Reason> {
         let start = turn::now();
-        let state = &pick.endpoint.state;
-        if self.worker.shared.fronts.is_ours(pick.endpoint.address, self.front.port.protocol) {
+        let (state, canonical) = (&pick.endpoint.state, |a: SocketAddr| (a.ip().to_canonical(), a.port()));
+        let address = pick.endpoint.address;
+        if self.worker.shared.fronts.is_ours(address, BalancerProtocol::Tcp)
+            || canonical(address) == canonical(self.ends.local)
+        {
             return Err(Reason::Loop);
         }
         let told = pick.version.settings.proxy_protocol;
-        let client = Client { ends: self.ends, authority: None, tls: None };
+        // It speaks TLS with the instance, not with us: that is for the instance to see.
+        let client = Client { ends: self.ends, authority: self.host, tls: None };
         let header = told.map(|version| write::header(version, &client)).unwrap_or_default();
         let opening = open_tcp(&pick.endpoint, self.worker, &header);
         let connected = self.unless_client_leaves(opening).await?;
@@ -177,8 +221,7 @@ impl Relay<'_> {
         last: Option<Reason>,
     ) -> Result<Arc<RouteEntry>, Reason> {
         let deadline = self.began + HOLD;
-        let held =
-            |until| self.unless_client_leaves(hold(&self.worker.handle, &self.front.route, tried, until));
+        let held = |until| self.unless_client_leaves(hold(&self.worker.handle, self.route, tried, until));
         // An instance that fails though nobody says that it stops: perhaps the news is on its way.
         if let Some(last) = last {
             match held(deadline.min(turn::now() + NEWS)).await? {
@@ -200,11 +243,12 @@ impl Relay<'_> {
     }
 
     /// Moves octets until both sides have ended, one fails, or neither says anything for `fairway.timeout.idle`.
-    async fn relay(&self, up: TcpStream) -> Reason {
+    /// `early` is what the client has said already.
+    async fn relay(&self, up: TcpStream, early: BytesMut) -> Reason {
         let buffers = &self.worker.buffers;
         let idle = self.pick.as_ref().and_then(|pick| pick.version.backend.transport.idle_timeout);
         let up = Duplex::new(up);
-        let (mut from_down, mut from_up) = (BytesMut::new(), BytesMut::new());
+        let (mut from_down, mut from_up) = (early, BytesMut::new());
         let reader = || BodyReader::new(BodyLength::UntilClose, Extensions::Refused);
         let mut source_down = Body { io: &self.down, buffer: &mut from_down, buffers, reader: reader() };
         let mut source_up = Body { io: &up, buffer: &mut from_up, buffers, reader: reader() };
@@ -220,6 +264,39 @@ impl Relay<'_> {
         if done.end == TunnelEnd::Quiet { Reason::UpstreamTimeout } else { Reason::Ok }
     }
 
+    /// Ends a connection that goes nowhere. A client that speaks TLS is told so in its words (RFC 8446 section 6.2).
+    async fn refuse(&self, reason: Reason) -> Reason {
+        if self.host.is_none() || reason == Reason::ClientLeft {
+            return reason;
+        }
+        let description = match reason {
+            Reason::NoRoute => AlertDescription::UnrecognisedName,
+            Reason::ClientRefused => AlertDescription::AccessDenied,
+            _ => AlertDescription::InternalError,
+        };
+        const ALERT: u8 = 21;
+        const FATAL: u8 = 2;
+        let alert = [ALERT, 3, 3, 0, 2, FATAL, description.into()];
+        let told = async {
+            self.down.write_all(&mut [IoSlice::new(&alert)], |_| {}).await?;
+            self.down.shutdown().await?;
+            // What still comes must not make the system reset the connection before the alert is read.
+            let (mut buffer, mut left) = (BytesMut::new(), LINGER_BYTES);
+            while left > 0 {
+                buffer.clear();
+                self.down.readable().await?;
+                match self.down.read(&mut buffer).await? {
+                    0 => break,
+                    read => left = left.saturating_sub(read),
+                }
+            }
+            io::Result::Ok(())
+        };
+        // Whoever does not take it has no use for it.
+        let _ = timeout(LINGER, told).await;
+        reason
+    }
+
     fn tell(&self, status: u16, reason: Reason) {
         let worker = self.worker;
         let took = turn::now().duration_since(self.began);
@@ -233,12 +310,12 @@ impl Relay<'_> {
         let pick = self.pick.as_ref();
         let line = Line {
             client: self.ends.peer.ip().to_canonical(),
-            method: "TCP",
-            host: "",
+            method: if self.host.is_some() { "TLS" } else { "TCP" },
+            host: self.host.unwrap_or_default(),
             path: "",
             status,
             bytes: self.down_bytes.get(),
-            route: &self.front.name,
+            route: self.name,
             backend: pick.map_or("", |pick| &pick.version.name),
             instance: pick.map_or("", |pick| pick.endpoint.key.id.as_str()),
             why: pick.map_or("", |pick| pick.why.as_str()),

@@ -2,6 +2,7 @@
 //!
 //! Kept from table to table as long as the catalog keeps the route. Not here: the choice itself (see `pick`).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairway_catalog::{Backend, Condition, Instance, Member, Route, State};
@@ -92,6 +93,12 @@ impl RouteEntry {
     /// Whether not everybody is served.
     pub(crate) fn is_guarded(&self) -> bool {
         self.features.as_ref().is_some_and(|features| features.allow.is_some() || features.auth.is_some())
+    }
+
+    /// Whether connections of this client are not passed on (`fairway.allow`); requests have more to meet.
+    pub(crate) fn refuses(&self, client: IpAddr) -> bool {
+        let allow = self.features.as_ref().and_then(|features| features.allow.as_ref());
+        allow.is_some_and(|list| !list.contains(client))
     }
 
     /// Its versions by name.

@@ -14,6 +14,14 @@ use crate::pick::stable_hash::BuildStable;
 
 type Hosts = HashMap<Arc<str>, Paths, BuildStable>;
 
+/// Routes of connections over TLS by their hosts.
+#[derive(Debug, Default)]
+struct TlsHosts {
+    exact: HashMap<Arc<str>, RouteIndex, BuildStable>,
+    /// By the name after `*.`.
+    wildcard: HashMap<Arc<str>, RouteIndex, BuildStable>,
+}
+
 /// Finds the route of a host and path.
 #[derive(Debug, Default)]
 pub(super) struct Matcher {
@@ -22,6 +30,8 @@ pub(super) struct Matcher {
     wildcard: Hosts,
     /// Most labels of any wildcard's name: longer suffixes of a host need not be tried.
     wildcard_labels_max: usize,
+    /// Mostly there are none.
+    tls: TlsHosts,
     /// The zones it was built for.
     zones: Vec<Arc<str>>,
 }
@@ -32,8 +42,13 @@ impl Matcher {
     pub(super) fn new<'a>(routes: impl Iterator<Item = &'a Arc<Route>>, zones: &[Arc<str>]) -> Self {
         let mut hosts: BTreeMap<HostPattern, Vec<(Arc<str>, RouteIndex)>> = BTreeMap::new();
         let mut local: Vec<(&RouteId, RouteIndex)> = Vec::new();
+        let mut tls = TlsHosts::default();
         for (route, index) in routes.zip(0..) {
             let id = &route.id;
+            if id.is_tls() {
+                tls.insert(id, index, zones);
+                continue;
+            }
             hosts.entry(id.host.clone()).or_default().push((id.path.clone(), index));
             if id.host.is_local() {
                 local.push((id, index));
@@ -47,7 +62,7 @@ impl Matcher {
                 }
             }
         }
-        let mut matcher = Self { zones: zones.to_vec(), ..Self::default() };
+        let mut matcher = Self { zones: zones.to_vec(), tls, ..Self::default() };
         for (host, paths) in hosts {
             matcher.insert(host, Paths::new(paths));
         }
@@ -75,6 +90,28 @@ impl Matcher {
         exact.or_else(|| self.find_wildcard(host, path))
     }
 
+    /// Whether there is any route of connections over TLS.
+    pub(super) fn has_tls(&self) -> bool {
+        !(self.tls.exact.is_empty() && self.tls.wildcard.is_empty())
+    }
+
+    /// The route of connections over TLS that ask for this host, unless a more specific host is served here.
+    pub(super) fn find_tls(&self, host: &str) -> Option<RouteIndex> {
+        let exact = self.tls.exact.get(host);
+        if exact.is_some() || self.exact.contains_key(host) {
+            return exact.copied();
+        }
+        let mut rest = host;
+        while let Some((_, suffix)) = rest.split_once('.') {
+            rest = suffix;
+            let wildcard = self.tls.wildcard.get(suffix);
+            if wildcard.is_some() || self.wildcard.contains_key(suffix) {
+                return wildcard.copied();
+            }
+        }
+        None
+    }
+
     fn find_wildcard(&self, host: &str, path: &str) -> Option<RouteIndex> {
         if self.wildcard.is_empty() {
             return None;
@@ -99,7 +136,26 @@ impl Matcher {
             let slots = hosts.capacity() * 8 / 7 * (size_of::<(Arc<str>, Paths)>() + 1);
             slots + hosts.values().map(Paths::heap_bytes).sum::<usize>()
         };
-        of(&self.exact) + of(&self.wildcard)
+        let tls = self.tls.exact.capacity() + self.tls.wildcard.capacity();
+        of(&self.exact) + of(&self.wildcard) + tls * 8 / 7 * (size_of::<(Arc<str>, RouteIndex)>() + 1)
+    }
+}
+
+impl TlsHosts {
+    /// A host under `.local` answers in every zone, as one of requests does, unless the name is there itself.
+    fn insert(&mut self, id: &RouteId, index: RouteIndex, zones: &[Arc<str>]) {
+        let others = if id.host.is_local() { aliases(&id.host, zones) } else { Vec::new() };
+        for alias in &others {
+            self.of(alias).entry(alias.name().into()).or_insert(index);
+        }
+        self.of(&id.host).insert(id.host.name().into(), index);
+    }
+
+    fn of(&mut self, host: &HostPattern) -> &mut HashMap<Arc<str>, RouteIndex, BuildStable> {
+        match host {
+            HostPattern::Exact(_) => &mut self.exact,
+            HostPattern::Wildcard(_) => &mut self.wildcard,
+        }
     }
 }
 

@@ -122,6 +122,19 @@ impl RouteTable {
         }
     }
 
+    /// Whether the TLS of any host is passed on as it is: only then is the name in a handshake looked at before.
+    pub(crate) fn passes_tls(&self) -> bool {
+        self.matcher.has_tls()
+    }
+
+    /// The route to which the TLS of a client that asks for this host, in lower case, is passed on.
+    pub(crate) fn find_tls(&self, host: &str, internal: bool) -> Option<&Arc<RouteEntry>> {
+        if self.is_internal_name(host) && !internal {
+            return None;
+        }
+        self.entries.get(self.matcher.find_tls(host)? as usize)
+    }
+
     /// Whether a server could read the path as one of another route's, which has a guard.
     fn slips_past(&self, request: &RequestView<'_>, entry: &RouteEntry) -> bool {
         let Some(plain) = disguise::plain(request.path) else { return false };

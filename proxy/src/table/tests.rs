@@ -339,6 +339,47 @@ fn draining_and_disabled_instances_are_neither_serving_nor_stopping() {
 }
 
 #[test]
+fn the_most_specific_host_decides_whether_tls_is_passed_on() {
+    let mut catalog = catalog();
+    catalog.settings = zones(&["local", "internal"]);
+    for route in
+        ["tls://db.a.com", "tls://*.b.com", "web.b.com/api", "*.x.b.com/", "tls://y.x.b.com", "*.a.com/"]
+    {
+        put(&mut catalog, route, &[version("v1", &[READY])]);
+    }
+    put(&mut catalog, "tls://in.local", &[version("v1", &[READY])]);
+    let table = RouteTable::build(&catalog, &lasting(), None);
+    assert!(table.passes_tls());
+    let found = |host: &str, internal| table.find_tls(host, internal).map_or("served", |entry| &entry.name);
+    for (host, want) in [
+        ("db.a.com", "tls://db.a.com"),
+        ("web.a.com", "served"),
+        ("a.com", "served"),
+        ("z.b.com", "tls://*.b.com"),
+        ("z.z.b.com", "tls://*.b.com"),
+        ("b.com", "served"),
+        ("web.b.com", "served"),
+        ("z.x.b.com", "served"),
+        ("y.x.b.com", "tls://y.x.b.com"),
+        ("in.local", "tls://in.local"),
+        ("in.internal", "tls://in.local"),
+        ("", "served"),
+        ("tls:", "served"),
+    ] {
+        assert_eq!(found(host, true), want, "{host}");
+    }
+    assert_eq!(found("in.local", false), "served", "such names do not exist for others");
+    for (host, path, want) in
+        [("db.a.com", "/", "*.a.com/"), ("z.b.com", "/", "unknown"), ("in.local", "/", "unknown")]
+    {
+        assert_eq!(asked(host, path, &table), want, "a request of {host}");
+    }
+    put(&mut catalog, "plain.test/", &[version("v1", &[READY])]);
+    catalog.routes.retain(|id, _| !id.is_tls());
+    assert!(!RouteTable::build(&catalog, &lasting(), Some(&table)).passes_tls());
+}
+
+#[test]
 fn a_path_in_disguise_does_not_lead_past_a_guard() {
     let guard = |route: &mut fairway_catalog::Route| {
         let asked = fairway_config::labels::parse([("fairway.allow", "10.0.0.0/8")]).spec.features;

@@ -7,24 +7,31 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use fairway_config::file::Tls;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::choice::Certificates;
+use super::hello::{Hello, Look, Reader};
 use super::stream::TlsStream;
 use crate::stream::Stream;
+use crate::table::RouteEntry;
 
 /// How often failed handshakes are told at most.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What every TLS record of a client's first message starts with.
-const HANDSHAKE_RECORD: u8 = 0x16;
+pub(crate) const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// Octets read at once of a first message: more than most have.
+const HELLO: usize = 4096;
 
 /// The handshakes that one worker has under way.
 #[derive(Debug)]
@@ -70,6 +77,21 @@ impl Failed {
     }
 }
 
+/// The word in metrics for one that is an instance's affair.
+pub(crate) const PASSED: &str = "passed-on";
+
+/// What a client gets.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one, and none is kept")]
+pub(crate) enum Accepted {
+    /// TLS with us.
+    Tls(TlsStream<ServerConnection>),
+    /// TLS with an instance of this route, as it is.
+    Passed(TcpStream, Hello, Arc<RouteEntry>),
+}
+
+/// The route that takes the TLS of a host as it is.
+pub(crate) type FindRoute<'a> = dyn Fn(&str) -> Option<Arc<RouteEntry>> + 'a;
+
 /// The word in metrics for a handshake that was done.
 pub(crate) fn done(tls: &ServerConnection) -> &'static str {
     match tls.handshake_kind() {
@@ -97,35 +119,44 @@ impl Handshakes {
         self.max.set(limits.handshakes_max);
     }
 
-    /// Does the handshake with a client.
+    /// Does the handshake with a client, unless its TLS is passed on: `find` says to which route, by the host that it asks
+    /// for; without it nobody's is, and nothing is looked at.
     pub(crate) async fn accept(
         &self,
         tcp: TcpStream,
         config: &Arc<ServerConfig>,
-    ) -> Result<TlsStream<ServerConnection>, Failed> {
+        find: Option<&FindRoute<'_>>,
+    ) -> Result<Accepted, Failed> {
         let place = self.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
-        match timeout(self.time.get(), self.shake_hands(&place, tcp, config)).await {
-            Ok(done) => done,
-            Err(_) => Err(Failed::Timeout),
-        }
+        let accepted = async {
+            let (tcp, early) = match find {
+                None => (tcp, Vec::new()),
+                // Boxed, so that every connection over TLS does not carry room for it.
+                Some(find) => match Box::pin(look(&place, tcp, find)).await? {
+                    (tcp, octets, None) => (tcp, octets),
+                    (tcp, octets, Some((host, entry))) => {
+                        return Ok(Accepted::Passed(tcp, Hello { host, octets }, entry));
+                    }
+                },
+            };
+            self.shake_hands(&place, tcp, early, config).await.map(Accepted::Tls)
+        };
+        timeout(self.time.get(), accepted).await.unwrap_or(Err(Failed::Timeout))
     }
 
     async fn shake_hands(
         &self,
         place: &Place<'_>,
         mut tcp: TcpStream,
+        early: Vec<u8>,
         config: &Arc<ServerConfig>,
     ) -> Result<TlsStream<ServerConnection>, Failed> {
-        poll_fn(|cx| {
-            if place.is_lost() {
-                return Poll::Ready(Err(Failed::CrowdedOut));
-            }
-            tcp.poll_readable(cx).map(|readable| readable.map_err(|_| Failed::Left))
-        })
-        .await?;
+        if early.is_empty() {
+            speaks(place, &mut tcp).await?;
+        }
         let tls = ServerConnection::new(config.clone())
             .map_err(|error| Failed::Refused(io::Error::other(error)))?;
-        let mut stream = TlsStream::new(tcp, tls);
+        let mut stream = TlsStream::behind(early, tcp, tls);
         let is_first = Cell::new(true);
         let is_http = Cell::new(false);
         let shaken = poll_fn(|cx| {
@@ -188,6 +219,48 @@ impl Handshakes {
                 tracing::debug!(listener, %client, reason, %error, others, "a TLS handshake failed")
             }
             _ => tracing::debug!(listener, %client, reason, others, "a TLS handshake failed"),
+        }
+    }
+}
+
+/// Waits until the client says something.
+async fn speaks(place: &Place<'_>, tcp: &mut TcpStream) -> Result<(), Failed> {
+    poll_fn(|cx| {
+        if place.is_lost() {
+            return Poll::Ready(Err(Failed::CrowdedOut));
+        }
+        tcp.poll_readable(cx).map(|readable| readable.map_err(|_| Failed::Left))
+    })
+    .await
+}
+
+/// The connection, the octets that were read of it, and where they lead if not to us.
+type Looked = (TcpStream, Vec<u8>, Option<(Box<str>, Arc<RouteEntry>)>);
+
+/// Reads which host the client asks for.
+async fn look(place: &Place<'_>, mut tcp: TcpStream, find: &FindRoute<'_>) -> Result<Looked, Failed> {
+    speaks(place, &mut tcp).await?;
+    let mut reader = Reader::default();
+    loop {
+        let look = poll_fn(|cx| {
+            if place.is_lost() {
+                return Poll::Ready(Err(Failed::CrowdedOut));
+            }
+            let mut memory = [0; HELLO];
+            let mut octets = ReadBuf::new(&mut memory);
+            let read = ready!(Pin::new(&mut tcp).poll_read(cx, &mut octets));
+            if read.is_err() || octets.filled().is_empty() {
+                return Poll::Ready(Err(Failed::Left));
+            }
+            Poll::Ready(Ok(reader.read(octets.filled())))
+        });
+        match look.await? {
+            Look::Partial => {}
+            Look::Nobody => return Ok((tcp, reader.into_octets(), None)),
+            Look::For(host) => {
+                let entry = find(&host);
+                return Ok((tcp, reader.into_octets(), entry.map(|entry| (host, entry))));
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - [`stream`]: a TLS connection as the data plane uses it, also towards instances.
 //! - [`trust`]: whom we believe when we speak TLS to instances, and what we show.
 //! - [`handshake`]: its time, its number, what goes wrong in it.
+//! - [`hello`]: which host a client asks for, where its TLS may be passed on.
 //! - [`session`]: what was agreed upon.
 //!
 //! Here: what a listener asks of TLS, and what serves a connection afterwards. Not here: reading and watching files.
@@ -15,6 +16,7 @@ pub mod challenges;
 pub mod choice;
 pub mod clients;
 pub(crate) mod handshake;
+pub(crate) mod hello;
 pub(crate) mod session;
 pub(crate) mod stream;
 pub mod trust;

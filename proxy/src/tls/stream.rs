@@ -45,6 +45,11 @@ where
         Self { tcp, tls, untaken: Vec::new(), broken: None }
     }
 
+    /// Of a connection whose first octets have been read already.
+    pub(crate) fn behind(early: Vec<u8>, tcp: TcpStream, tls: C) -> Self {
+        Self { untaken: early, ..Self::new(tcp, tls) }
+    }
+
     /// What TLS knows of the connection.
     pub(crate) fn tls(&self) -> &C {
         &self.tls
@@ -71,7 +76,10 @@ where
             if over {
                 return Poll::Ready(Ok(()));
             }
-            if ready!(self.poll_take(cx, &first))? == 0 {
+            if !self.untaken.is_empty() {
+                let early = std::mem::take(&mut self.untaken);
+                self.take(cx, &early, &first)?;
+            } else if ready!(self.poll_take(cx, &first))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -86,14 +94,25 @@ where
         READING.with_borrow_mut(|memory| {
             let mut octets = ReadBuf::new(memory);
             ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut octets))?;
-            look(octets.filled())?;
-            let taken = self.feed(octets.filled());
-            if taken.is_err() {
-                // The alert that says why, if the socket takes it.
-                let _ = self.poll_send(cx);
-            }
+            let taken = self.take(cx, octets.filled(), look);
             Poll::Ready(taken.map(|()| octets.filled().len()))
         })
+    }
+
+    /// Lets TLS work on octets of the socket, unless `look` refuses them.
+    fn take(
+        &mut self,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+        look: impl Fn(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        look(octets)?;
+        let taken = self.feed(octets);
+        if taken.is_err() {
+            // The alert that says why, if the socket takes it.
+            let _ = self.poll_send(cx);
+        }
+        taken
     }
 
     /// Lets TLS work on these octets; none are the end.

@@ -11,6 +11,7 @@ mod kit;
 mod limits;
 mod logged;
 mod messages;
+mod passthrough;
 mod proxy_headers;
 mod refusals;
 mod secure_origins;

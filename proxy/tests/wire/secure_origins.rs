@@ -15,13 +15,13 @@ use tokio_rustls::server::TlsStream;
 use crate::kit::*;
 
 /// A certificate with its key.
-struct Made {
-    der: CertificateDer<'static>,
+pub(crate) struct Made {
+    pub der: CertificateDer<'static>,
     pem: String,
-    key: KeyPair,
+    pub key: KeyPair,
 }
 
-fn made(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Made {
+pub(crate) fn made(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Made {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).expect("names");
     change(&mut params);
@@ -31,13 +31,13 @@ fn made(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Made {
 }
 
 /// An origin that speaks TLS.
-struct Secure {
-    origin: Origin,
-    acceptor: TlsAcceptor,
+pub(crate) struct Secure {
+    pub origin: Origin,
+    pub acceptor: TlsAcceptor,
 }
 
 impl Secure {
-    async fn new(
+    pub(crate) async fn new(
         made: &Made,
         asks_for: Option<&Made>,
         versions: &[&'static SupportedProtocolVersion],
@@ -68,15 +68,15 @@ impl Secure {
         Self { acceptor: TlsAcceptor::from(Arc::new(config)), ..secure }
     }
 
-    async fn usual(made: &Made) -> Self {
+    pub(crate) async fn usual(made: &Made) -> Self {
         Self::new(made, None, rustls::ALL_VERSIONS).await
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.origin.address
     }
 
-    async fn accept(&self) -> Wire<TlsStream<TcpStream>> {
+    pub(crate) async fn accept(&self) -> Wire<TlsStream<TcpStream>> {
         let tcp = self.origin.accept().await.stream;
         Wire::over(within("the handshake", self.acceptor.accept(tcp)).await.expect("it succeeds"))
     }

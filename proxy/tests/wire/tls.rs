@@ -20,7 +20,7 @@ use crate::kit::*;
 pub(crate) type Secure = Wire<TlsStream<TcpStream>>;
 
 /// A certificate for these names, and what a client must trust to believe it.
-fn certificate(names: &[&str]) -> (Certificate, CertificateDer<'static>) {
+pub(crate) fn certificate(names: &[&str]) -> (Certificate, CertificateDer<'static>) {
     let made =
         rcgen::generate_simple_self_signed(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
             .expect("a certificate");
@@ -41,7 +41,7 @@ fn secure_listener() -> HttpListener {
     }
 }
 
-fn store(all: &[Certificate]) -> Arc<Certificates> {
+pub(crate) fn store(all: &[Certificate]) -> Arc<Certificates> {
     Certificates::new(all, Timestamp::now())
 }
 
@@ -65,10 +65,13 @@ pub(crate) fn plane_with(
     (plane, Client::new(&[trusted], rustls::ALL_VERSIONS))
 }
 
-pub(crate) struct Client(Arc<ClientConfig>);
+pub(crate) struct Client(pub Arc<ClientConfig>);
 
 impl Client {
-    fn new(trusted: &[CertificateDer<'static>], versions: &[&'static SupportedProtocolVersion]) -> Self {
+    pub(crate) fn new(
+        trusted: &[CertificateDer<'static>],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         trusted.iter().for_each(|one| roots.add(one.clone()).expect("a certificate"));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -83,7 +86,7 @@ impl Client {
         Self(Arc::new(config))
     }
 
-    async fn try_connect(&self, plane: &Plane, name: &str) -> std::io::Result<Secure> {
+    pub(crate) async fn try_connect(&self, plane: &Plane, name: &str) -> std::io::Result<Secure> {
         let tcp = TcpStream::connect(plane.https.expect("a TLS listener")).await.expect("it accepts");
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let connected = within("the handshake", TlsConnector::from(self.0.clone()).connect(name, tcp)).await;
@@ -99,7 +102,7 @@ pub(crate) fn session(wire: &Secure) -> &rustls::ClientConnection {
     wire.stream.get_ref().1
 }
 
-fn shown(wire: &Secure) -> CertificateDer<'static> {
+pub(crate) fn shown(wire: &Secure) -> CertificateDer<'static> {
     let chain = session(wire).peer_certificates().expect("a server shows a certificate");
     chain[0].clone().into_owned()
 }
