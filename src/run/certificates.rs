@@ -203,7 +203,14 @@ impl Loaded {
             let remedy = "have one made with the hosts as alternative names (SAN)";
             problem("certificate-without-names", Severity::Warning, text, remedy)
         });
-        unusable.into_iter().chain(time).chain(nameless)
+        let stapled = self.certificate.stapled_until.filter(|until| *until <= now).map(|until| {
+            let text = format!(
+                "what the authority says of the certificate (OCSP) held until {until}: it is not stapled"
+            );
+            let remedy = "have the authority asked again, and write its answer to the same file";
+            problem("certificate-ocsp-expired", Severity::Warning, text, remedy)
+        });
+        unusable.into_iter().chain(time).chain(nameless).chain(stapled)
     }
 }
 

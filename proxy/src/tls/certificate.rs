@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
+use super::ocsp::Answer;
 use super::x509::{self, Facts};
 
 /// A certificate that can be served.
@@ -18,7 +19,40 @@ use super::x509::{self, Facts};
 pub struct Certificate {
     /// What it says of itself.
     pub facts: Facts,
-    pub(super) key: Arc<CertifiedKey>,
+    /// Until when the stapled answer of the authority holds; `None`: there is none, or it does not say.
+    pub stapled_until: Option<Timestamp>,
+    pub(super) key: Shown,
+}
+
+/// What a client is shown: the chain, its key, and what the authority says of it as long as that holds.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) bare: Arc<CertifiedKey>,
+    stapled: Option<Stapled>,
+}
+
+#[derive(Debug, Clone)]
+struct Stapled {
+    key: Arc<CertifiedKey>,
+    until: Option<Timestamp>,
+}
+
+impl Shown {
+    fn new(bare: CertifiedKey, answer: Option<Answer>) -> Self {
+        let stapled = answer.map(|Answer { der, until }| {
+            let key = CertifiedKey { ocsp: Some(der), ..bare.clone() };
+            Stapled { key: Arc::new(key), until }
+        });
+        Self { bare: Arc::new(bare), stapled }
+    }
+
+    /// As it is shown now.
+    pub(super) fn now(&self) -> Arc<CertifiedKey> {
+        match &self.stapled {
+            Some(Stapled { key, until }) if until.is_none_or(|until| Timestamp::now() < until) => key.clone(),
+            _ => self.bare.clone(),
+        }
+    }
 }
 
 /// Why a certificate cannot be served.
@@ -93,13 +127,10 @@ impl Certificate {
     ) -> Result<Self, CertificateError> {
         let first = chain.first().ok_or(CertificateError::NoCertificate)?;
         let facts = x509::read(first).ok_or(CertificateError::Unreadable)?;
-        if ocsp.as_ref().is_some_and(|answer| !is_ocsp_answer(answer)) {
-            return Err(CertificateError::Ocsp);
-        }
-        let provider = provider();
-        let mut certified = certify(chain, key, &provider)?;
-        certified.ocsp = ocsp;
-        Ok(Self { facts, key: Arc::new(certified) })
+        let answer = ocsp.map(|der| Answer::read(der).ok_or(CertificateError::Ocsp)).transpose()?;
+        let certified = certify(chain, key, &provider())?;
+        let stapled_until = answer.as_ref().and_then(|answer| answer.until);
+        Ok(Self { facts, stapled_until, key: Shown::new(certified, answer) })
     }
 
     /// Whether it no longer holds.
@@ -145,20 +176,11 @@ fn certify(
     })
 }
 
-/// `OCSPResponse` with `responseStatus` successful (RFC 6960 section 4.2.1).
-fn is_ocsp_answer(der: &[u8]) -> bool {
-    let content = match der {
-        [0x30, length, rest @ ..] if *length < 0x80 => rest,
-        [0x30, octets, rest @ ..] => rest.get(usize::from(octets & 0x7f)..).unwrap_or_default(),
-        _ => return false,
-    };
-    content.starts_with(&[0x0a, 0x01, 0x00])
-}
-
 #[cfg(test)]
 mod tests {
     use rcgen::{CertifiedKey as Made, generate_simple_self_signed};
 
+    use super::super::ocsp::tests::answer;
     use super::*;
 
     fn made(name: &str) -> (String, String) {
@@ -196,12 +218,19 @@ mod tests {
     }
 
     #[test]
-    fn an_ocsp_answer_must_be_a_successful_one() {
+    fn an_ocsp_answer_must_be_a_successful_one_and_is_stapled_while_it_holds() {
         let (chain, key) = made("a.test");
         let with = |ocsp: &[u8]| Certificate::from_pem(chain.as_bytes(), key.as_bytes(), Some(ocsp.to_vec()));
         assert_eq!(with(b"<html>").expect_err("no answer"), CertificateError::Ocsp);
         assert_eq!(with(&[0x30, 3, 0x0a, 1, 3]).expect_err("try later"), CertificateError::Ocsp);
-        let good = [0x30, 0x82, 1, 0, 0x0a, 1, 0];
-        assert_eq!(with(&good).expect("an answer").key.ocsp.as_deref(), Some(&good[..]));
+        for (until, holds) in
+            [(Some("20990101000000Z"), true), (None, true), (Some("20260102000000Z"), false)]
+        {
+            let answer = answer(&[until]);
+            let certificate = with(&answer).expect("an answer");
+            let stapled = certificate.key.now().ocsp.clone();
+            assert_eq!(stapled, holds.then_some(answer), "{until:?}");
+            assert_eq!(certificate.stapled_until.is_some(), until.is_some());
+        }
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Shown};
 use super::challenges::{ACME_TLS, Challenges};
 
 /// The certificates that are served.
@@ -29,11 +29,11 @@ struct Choices {
     /// `*.company.com` under `company.com`.
     wildcard: HashMap<Box<str>, Candidates>,
     /// For every other name, and for clients that ask for none.
-    default: Option<Arc<CertifiedKey>>,
+    default: Option<Shown>,
 }
 
 /// The certificates for one name, the best first: never empty.
-type Candidates = Vec<Arc<CertifiedKey>>;
+type Candidates = Vec<Shown>;
 
 impl Certificates {
     /// With these.
@@ -82,13 +82,13 @@ impl ResolvesServerCert for Certificates {
         let choices = self.served.load();
         let fitting = hello.server_name().and_then(|name| choices.for_name(name));
         match fitting.map(Vec::as_slice) {
-            Some([only]) => Some(only.clone()),
+            Some([only]) => Some(only.now()),
             Some(several @ [first, ..]) => {
                 let schemes = hello.signature_schemes();
-                let usable = several.iter().find(|one| one.key.choose_scheme(schemes).is_some());
-                Some(usable.unwrap_or(first).clone())
+                let usable = several.iter().find(|one| one.bare.key.choose_scheme(schemes).is_some());
+                Some(usable.unwrap_or(first).now())
             }
-            Some([]) | None => choices.default.clone(),
+            Some([]) | None => choices.default.as_ref().map(Shown::now),
         }
     }
 }
@@ -135,10 +135,10 @@ mod tests {
             ("other.test", None),
             ("test", None),
         ] {
-            let found = choices.for_name(name).map(|found| &found[0]);
-            let want = want.map(|index: usize| &all[index].key);
-            assert_eq!(found.map(Arc::as_ptr), want.map(Arc::as_ptr), "{name}");
+            let found = choices.for_name(name).map(|found| Arc::as_ptr(&found[0].bare));
+            let want = want.map(|index: usize| Arc::as_ptr(&all[index].key.bare));
+            assert_eq!(found, want, "{name}");
         }
-        assert!(choices.default.as_ref().is_some_and(|default| Arc::ptr_eq(default, &all[0].key)));
+        assert!(choices.default.as_ref().is_some_and(|default| Arc::ptr_eq(&default.bare, &all[0].key.bare)));
     }
 }

@@ -1,6 +1,6 @@
 //! TLS towards clients and instances.
 //!
-//! - [`x509`], [`certificate`]: one certificate, from the text of its files.
+//! - [`x509`], [`certificate`]: one certificate, from the text of its files; [`ocsp`]: what its authority says of it.
 //! - [`challenges`]: what an authority asks before it certifies a host.
 //! - [`choice`]: which certificate a client gets; [`clients`]: which one it must show.
 //! - [`stream`]: a TLS connection as the data plane uses it, also towards instances.
@@ -17,6 +17,7 @@ pub mod choice;
 pub mod clients;
 pub(crate) mod handshake;
 pub(crate) mod hello;
+mod ocsp;
 pub(crate) mod session;
 pub(crate) mod stream;
 pub mod trust;

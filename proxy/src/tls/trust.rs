@@ -86,7 +86,7 @@ fn client_config(
     Ok(match identity {
         Some(identity) => {
             let shown: Arc<dyn ResolvesClientCert> =
-                Arc::new(SingleCertAndKey::from((*identity.key).clone()));
+                Arc::new(SingleCertAndKey::from((*identity.key.bare).clone()));
             builder.with_client_cert_resolver(shown)
         }
         None => builder.with_no_client_auth(),

@@ -21,16 +21,16 @@ pub struct Facts {
 }
 
 const INTEGER: u8 = 0x02;
-const OCTET_STRING: u8 = 0x04;
-const OID: u8 = 0x06;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OID: u8 = 0x06;
 const BOOLEAN: u8 = 0x01;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const BMP_STRING: u8 = 0x1e;
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 /// `version` of a certificate.
-const EXPLICIT_0: u8 = 0xa0;
+pub(super) const EXPLICIT_0: u8 = 0xa0;
 /// `extensions` of a certificate.
 const EXPLICIT_3: u8 = 0xa3;
 /// `dNSName` of a `GeneralName`.
@@ -60,11 +60,11 @@ pub fn read(der: &[u8]) -> Option<Facts> {
 }
 
 /// Elements one after the other.
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
 impl<'a> Der<'a> {
     /// The next element: its tag and its content.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+    pub(super) fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, mut rest) = rest.split_first()?;
         let mut length = usize::from(first);
@@ -80,18 +80,23 @@ impl<'a> Der<'a> {
     }
 
     /// The content of the next element, which must be of this kind.
-    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
     }
 
     /// The content of the next element if it is of this kind.
-    fn take_if(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(super) fn take_if(&mut self, tag: u8) -> Option<&'a [u8]> {
         if self.0.first() == Some(&tag) { self.take(tag) } else { None }
+    }
+
+    /// Whether there are no more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
 /// `YYMMDDHHMMSSZ` (years from 1950), or the same with four digits of the year.
-fn time(der: &mut Der<'_>) -> Option<Timestamp> {
+pub(super) fn time(der: &mut Der<'_>) -> Option<Timestamp> {
     let (tag, text) = der.next()?;
     let text = text.strip_suffix(b"Z").filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
     let number = |digits: &[u8]| digits.iter().fold(0i16, |sum, digit| sum * 10 + i16::from(digit - b'0'));
@@ -147,10 +152,10 @@ fn host(name: &[u8]) -> Option<Box<str>> {
 fn distinguished_name(name: &[u8]) -> Option<String> {
     let mut levels = Vec::new();
     let mut sequence = Der(name);
-    while !sequence.0.is_empty() {
+    while !sequence.is_empty() {
         let mut level = String::new();
         let mut set = Der(sequence.take(SET)?);
-        while !set.0.is_empty() {
+        while !set.is_empty() {
             let mut pair = Der(set.take(SEQUENCE)?);
             let key = attribute(pair.take(OID)?);
             let (tag, value) = pair.next()?;
