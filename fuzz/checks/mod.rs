@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a library here, a private module in the test")]
 
 pub mod chunked;
+pub mod client_hello;
 pub mod proxy_header;
 pub mod request;
 pub mod response;

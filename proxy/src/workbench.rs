@@ -16,6 +16,7 @@ use crate::h1::{BodyLength, RequestHead, ResponseHead};
 use crate::proxy_header::write::{self, Secured};
 use crate::proxy_header::{self, Said};
 use crate::stream::Ends;
+use crate::tls::hello;
 
 /// A request's way through this node.
 #[derive(Debug)]
@@ -116,4 +117,29 @@ pub fn written_proxy_header(
 ) -> Vec<u8> {
     let tls = tls.then(Secured::default);
     write::header(version, &proxy_header::write::Client { ends: Ends { peer, local }, authority: None, tls })
+}
+
+/// What is known of a client's first message over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientHello {
+    /// It is not all there.
+    Partial,
+    /// It asks for this host.
+    For(String),
+    /// It asks for none, or cannot be read.
+    Nobody,
+}
+
+/// Reads a client's first message over TLS from pieces, until something is known; gives the octets that were read, too.
+pub fn client_hello<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (ClientHello, Vec<u8>) {
+    let mut reader = hello::Reader::default();
+    for piece in pieces {
+        let known = match reader.read(piece) {
+            hello::Look::Partial => continue,
+            hello::Look::For(host) => ClientHello::For(host.into()),
+            hello::Look::Nobody => ClientHello::Nobody,
+        };
+        return (known, reader.into_octets());
+    }
+    (ClientHello::Partial, reader.into_octets())
 }

@@ -42,3 +42,8 @@ fn kept_chunked_bodies_are_the_same_wherever_they_are_split() {
 fn kept_proxy_headers_are_read_once_and_for_all() {
     replay("proxy_header", checks::proxy_header::check);
 }
+
+#[test]
+fn kept_first_messages_over_tls_ask_for_the_same_host_however_they_are_cut() {
+    replay("client_hello", checks::client_hello::check);
+}
