@@ -21,6 +21,7 @@ const HEAD_KEPT: usize = 16 * 1024;
 pub(crate) struct Buffers {
     relay: RefCell<Vec<BytesMut>>,
     heads: RefCell<Vec<Vec<u8>>>,
+    outs: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
@@ -35,6 +36,20 @@ impl Buffers {
         let mut kept = self.relay.borrow_mut();
         if kept.len() < KEPT && buffer.capacity() <= 2 * BUFFER_BYTES && buffer.try_reclaim(BUFFER_BYTES) {
             kept.push(buffer);
+        }
+    }
+
+    /// An empty buffer to collect what is said to a client that speaks HTTP/2.
+    pub(crate) fn lend_out(&self) -> Vec<u8> {
+        self.outs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Takes it back.
+    pub(crate) fn give_back_out(&self, mut out: Vec<u8>) {
+        out.clear();
+        let mut kept = self.outs.borrow_mut();
+        if kept.len() < KEPT && (BUFFER_BYTES..=2 * BUFFER_BYTES).contains(&out.capacity()) {
+            kept.push(out);
         }
     }
 

@@ -14,6 +14,7 @@ mod forward;
 mod gate;
 pub mod h1;
 pub mod hold;
+mod http2;
 mod l4;
 pub mod listener;
 pub mod metrics;

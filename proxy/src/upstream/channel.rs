@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
 use http::Request;
@@ -201,7 +201,7 @@ pub(super) struct Driving {
 /// Speaks HTTP/2 on this connection, as soon as the instance has shown that it does, too.
 pub(super) async fn greet(link: Link, worker: Rc<Worker>) -> Result<(Rc<Channel>, Driving), ConnectError> {
     let calm = Calm::of_instance(turn::now());
-    let wire = Wire::new(link, BytesMut::new(), worker, calm);
+    let wire = Wire::new(link, worker, calm);
     let mut handshake = Box::pin(builder().handshake::<_, Bytes>(Handle(wire.clone())));
     let shaken = poll_fn(|cx| {
         wire.start_turn();

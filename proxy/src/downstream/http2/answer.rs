@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use tokio::time::Instant;
 
+use super::sides::{Answer, Body};
 use super::slots::Desk;
 use crate::deadline::Timer;
 use crate::downstream::{Call, Visit, refuse_unread, tell_unserved};
 use crate::h1::{Refused, RequestHead};
+use crate::http2::stream::Ended;
 use crate::reason::Reason;
-use crate::sides::http2::body::Body;
-use crate::sides::http2::client::Answer;
 
 /// A request that was read, or refused.
 pub(super) struct Asked {
@@ -28,12 +28,13 @@ pub(super) struct Asked {
 pub(super) async fn answer(visit: Rc<Visit>, desk: Rc<Desk<Asked>>) {
     let mut timer = Timer::new();
     loop {
-        let Asked { head, mut body, down, began } = desk.next().await;
+        let Asked { head, body, down, began } = desk.next().await;
         // One that was asked and taken back in the same breath costs no instance anything.
-        if down.is_gone().await {
-            let is_ours = body.breaks_rules().await;
-            let (status, reason) =
-                if is_ours { (400, Reason::Http2Invalid) } else { (499, Reason::ClientLeft) };
+        if let Some(ended) = down.ended() {
+            let (status, reason) = match ended {
+                Ended::Broken => (400, Reason::Http2Invalid),
+                Ended::ByClient | Ended::Lost | Ended::ByUs => (499, Reason::ClientLeft),
+            };
             tell_unserved(&visit, head.as_deref().ok(), status, reason, began);
             continue;
         }

@@ -49,24 +49,6 @@ impl Body {
         Self { stream: None, held: Bytes::new(), state: State::Broken(SourceError::Cut) }
     }
 
-    /// Whether `h2` has reset the stream because the other side broke its rules.
-    pub(crate) async fn breaks_rules(&mut self) -> bool {
-        poll_fn(|cx| {
-            // What came before is of no use any more.
-            while let Some(stream) = &mut self.stream {
-                match stream.poll_data(cx) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(Some(Err(error))) => {
-                        return Poll::Ready(broken(&error) == SourceError::Invalid);
-                    }
-                    Poll::Ready(None) | Poll::Pending => break,
-                }
-            }
-            Poll::Ready(false)
-        })
-        .await
-    }
-
     /// The next data. `None`: there is no more; the state says why.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {

@@ -1,23 +1,17 @@
-//! Counts the frames of a connection as they pass, and says when the other side floods: what costs us work and brings nobody
+//! Counts the frames of an instance's connection as they pass, and says when it floods: what costs us work and brings nobody
 //! an answer is paid from budgets that time and what we send refill.
 //!
 //! `h2` itself bounds header blocks and their continuations, streams reset before they were looked at, small and empty
 //! DATA, and streams that break the protocol. What it does not bound is counted here: resets over time (rapid reset), PING,
-//! SETTINGS, PRIORITY, WINDOW_UPDATE and frames of unknown kinds.
+//! SETTINGS, PRIORITY, WINDOW_UPDATE and frames of unknown kinds; and answers that come before the one that counts: `h2`
+//! keeps as many as come.
 //!
-//! Of an instance, answers that come before the one that counts are counted, too: `h2` keeps as many as come.
-//!
-//! Not here: what follows (see `downstream::http2`, `upstream::channel`), which requests `h2` refuses by itself (see
-//! `unseen`, which is told here what passes).
+//! Not here: what follows (see `upstream::channel`), clients (see `crate::http2::calm`, which spends the same budgets).
 
 use tokio::time::Instant;
 
-use super::unseen::Unseen;
-use crate::reason::Reason;
-
 const HEAD: usize = 9;
 const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
 /// The octets in front of the first frame.
@@ -29,7 +23,6 @@ struct FrameHead {
     len: u32,
     kind: Kind,
     flags: u8,
-    stream: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +40,7 @@ enum Kind {
 
 impl FrameHead {
     fn read(octets: [u8; HEAD]) -> Self {
-        let [a, b, c, kind, flags, stream @ ..] = octets;
+        let [a, b, c, kind, flags, ..] = octets;
         let kind = match kind {
             0 => Kind::Data,
             1 => Kind::Headers,
@@ -58,8 +51,7 @@ impl FrameHead {
             9 => Kind::Continuation,
             _ => Kind::Other,
         };
-        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
-        Self { len: u32::from_be_bytes([0, a, b, c]), kind, flags, stream }
+        Self { len: u32::from_be_bytes([0, a, b, c]), kind, flags }
     }
 }
 
@@ -79,8 +71,8 @@ impl Walk {
         Self { head: [0; HEAD], have: 0, skip }
     }
 
-    /// Goes on over these octets. `seen` gets each head, and what is there behind it.
-    fn over(&mut self, mut octets: &[u8], mut seen: impl FnMut(FrameHead, &[u8])) {
+    /// Goes on over these octets.
+    fn over(&mut self, mut octets: &[u8], mut seen: impl FnMut(FrameHead)) {
         loop {
             let skip = self.skip.min(octets.len());
             self.skip -= skip;
@@ -94,7 +86,7 @@ impl Walk {
             {
                 let head = FrameHead::read(*head);
                 (octets, self.skip) = (rest, head.len as usize);
-                seen(head, octets);
+                seen(head);
                 continue;
             }
             let more = (HEAD - self.have).min(octets.len());
@@ -104,7 +96,7 @@ impl Walk {
             if self.have == HEAD {
                 let head = FrameHead::read(self.head);
                 (self.have, self.skip) = (0, head.len as usize);
-                seen(head, octets);
+                seen(head);
             }
         }
     }
@@ -112,7 +104,7 @@ impl Walk {
 
 /// What may be spent at once, and what comes back with time.
 #[derive(Debug)]
-struct Budget {
+pub(crate) struct Budget {
     left: u32,
     most: u32,
     per_second: u32,
@@ -120,16 +112,18 @@ struct Budget {
 }
 
 impl Budget {
-    fn new((most, per_second): (u32, u32), now: Instant) -> Self {
+    /// So much at once, and so much per second.
+    pub(crate) fn new((most, per_second): (u32, u32), now: Instant) -> Self {
         Self { left: most, most, per_second, since: now }
     }
 
-    fn earn(&mut self, amount: u32) {
+    /// More may be spent.
+    pub(crate) fn earn(&mut self, amount: u32) {
         self.left = (self.left + amount).min(self.most);
     }
 
     /// False when there is nothing left to spend.
-    fn spend(&mut self, now: Instant) -> bool {
+    pub(crate) fn spend(&mut self, now: Instant) -> bool {
         if self.left == 0 {
             let passed = now.saturating_duration_since(self.since);
             let earned = passed.as_millis() * u128::from(self.per_second) / 1000;
@@ -145,15 +139,15 @@ impl Budget {
 }
 
 /// Streams that a client may reset at once, and per second, beside one for each answer that it took.
-const RESETS: (u32, u32) = (200, 20);
+pub(crate) const RESETS: (u32, u32) = (200, 20);
 
 /// Other frames without an answer that it may send at once, and per second, beside some for each frame that we send.
-const FRAMES: (u32, u32) = (1000, 100);
+pub(crate) const FRAMES: (u32, u32) = (1000, 100);
 
 /// Frames that one HEADERS or DATA frame of ours may cause: two window updates, a ping to measure with, and as much again;
-const CAUSED: u32 = 6;
+pub(crate) const CAUSED: u32 = 6;
 /// and two window updates more for each piece of this size, as readers with small buffers send them.
-const READ_AT_ONCE: u32 = 2048;
+pub(crate) const READ_AT_ONCE: u32 = 2048;
 
 /// Heads without an end of their stream that an instance may send at once, and per second, beside some for each request.
 const HEADS: (u32, u32) = (128, 10);
@@ -177,62 +171,36 @@ pub(crate) struct Calm {
     outbound: Walk,
     frames: Budget,
     resets: Budget,
-    /// Of an instance's heads; a client's are bounded by its streams.
-    heads: Option<Budget>,
+    heads: Budget,
     seen: Seen,
-    /// Of a client: its requests that nobody has seen yet.
-    unseen: Option<Unseen>,
-    /// A header block is open: its last frame has not come.
-    block_open: bool,
-    /// The frame that is being read belongs to a header block.
-    in_block: bool,
     flood: Option<&'static str>,
 }
 
 impl Calm {
-    /// A connection from a client.
-    pub(crate) fn of_client(now: Instant) -> Self {
-        Self { unseen: Some(Unseen::default()), ..Self::new(PREFACE, 0, None, now) }
-    }
-
     /// A connection to an instance.
     pub(crate) fn of_instance(now: Instant) -> Self {
-        Self::new(0, PREFACE, Some(Budget::new(HEADS, now)), now)
-    }
-
-    fn new(before_inbound: usize, before_outbound: usize, heads: Option<Budget>, now: Instant) -> Self {
         Self {
-            inbound: Walk::behind(before_inbound),
-            outbound: Walk::behind(before_outbound),
+            inbound: Walk::behind(0),
+            outbound: Walk::behind(PREFACE),
             frames: Budget::new(FRAMES, now),
             resets: Budget::new(RESETS, now),
-            heads,
+            heads: Budget::new(HEADS, now),
             seen: Seen::default(),
-            unseen: None,
-            block_open: false,
-            in_block: false,
             flood: None,
         }
     }
 
     /// The other side sent these octets.
     pub(crate) fn received(&mut self, octets: &[u8], now: Instant) {
-        let Self { inbound, frames, resets, heads, seen, unseen, block_open, in_block, flood, .. } = self;
-        inbound.over(octets, |frame, _| {
-            *in_block = matches!(frame.kind, Kind::Headers | Kind::Continuation);
-            if *in_block {
-                *block_open = frame.flags & END_HEADERS == 0;
-            }
-            if let (Kind::Headers, Some(unseen)) = (frame.kind, unseen.as_mut()) {
-                unseen.header(frame.stream);
-            }
+        let Self { inbound, frames, resets, heads, seen, flood, .. } = self;
+        inbound.over(octets, |frame| {
             seen.starts_well.get_or_insert(frame.kind == Kind::Settings && frame.flags & ACK == 0);
             seen.goes_away |= frame.kind == Kind::GoAway;
             let calm = match frame.kind {
                 Kind::Reset => resets.spend(now),
                 Kind::Data if frame.len > 0 || frame.flags & END_STREAM != 0 => true,
                 Kind::Headers if frame.flags & END_STREAM != 0 => true,
-                Kind::Headers => heads.as_mut().is_none_or(|heads| heads.spend(now)),
+                Kind::Headers => heads.spend(now),
                 // Ours are few, and each is answered once.
                 Kind::Settings if frame.flags & ACK != 0 => true,
                 _ => frames.spend(now),
@@ -249,42 +217,17 @@ impl Calm {
 
     /// We sent these octets.
     pub(crate) fn sent(&mut self, octets: &[u8]) {
-        let Self { outbound, frames, resets, heads, unseen, .. } = self;
-        outbound.over(octets, |frame, payload| match frame.kind {
+        let Self { outbound, frames, resets, heads, .. } = self;
+        outbound.over(octets, |frame| match frame.kind {
             Kind::Data | Kind::Headers => {
                 frames.earn(CAUSED + 2 * (frame.len / READ_AT_ONCE));
-                if let (Kind::Headers, Some(heads)) = (frame.kind, heads.as_mut()) {
+                if frame.kind == Kind::Headers {
                     heads.earn(HEADS_CAUSED);
-                }
-                if let (Kind::Headers, Some(unseen)) = (frame.kind, unseen.as_mut()) {
-                    unseen.answered(frame.stream);
                 }
                 resets.earn(u32::from(frame.flags & END_STREAM != 0));
             }
-            Kind::Reset => {
-                if let Some(unseen) = unseen {
-                    unseen.reset(frame.stream, payload.first_chunk().copied().map(u32::from_be_bytes));
-                }
-            }
             _ => {}
         });
-    }
-
-    /// `h2` has shown us the request on this stream.
-    pub(crate) fn shown(&mut self, stream: u32) {
-        if let Some(unseen) = &mut self.unseen {
-            unseen.shown(stream);
-        }
-    }
-
-    /// Why `h2` refused a request by itself that has not been told yet.
-    pub(crate) fn next_refused(&mut self) -> Option<Reason> {
-        self.unseen.as_mut()?.next_refused()
-    }
-
-    /// Whether the other side has sent anything.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.inbound.skip != PREFACE || self.inbound.have > 0
     }
 
     /// What has come.
@@ -296,17 +239,10 @@ impl Calm {
     pub(crate) fn flood(&self) -> Option<&'static str> {
         self.flood
     }
-
-    /// Whether the other side has begun a header and not ended it.
-    pub(crate) fn is_in_header(&self) -> bool {
-        self.block_open || (self.in_block && self.inbound.skip > 0)
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn frame(kind: u8, flags: u8, len: usize) -> Vec<u8> {
@@ -316,82 +252,16 @@ mod tests {
         frame
     }
 
-    /// A client that has just sent its preface, and the time.
-    fn after_preface() -> (Calm, Instant) {
-        let now = Instant::now();
-        let mut calm = Calm::of_client(now);
-        calm.received(&[0xff; PREFACE], now);
-        (calm, now)
-    }
-
     #[test]
     fn frames_are_found_wherever_the_octets_are_split() {
         let octets = [vec![0xff; PREFACE], frame(1, 5, 30), frame(0, 0, 0), frame(6, 0, 8)].concat();
         for size in 1..octets.len() {
             let (mut walk, mut seen) = (Walk::behind(PREFACE), Vec::new());
             for piece in octets.chunks(size) {
-                walk.over(piece, |frame, _| seen.push((frame.kind, frame.len)));
+                walk.over(piece, |frame| seen.push((frame.kind, frame.len)));
             }
             assert_eq!(seen, [(Kind::Headers, 30), (Kind::Data, 0), (Kind::Ping, 8)], "{size}");
         }
-    }
-
-    #[test]
-    fn control_frames_without_answers_run_out_and_come_back_with_time() {
-        for (kind, flags) in [(2, 0), (4, 0), (6, 0), (6, 1), (8, 0), (9, 4), (0, 0), (77, 0)] {
-            let (mut calm, start) = after_preface();
-            let frame = frame(kind, flags, 0);
-            for _ in 0..FRAMES.0 {
-                calm.received(&frame, start);
-            }
-            assert_eq!(calm.flood(), None, "{kind}");
-            let later = start + Duration::from_secs(1);
-            for _ in 0..FRAMES.1 {
-                calm.received(&frame, later);
-            }
-            assert_eq!(calm.flood(), None, "{kind}");
-            calm.received(&frame, later);
-            assert_eq!(calm.flood(), Some("frames"), "{kind}");
-        }
-    }
-
-    #[test]
-    fn window_updates_of_a_client_that_takes_answers_are_no_flood() {
-        let (mut calm, now) = after_preface();
-        for _ in 0..10 * FRAMES.0 {
-            calm.sent(&frame(0, 0, 100));
-            calm.received(&[frame(8, 0, 4), frame(8, 0, 4)].concat(), now);
-        }
-        assert_eq!(calm.flood(), None);
-    }
-
-    #[test]
-    fn resets_are_bounded_by_answers_and_time() {
-        let (ask, reset, answer) = (frame(1, 5, 10), frame(3, 0, 4), frame(1, 5, 10));
-        let both = [ask, reset.clone()].concat();
-        let (mut calm, now) = after_preface();
-        for _ in 0..10 * RESETS.0 {
-            calm.sent(&answer);
-            calm.received(&both, now);
-        }
-        assert_eq!(calm.flood(), None, "one reset for each answer");
-        calm.sent(&answer);
-        for _ in 0..RESETS.0 {
-            calm.received(&both, now);
-        }
-        assert_eq!(calm.flood(), None);
-        calm.received(&both, now);
-        assert_eq!(calm.flood(), Some("resets"));
-
-        let (mut calm, start) = after_preface();
-        for now in [start, start + Duration::from_secs(3600)] {
-            for _ in 0..RESETS.0 {
-                calm.received(&reset, now);
-            }
-            assert_eq!(calm.flood(), None, "an hour gives back no more than there was");
-        }
-        calm.received(&reset, start + Duration::from_secs(3600));
-        assert_eq!(calm.flood(), Some("resets"));
     }
 
     #[test]
@@ -425,20 +295,5 @@ mod tests {
         let mut calm = Calm::of_instance(Instant::now());
         calm.received(&[frame(4, 0, 0), frame(7, 0, 8)].concat(), Instant::now());
         assert!(calm.seen().goes_away);
-    }
-
-    #[test]
-    fn an_unfinished_header_is_seen() {
-        let (mut calm, now) = after_preface();
-        let (headers, end) = (frame(1, 0, 10), frame(9, 4, 10));
-        let (split, rest) = end.split_at(HEAD + 9);
-        for (octets, want) in
-            [(&headers[..HEAD], true), (&headers[HEAD..], true), (split, true), (rest, false)]
-        {
-            calm.received(octets, now);
-            assert_eq!(calm.is_in_header(), want);
-        }
-        calm.received(&frame(0, 0, 10)[..12], now);
-        assert!(!calm.is_in_header());
     }
 }

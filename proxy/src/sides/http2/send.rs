@@ -9,7 +9,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
+use h2::SendStream;
 
 use super::fields::read_lines;
 use crate::sides::{Flow, Piece};
@@ -79,19 +79,6 @@ impl Outgoing {
     /// Ends the stream's direction.
     pub(crate) fn end(&self) -> io::Result<()> {
         self.with(|stream| stream.send_data(Bytes::new(), true))
-    }
-
-    /// Ready once the other side takes nothing more; `None` before the head has gone.
-    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Option<Poll<()>> {
-        let mut stream = self.0.borrow_mut();
-        Some(stream.as_mut()?.poll_reset(cx).map(drop))
-    }
-
-    /// Ends the stream in a way that the other side sees.
-    pub(crate) fn reset(&self, reason: Reason) {
-        if let Some(stream) = self.0.borrow_mut().as_mut() {
-            stream.send_reset(reason);
-        }
     }
 
     fn with(&self, work: impl FnOnce(&mut SendStream<Bytes>) -> Result<(), h2::Error>) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! The connection under `h2`: what `h2` writes is collected and goes out with one system call when the connection's task
 //! has nothing more to do in its turn; what it reads is watched for floods.
 //!
-//! Either side: towards clients and towards instances. hyper, and `h2` alone, write whenever a stream has something: two writes per request under load, where one per turn
-//! will do.
+//! hyper, and `h2` alone, write whenever a stream has something: two writes per request under load, where one per turn will
+//! do. Not here: connections of clients (see `downstream::http2`).
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -16,7 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::calm::{Calm, Seen};
-use crate::reason::Reason;
 use crate::stream::{Duplex, Stream};
 use crate::turn;
 use crate::worker::Worker;
@@ -31,8 +30,6 @@ const READS_MAX: u32 = 32;
 pub(crate) struct Wire<S> {
     io: Duplex<S>,
     worker: Rc<Worker>,
-    /// What was read before it was known to be HTTP/2.
-    early: RefCell<BytesMut>,
     out: RefCell<Out>,
     calm: RefCell<Calm>,
     reads_left: Cell<u32>,
@@ -52,12 +49,11 @@ struct Out {
 }
 
 impl<S: Stream> Wire<S> {
-    /// Over this connection, from which `early` was read already.
-    pub(crate) fn new(stream: S, early: BytesMut, worker: Rc<Worker>, calm: Calm) -> Rc<Self> {
+    /// Over this connection.
+    pub(crate) fn new(stream: S, worker: Rc<Worker>, calm: Calm) -> Rc<Self> {
         Rc::new(Self {
             io: Duplex::new(stream),
             worker,
-            early: RefCell::new(early),
             out: RefCell::default(),
             calm: RefCell::new(calm),
             received: Cell::new(turn::now()),
@@ -70,11 +66,6 @@ impl<S: Stream> Wire<S> {
     pub(crate) fn start_turn(&self) {
         self.reads_left.set(READS_MAX);
         self.dry.set(false);
-    }
-
-    /// Whether all that may be read in this turn has been: the rest is for the next one.
-    pub(crate) fn has_read_enough(&self) -> bool {
-        self.reads_left.get() == 0
     }
 
     /// Writes what waits, as far as the other side takes it. Ready once nothing waits.
@@ -112,26 +103,6 @@ impl<S: Stream> Wire<S> {
         self.calm.borrow().flood()
     }
 
-    /// Whether the other side has begun a header and not ended it.
-    pub(crate) fn is_in_header(&self) -> bool {
-        self.calm.borrow().is_in_header()
-    }
-
-    /// `h2` has shown us the request on this stream.
-    pub(crate) fn shown(&self, stream: u32) {
-        self.calm.borrow_mut().shown(stream);
-    }
-
-    /// Why `h2` refused a request by itself that has not been told yet.
-    pub(crate) fn next_refused(&self) -> Option<Reason> {
-        self.calm.borrow_mut().next_refused()
-    }
-
-    /// Whether a client has sent anything.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.calm.borrow().has_begun()
-    }
-
     /// When the other side was heard of last.
     pub(crate) fn received(&self) -> Instant {
         self.received.get()
@@ -142,34 +113,9 @@ impl<S: Stream> Wire<S> {
         self.calm.borrow().seen()
     }
 
-    /// Reads and forgets for a while after the end, so that our last word is not lost: octets that arrive at a closed socket
-    /// would make the system reset the connection.
-    pub(crate) async fn linger(&self, longest: Duration, mut octets: usize) {
-        let drained = async {
-            let mut buffer = self.worker.buffers.lend();
-            while octets > 0 {
-                buffer.clear();
-                match self.io.read(&mut buffer).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(read) => octets = octets.saturating_sub(read),
-                }
-            }
-            self.worker.buffers.give_back(buffer);
-        };
-        // Whoever still sends after that has been told.
-        let _ = tokio::time::timeout(longest, drained).await;
-    }
-
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let mut early = self.early.borrow_mut();
-        if !early.is_empty() {
-            let octets = early.len().min(buffer.remaining());
-            buffer.put_slice(&early.split_to(octets));
-            if early.is_empty() {
-                self.worker.buffers.give_back(std::mem::take(&mut early));
-            }
-        } else if self.flood().is_some() {
+        if self.flood().is_some() {
             // Nothing more is read from it; the connection ends with this turn.
             return Poll::Pending;
         } else if self.dry.get() {
