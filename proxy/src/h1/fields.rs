@@ -93,6 +93,11 @@ impl FieldIndex {
         fields.iter().filter(move |field| field.known == known).map(|field| field.value(head))
     }
 
+    /// Octets of all values of one known field.
+    pub fn octets(&self, known: Known, head: &[u8]) -> usize {
+        self.values(known, head).map(<[u8]>::len).sum()
+    }
+
     /// The first value of a known field.
     pub fn first<'a>(&'a self, known: Known, head: &'a [u8]) -> Option<&'a [u8]> {
         self.values(known, head).next()

@@ -69,8 +69,13 @@ pub fn of_request(version: Version, fields: &FieldIndex, head: &[u8]) -> Result<
         (None, Err(error)) => Err(error),
         (None, Ok(false)) => Ok(BodyLength::Empty),
         (Some(_), Ok(false)) if lengths.next().is_some() => Err(FramingError::SeveralLengths),
-        (Some(value), Ok(false)) => decimal(value).map(BodyLength::of).ok_or(FramingError::NotALength),
+        (Some(value), Ok(false)) => length_in(value).map(BodyLength::of),
     }
+}
+
+/// The number of octets that a field says. Beyond 2^63 parsers with signed numbers read another one.
+fn length_in(value: &[u8]) -> Result<u64, FramingError> {
+    decimal(value).filter(|octets| i64::try_from(*octets).is_ok()).ok_or(FramingError::NotALength)
 }
 
 /// The framing of an answer, and whether the connection it came on may carry another.
@@ -96,7 +101,7 @@ pub fn of_response(
     let encoded = is_encoded(version, fields, head)?;
     let mut announced = None;
     for value in fields.values(Known::ContentLength, head) {
-        let length = decimal(value).ok_or(FramingError::NotALength)?;
+        let length = length_in(value)?;
         if announced.is_some_and(|before| before != length) {
             return Err(FramingError::SeveralLengths);
         }

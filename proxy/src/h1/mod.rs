@@ -45,6 +45,9 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most octets of a request target, where nothing else is said.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 
+/// Most octets of `Connection` that name fields: each field is looked for among them.
+pub const NOMINATED_BYTES_MAX: usize = 1024;
+
 /// How large the head of a message may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {

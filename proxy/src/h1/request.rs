@@ -14,7 +14,7 @@ use super::known::Known;
 use super::scan::ScanError;
 use super::syntax::{is_token, list};
 use super::target::{Authority, Target};
-use super::{HeadLimits, Version};
+use super::{HeadLimits, NOMINATED_BYTES_MAX, Version};
 use crate::reason::Reason;
 use crate::request::{Fields, RequestView};
 
@@ -384,6 +384,12 @@ impl Connection {
                 () => options.nominates = true,
             }
         }
+        if options.nominates && fields.octets(Known::Connection, raw) > NOMINATED_BYTES_MAX {
+            return Err(Refused::new(
+                Reason::HeaderTooLarge,
+                "Connection names more fields than are looked for",
+            ));
+        }
         Ok(options)
     }
 
@@ -393,15 +399,14 @@ impl Connection {
 }
 
 fn expectation(version: Version, body: BodyLength, fields: &FieldIndex, raw: &[u8]) -> Result<bool, Refused> {
-    let mut expects = false;
-    for value in fields.values(Known::Expect, raw) {
-        if !value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refused::new(Reason::ExpectationRefused, "Expect is not `100-continue`"));
-        }
-        // RFC 9110 section 10.1.1: HTTP/1.0 knows no 100, and without a body there is nothing to wait for.
-        expects = version == Version::Http11 && body != BodyLength::Empty;
+    let mut values = fields.values(Known::Expect, raw);
+    let Some(first) = values.next() else { return Ok(false) };
+    // A second one is a list, and whoever waits must not be taken for one who does not.
+    if !first.eq_ignore_ascii_case(b"100-continue") || values.next().is_some() {
+        return Err(Refused::new(Reason::ExpectationRefused, "Expect is not `100-continue`, once"));
     }
-    Ok(expects)
+    // RFC 9110 section 10.1.1: HTTP/1.0 knows no 100, and without a body there is nothing to wait for.
+    Ok(version == Version::Http11 && body != BodyLength::Empty)
 }
 
 fn takes_trailers(fields: &FieldIndex, raw: &[u8]) -> bool {

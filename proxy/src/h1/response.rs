@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Version;
 use super::fields::FieldIndex;
 use super::framing::{FramingError, ResponseFraming, of_response};
 use super::known::Known;
 use super::scan::ScanError;
 use super::syntax::{decimal, is_field_value, is_token, list};
+use super::{NOMINATED_BYTES_MAX, Version};
 
 /// Why an answer cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +84,9 @@ impl ResponseHead {
                 () if option.eq_ignore_ascii_case(b"upgrade") => {}
                 () => nominates = true,
             }
+        }
+        if nominates && fields.octets(Known::Connection, &raw) > NOMINATED_BYTES_MAX {
+            return Err(InvalidResponse("Connection names more fields than are looked for"));
         }
         let keep_alive = !close && (version == Version::Http11 || keep) && !framing.doubtful;
         let keep_alive_timeout = fields.first(Known::KeepAlive, &raw).and_then(timeout);
