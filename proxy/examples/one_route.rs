@@ -69,6 +69,7 @@ fn main() {
         trusted_proxies: Vec::new(),
         node: "edge".into(),
         limits: Limits::default(),
+        fronts_proxy_protocol: false,
         adopted: Adopted::default(),
         access_log: None,
     };

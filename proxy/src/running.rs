@@ -49,6 +49,8 @@ pub struct ProxyConfig {
     pub access_log: Option<AccessLogConfig>,
     /// What holds for all listeners together: `connections_total`, `requests_per_instance`.
     pub limits: Limits,
+    /// Connections to front ports start with a PROXY header; may be changed at any time.
+    pub fronts_proxy_protocol: bool,
     /// Sockets of a process that is taken over from.
     pub adopted: Adopted,
 }
@@ -175,6 +177,7 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         node,
         access_log,
         limits,
+        fronts_proxy_protocol,
         mut adopted,
     } = config;
     let count = worker_count(threads);
@@ -210,6 +213,7 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         connections_max: AtomicUsize::new(limits.connections_total.unwrap_or(usize::MAX)),
         shortages: AtomicU64::new(0),
     });
+    shared.fronts.proxy_protocol.store(fronts_proxy_protocol, Relaxed);
     table.states().set_in_flight_max(limits.requests_per_instance);
     let terms = watch::Sender::new(Arc::new(terms));
     let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
@@ -322,6 +326,11 @@ impl Running {
         self.table.states().set_in_flight_max(limits.requests_per_instance);
         self.shared.https_port.store(https_port(&checked.0), Relaxed);
         self.terms.send_replace(checked.0);
+    }
+
+    /// Whether connections to front ports start with a PROXY header, from now on.
+    pub fn set_fronts_proxy_protocol(&self, wanted: bool) {
+        self.shared.fronts.proxy_protocol.store(wanted, Relaxed);
     }
 
     /// What is wrong with front ports; read again as it changes.

@@ -378,6 +378,7 @@ fn start_proxy(
         let proxy_config = ProxyConfig {
             listeners,
             limits: with_file_limit(&config.limits),
+            fronts_proxy_protocol: config.balancers_proxy_protocol,
             adopted: Adopted { sockets: std::mem::take(&mut sockets), waits },
             tls: config.tls.clone(),
             certificates: certificates.clone(),

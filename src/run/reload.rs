@@ -142,6 +142,7 @@ impl Reload {
         self.reach.file.apply(&self.config.services);
         self.reach.dns.send_replace(Arc::new(self.config.dns.clone()));
         proxy.set_trusted_proxies(self.config.proxy.trusted_proxies.clone());
+        proxy.set_fronts_proxy_protocol(self.config.balancers_proxy_protocol);
         let acme = &self.config.acme;
         self.reach.acme.send_if_modified(|present| {
             let differs = present != acme;

@@ -92,6 +92,7 @@ fn assemble(
     let docker = sections::docker(cx, &mut root, over, env);
     let routing = sections::routing(cx, &mut root);
     let (proxy, trusts_somebody) = sections::proxy(&mut root);
+    let balancers_proxy_protocol = sections::balancers(&mut root, trusts_somebody);
     let upstream_tls = tls::upstream(cx, &mut root);
     let log = sections::log(cx, &mut root, over);
     let (shutdown_grace, shutdown_delay) = sections::shutdown(&mut root);
@@ -123,6 +124,7 @@ fn assemble(
         docker,
         routing,
         proxy,
+        balancers_proxy_protocol,
         upstream_tls,
         limits,
         log,

@@ -315,6 +315,20 @@ pub(super) fn proxy(root: &mut Table<'_>) -> (Proxy, bool) {
     (proxy, trusts_somebody)
 }
 
+/// `[balancers]`: what holds for all front ports.
+pub(super) fn balancers(root: &mut Table<'_>, trusts_somebody: bool) -> bool {
+    let Some(mut table) = root.section("balancers") else { return false };
+    let node = table.get("proxy_protocol");
+    let wanted = node.as_ref().and_then(Node::boolean).unwrap_or_default();
+    if let Some(node) = node.filter(|_| wanted && !trusts_somebody) {
+        let text = "front ports want a PROXY header, but no peer is trusted to send one";
+        let remedy = "list the balancers in front in `[proxy] trusted_proxies`, or leave it out";
+        node.error(Wrong::new(text, remedy));
+    }
+    table.finish();
+    wanted
+}
+
 /// `[log]`
 pub(super) fn log(cx: &Cx<'_>, root: &mut Table<'_>, over: &Overrides) -> Log {
     let mut log = Log { format: LogFormat::Text, access: true };

@@ -765,6 +765,20 @@ fn a_service_may_keep_its_tls_to_itself() {
 }
 
 #[test]
+fn front_ports_may_want_proxy_headers_of_trusted_peers() {
+    assert!(!from_file("").balancers_proxy_protocol);
+    let file = "proxy.trusted_proxies = ['10.0.0.1']\n[balancers]\nproxy_protocol = true\n";
+    assert!(from_file(file).balancers_proxy_protocol);
+    for (text, place, advice) in [
+        ("[balancers]\nproxy_protocol = true", "2: balancers.proxy_protocol", "trusted_proxies"),
+        ("balancers.proxy_protocol = 'v1'", "1: balancers.proxy_protocol", "true"),
+        ("[balancers]\nproxy = true", "2: balancers.proxy", "proxy_protocol"),
+    ] {
+        assert_error(text, place, advice);
+    }
+}
+
+#[test]
 fn a_service_may_ask_for_proxy_headers() {
     let service = "[[service]]\nname = 'a'\ninstances = ['10.0.0.7:443']\nproxy_protocol =";
     for (value, want) in [("'v1'", ProxyProtocol::V1), ("'v2'", ProxyProtocol::V2)] {

@@ -41,6 +41,9 @@ pub struct Config {
     pub routing: Routing,
     /// `[proxy]`
     pub proxy: Proxy,
+    /// `[balancers] proxy_protocol`: connections to front ports start with a PROXY header, and peers that are not in
+    /// `proxy.trusted_proxies` are closed; default no.
+    pub balancers_proxy_protocol: bool,
     /// `[upstream_tls]`
     pub upstream_tls: UpstreamTls,
     /// `[limits]`

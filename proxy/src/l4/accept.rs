@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use fairway_config::names::FrontPort;
@@ -63,16 +64,26 @@ async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, front: Arc<Fr
     accept_each(&worker, socket, &front.name, Backlog::IsServed, admit).await;
 }
 
-/// Closes a connection that is one too many; serves another.
+/// Closes a connection that is one too many, or that a stranger makes where balancers in front say whose each is; serves
+/// another.
 fn admit(worker: &Rc<Worker>, front: &Arc<Front>, stream: TcpStream, peer: SocketAddr) {
-    let limits = worker.shared.fronts.limits.load();
+    let (limits, trusted) = (worker.shared.fronts.limits.load(), worker.shared.trusts(peer));
+    let behind_balancer = worker.shared.fronts.proxy_protocol.load(Relaxed);
+    if behind_balancer && !trusted {
+        return;
+    }
     let pass = front.gate.enter(&limits).and_then(|mut pass| {
-        if !worker.shared.trusts(peer) {
+        if !trusted {
             pass.of_client(peer.ip(), &limits)?;
         }
         Ok(pass)
     });
     match pass {
+        Ok(pass) if behind_balancer => {
+            let place = Place { seat: worker.shared.spread.seat_on(worker.number), pass };
+            let serving = relay::serve_behind_balancer(stream, peer, front.clone(), worker.clone(), place);
+            spawn_local(by_turns(serving, ()));
+        }
         Ok(pass) => {
             let place = Place { seat: worker.shared.spread.seat_on(worker.number), pass };
             spawn_local(by_turns(relay::serve(stream, peer, front.clone(), worker.clone()), place));

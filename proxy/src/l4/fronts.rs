@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -35,6 +36,8 @@ pub(crate) struct Fronts {
     workers: usize,
     /// Of connections, as all listeners have them.
     pub(crate) limits: ArcSwap<Limits>,
+    /// Connections start with a PROXY header.
+    pub(crate) proxy_protocol: AtomicBool,
     open: watch::Sender<Arc<Open>>,
     troubles: watch::Sender<Arc<[FrontTrouble]>>,
 }
@@ -56,6 +59,7 @@ impl Fronts {
             ips: distinct(listeners),
             workers,
             limits: ArcSwap::from_pointee(limits),
+            proxy_protocol: AtomicBool::new(false),
             open: watch::Sender::default(),
             troubles: watch::Sender::new([].into()),
         }

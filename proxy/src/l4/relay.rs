@@ -22,15 +22,18 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::Front;
+use crate::accept::refuse;
 use crate::access_log::Line;
 use crate::h1::chunked::Extensions;
 use crate::h1::{BodyLength, BodyReader};
 use crate::hold::{HOLD, hold};
 use crate::pick::{NoInstance, Pick, Tried};
 use crate::proxy_header::write::{self, Client};
+use crate::proxy_header::{self, Said};
 use crate::reason::Reason;
 use crate::request::{FieldList, RequestView};
 use crate::sides::http1::Body;
+use crate::spread::Place;
 use crate::stream::{Duplex, Ends};
 use crate::table::RouteEntry;
 use crate::tls::hello::Hello;
@@ -53,10 +56,36 @@ const LINGER_BYTES: usize = 64 * 1024;
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, front: Arc<Front>, worker: Rc<Worker>) {
     // Gone already: there is nobody to tell.
     let Ok(local) = stream.local_addr() else { return };
+    serve_between(stream, Ends { peer, local }, &front, &worker).await;
+}
+
+/// Serves one that starts with a PROXY header to its end; without the header it is closed.
+pub(super) async fn serve_behind_balancer(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    front: Arc<Front>,
+    worker: Rc<Worker>,
+    mut place: Place,
+) {
+    let Ok(local) = stream.local_addr() else { return };
+    let limits = **worker.shared.fronts.limits.load();
+    let ends = match timeout(limits.header_time, proxy_header::read(&mut stream)).await {
+        Ok(Ok(Said::Own)) => Ends { peer, local },
+        Ok(Ok(Said::Client { ends, tls: _ })) => ends,
+        Ok(Err(_)) | Err(_) => return,
+    };
+    if !worker.shared.trusts(ends.peer)
+        && let Err(full) = place.pass.of_client(ends.peer.ip(), &limits)
+    {
+        return refuse(&worker, &front.name, &front.gate, full, ends.peer);
+    }
+    serve_between(stream, ends, &front, &worker).await;
+}
+
+async fn serve_between(stream: TcpStream, ends: Ends, front: &Front, worker: &Rc<Worker>) {
     let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let _counted = worker.metrics.connection(&front.name, front.port.protocol.as_str());
-    let ends = Ends { peer, local };
-    pass(Passed { stream, ends, route: &front.route, name: &front.name, hello: None }, &worker).await;
+    pass(Passed { stream, ends, route: &front.route, name: &front.name, hello: None }, worker).await;
 }
 
 /// A connection that is to be passed on.
@@ -173,7 +202,9 @@ impl Relay<'_> {
 
     fn choose(&self, entry: &RouteEntry, tried: &Tried) -> Result<Pick, NoInstance> {
         let client = self.ends.peer.ip().to_canonical();
-        let internal = self.worker.table.borrow_mut().table().internal.contains(client);
+        // A trusted peer is never internal by its own address (design rule 11).
+        let internal = !self.worker.shared.trusts(self.ends.peer)
+            && self.worker.table.borrow_mut().table().internal.contains(client);
         let fields = FieldList::default();
         let (host, secure) = (self.host.unwrap_or_default(), self.host.is_some());
         let (path, query, method) = ("/", None, "");

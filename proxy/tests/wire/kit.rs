@@ -131,6 +131,7 @@ pub(crate) struct Options {
     pub access_log: Option<AccessLogConfig>,
     pub threads: usize,
     pub proxy_protocol: bool,
+    pub fronts_proxy_protocol: bool,
     pub redirect_to_https: bool,
     /// A second listener, for TLS.
     pub https: Option<Https>,
@@ -156,6 +157,7 @@ impl Default for Options {
             access_log: None,
             threads: 1,
             proxy_protocol: false,
+            fronts_proxy_protocol: false,
             redirect_to_https: false,
             https: None,
             trust: None,
@@ -202,6 +204,7 @@ impl Plane {
             node: "edge".into(),
             access_log: options.access_log,
             limits: options.limits,
+            fronts_proxy_protocol: options.fronts_proxy_protocol,
             adopted: options.adopted,
         };
         let running = start(config, handle.clone()).expect("the data plane starts");

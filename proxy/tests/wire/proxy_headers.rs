@@ -272,6 +272,53 @@ async fn a_front_port_passes_the_client_on_before_its_octets() {
     }
 }
 
+#[tokio::test]
+async fn at_front_ports_behind_a_balancer_the_client_is_the_one_that_its_header_names() {
+    for (label, want) in [
+        (None, "hello".to_owned()),
+        (Some(V1), "PROXY TCP4 192.0.2.1 198.51.100.1 56324 3306\r\nhello".to_owned()),
+    ] {
+        let (front, origin) = (fronts::free_port(), Origin::new().await);
+        let options =
+            Options { trusted: vec!["127.0.0.0/8"], fronts_proxy_protocol: true, ..Options::default() };
+        let plane = Plane::with(options, |cluster| {
+            let labels: Vec<_> = label.into_iter().chain([("fairway.allow", "192.0.2.0/24")]).collect();
+            fronts::add(cluster, origin.address, front, &labels);
+        });
+        let mut client = fronts::dial(front).await;
+        // In pieces, and the first octets right behind it.
+        for piece in ["PROXY TCP4 192.0", ".2.1 198.51.100.1 56324 3306\r\nhe", "llo"] {
+            client.send(piece).await;
+            tokio::task::yield_now().await;
+        }
+        let mut instance = origin.accept().await;
+        assert_eq!(String::from_utf8_lossy(&instance.read_exactly(want.len()).await), want);
+        instance.send("back").await;
+        assert_eq!(client.read_exactly(4).await, b"back");
+
+        for refused in
+            ["PROXY TCP4 203.0.113.1 198.51.100.1 1 2\r\n", "hello, who is there?", "PROXY TCP4 x\r\n"]
+        {
+            let mut client = fronts::dial(front).await;
+            client.send(refused).await;
+            assert!(client.ends().await, "{refused}: not allowed, or no header");
+        }
+        plane.running.set_fronts_proxy_protocol(false);
+        let mut client = fronts::dial(front).await;
+        assert!(client.ends().await, "from now on it is the balancer itself, which is not allowed");
+    }
+}
+
+#[tokio::test]
+async fn at_front_ports_behind_a_balancer_strangers_are_closed() {
+    let (front, origin) = (fronts::free_port(), Origin::new().await);
+    let options = Options { trusted: vec!["10.0.0.0/8"], fronts_proxy_protocol: true, ..Options::default() };
+    let _plane = Plane::with(options, |cluster| drop(fronts::add(cluster, origin.address, front, &[])));
+    let mut client = fronts::dial(front).await;
+    client.send("PROXY TCP4 10.0.0.1 198.51.100.1 1 2\r\n").await;
+    assert!(client.ends().await);
+}
+
 /// An address that refuses connections.
 fn refusing_at_once() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], fronts::free_port()))
