@@ -2,6 +2,7 @@
 //! metrics and problems.
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use fairway_testkit::raw::Raw;
 use fairway_testkit::wait::{PATIENCE, until};
@@ -143,4 +144,57 @@ async fn an_instance_that_is_a_front_port_gets_nothing_and_is_a_problem() {
     assert!(octets.is_empty());
     let log = fairway.log().find(|lines| lines.iter().any(|line| line.contains("loop")).then_some(()));
     assert!(log.await.is_some(), "{}", fairway.log().text());
+}
+
+#[tokio::test]
+async fn datagrams_are_answered_from_the_address_that_was_asked_and_survive_an_instance_that_dies() {
+    let name = async |name: &'static str| {
+        let socket = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let address = socket.local_addr().expect("an address");
+        let answering = tokio::spawn(async move {
+            let mut heard = [0; 64];
+            while let Ok((_, from)) = socket.recv_from(&mut heard).await {
+                socket.send_to(name.as_bytes(), from).await.expect("loopback takes it");
+            }
+        });
+        (address, answering)
+    };
+    let ((one, answering), (two, _)) = (name("v1").await, name("v2").await);
+    let front = free_port();
+    let udp = |text: String| text.replace("tcp://", "udp://");
+    let config = udp(version("v1", one, front)) + &udp(version("v2", two, front));
+    let fairway = FairwayOptions { http: vec!["0.0.0.0:0".to_owned()], ..FairwayOptions::new(BINARY) };
+    let fairway = fairway.config(config).start().await;
+    fairway.ready().await;
+    let ask = async |client: &tokio::net::UdpSocket| {
+        let mut heard = [0; 64];
+        // It may not be open yet.
+        let _ = client.send(b"?").await;
+        let answer = tokio::time::timeout(Duration::from_millis(500), client.recv(&mut heard)).await;
+        answer.ok()?.ok().map(|length| String::from_utf8_lossy(&heard[..length]).into_owned())
+    };
+    // A connected socket hears nobody but the address that it asks.
+    let dial = async |ip: &str| {
+        let client = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await.expect("a free port");
+        client.connect((ip, front)).await.expect("an address");
+        client
+    };
+    let (mut of_one, mut clients) = (Vec::new(), 0);
+    while of_one.is_empty() || clients < 4 {
+        let client = dial(["127.0.0.1", "127.0.0.2"][clients % 2]).await;
+        let answer = until("an answer", PATIENCE, async || ask(&client).await).await;
+        clients += 1;
+        if answer == "v1" {
+            of_one.push(client);
+        }
+    }
+    answering.abort();
+    assert!(answering.await.expect_err("it was ended").is_cancelled());
+    for client in &of_one {
+        assert_eq!(until("an answer", PATIENCE, async || ask(client).await).await, "v2");
+    }
+    assert!(fairway.terminate().await.success());
+    let lines = fairway.log().lines();
+    let told = lines.iter().filter(|line| line.contains("method=UDP") && line.contains("status=200")).count();
+    assert_eq!(told, clients, "{}", fairway.log().text());
 }

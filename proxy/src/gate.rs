@@ -31,6 +31,8 @@ pub(crate) enum Full {
     Listener,
     /// The client has.
     Client,
+    /// The process has; for datagrams, as connections wait to be accepted.
+    Process,
 }
 
 impl Full {
@@ -39,6 +41,7 @@ impl Full {
         match self {
             Self::Listener => "listener-full",
             Self::Client => "client-full",
+            Self::Process => "process-full",
         }
     }
 }

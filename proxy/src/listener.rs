@@ -4,13 +4,16 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// Room for datagrams that arrive while others are passed on, in octets.
+const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// Why a listener cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,34 @@ pub fn bind(address: SocketAddr, sockets: usize) -> Result<(SocketAddr, Vec<TcpL
     Ok((bound, all))
 }
 
+/// Binds `sockets` sockets for datagrams to one address, of a port that is not 0.
+pub(crate) fn bind_udp(address: SocketAddr, sockets: usize) -> Result<Vec<UdpSocket>, BindError> {
+    let failed = |error| explain_for(address, error, Type::DGRAM);
+    // As above: without the option nobody else may have the port.
+    datagram_socket(address).and_then(|socket| socket.bind(&address.into())).map_err(failed)?;
+    (0..sockets).map(|_| open_udp(address).map_err(failed)).collect()
+}
+
+fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = datagram_socket(address)?;
+    socket.set_reuse_port(true)?;
+    // As much as the kernel grants.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    if address.ip().is_unspecified() {
+        fairway_datagrams::tell_destination(&socket, address.ip())?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn datagram_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
 /// Why a socket of another process cannot be served on.
 pub(crate) fn cannot_adopt(address: SocketAddr, error: io::Error) -> BindError {
     explain(address, error)
@@ -71,9 +102,13 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn explain(address: SocketAddr, error: io::Error) -> BindError {
+    explain_for(address, error, Type::STREAM)
+}
+
+fn explain_for(address: SocketAddr, error: io::Error, kind: Type) -> BindError {
     let (text, remedy) = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let by = holder(address.port()).map_or_else(String::new, |who| format!(" by {who}"));
+            let by = holder(address.port(), kind).map_or_else(String::new, |who| format!(" by {who}"));
             (
                 format!("the address is in use{by}"),
                 "stop what listens there, or listen on another port".to_owned(),
@@ -93,9 +128,13 @@ fn explain(address: SocketAddr, error: io::Error) -> BindError {
 }
 
 /// The program that listens on this port, as far as /proc lets us see it: another user's processes are hidden.
-fn holder(port: u16) -> Option<String> {
-    let inodes: Vec<String> =
-        ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| listening(table, port)).collect();
+fn holder(port: u16, kind: Type) -> Option<String> {
+    // TCP_LISTEN and TCP_CLOSE, the state of a UDP socket that is not connected.
+    let (tables, state) = match kind {
+        Type::DGRAM => (["/proc/net/udp", "/proc/net/udp6"], "07"),
+        _ => (["/proc/net/tcp", "/proc/net/tcp6"], "0A"),
+    };
+    let inodes: Vec<String> = tables.iter().flat_map(|table| with_port(table, port, state)).collect();
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
     let mut who = None;
     for process in processes {
@@ -116,15 +155,14 @@ fn holder(port: u16) -> Option<String> {
     who
 }
 
-/// The inodes of sockets that listen on this port, from a table of /proc/net.
-fn listening(table: &str, port: u16) -> Vec<String> {
-    const LISTEN: &str = "0A";
+/// The inodes of sockets with this port and state, from a table of /proc/net.
+fn with_port(table: &str, port: u16, wanted: &str) -> Vec<String> {
     let text = std::fs::read_to_string(table).unwrap_or_default();
     let inode = |line: &str| {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let (local, state, inode) = (columns.get(1)?, columns.get(3)?, columns.get(9)?);
         let (_, hex) = local.rsplit_once(':')?;
-        (*state == LISTEN && u16::from_str_radix(hex, 16) == Ok(port)).then(|| format!("socket:[{inode}]"))
+        (*state == wanted && u16::from_str_radix(hex, 16) == Ok(port)).then(|| format!("socket:[{inode}]"))
     };
     text.lines().skip(1).filter_map(inode).collect()
 }

@@ -32,17 +32,19 @@ pub(super) fn problems(unit: &Unit, settings: &Settings) -> Vec<Problem> {
 }
 
 fn is_served(claim: &BalancerClaim) -> bool {
-    claim.protocol == BalancerProtocol::Tcp
+    matches!(claim.protocol, BalancerProtocol::Tcp | BalancerProtocol::Udp)
 }
 
-/// Whether a listener of the configuration has this port, on whichever address.
+/// Whether a listener of the configuration has this port, on whichever address. None of them takes datagrams but the DNS,
+/// whose ports are not known here: there the port cannot be opened.
 fn is_ours(claim: &BalancerClaim, settings: &Settings) -> bool {
-    settings.own_listeners.iter().any(|listener| listener.port() == claim.front_port)
+    claim.protocol != BalancerProtocol::Udp
+        && settings.own_listeners.iter().any(|listener| listener.port() == claim.front_port)
 }
 
 fn not_served(unit: &Unit, claim: &BalancerClaim) -> Problem {
     let text = format!(
-        "{} asks for a listener of its own on port {}, which this version opens for tcp:// only",
+        "{} asks for a listener of its own on port {}, which this version opens for tcp:// and udp:// only",
         unit.name, claim.front_port
     );
     let remedy = match claim.protocol {

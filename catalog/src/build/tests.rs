@@ -579,7 +579,7 @@ fn a_split_weighs_the_backends_of_a_front_port() {
 fn a_front_port_of_our_own_or_of_another_protocol_is_told_and_not_opened() {
     let mut state = inputs(vec![
         fronted(unit(1, "db@v1", &[]), BalancerProtocol::Tcp, 8080),
-        fronted(unit(2, "db@v1", &[]), BalancerProtocol::Udp, 53),
+        fronted(unit(2, "db@v1", &[]), BalancerProtocol::Http, 8081),
         fronted(unit(3, "db@v1", &[]), BalancerProtocol::Https, 9443),
     ]);
     let own = SocketAddr::from(([10, 0, 0, 1], 8080));

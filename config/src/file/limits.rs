@@ -41,6 +41,9 @@ pub struct Limits {
     pub h2_streams: u32,
     /// `requests_per_instance`: requests in flight at one instance, of all workers; 1 to a million. `[limits]` alone.
     pub requests_per_instance: u32,
+    /// `udp_sessions`: sessions of one UDP front port (`aliyun.lb.port_N: udp://`), of all workers; 1 to a million, and no more
+    /// than `connections`. `[limits]` alone.
+    pub udp_sessions: usize,
     /// `connections_total`: open connections of all listeners; `None`, which nobody writes: half of the open files that the
     /// process may have. `"none"` is the largest number.
     /// `[limits]` alone.
@@ -63,6 +66,7 @@ impl Default for Limits {
             requests_per_connection: None,
             h2_streams: 100,
             requests_per_instance: 1024,
+            udp_sessions: 10_000,
             connections_total: None,
         }
     }
@@ -78,6 +82,7 @@ pub(super) fn section(root: &mut Table<'_>) -> Limits {
         if let Some(most) = table.get("requests_per_instance").and_then(|node| node.whole(COUNT)) {
             limits.requests_per_instance = u32::try_from(most).unwrap_or(u32::MAX);
         }
+        whole(&mut table, "udp_sessions", COUNT, &mut limits.udp_sessions);
         if let Some(most) = table.get("connections_total").and_then(|node| none_or(&node, count)) {
             let most = most.and_then(|most| usize::try_from(most).ok());
             limits.connections_total = Some(most.unwrap_or(usize::MAX));

@@ -843,6 +843,7 @@ fn a_limit_out_of_range_is_told_with_its_range() {
         ("body_max = -1", "limits.body_max", "whole number of octets"),
         ("body_rate = \"2g\"", "limits.body_rate", "from 0 to"),
         ("connections = \"many\"", "limits.connections", "or `\"none\"`"),
+        ("udp_sessions = 0", "limits.udp_sessions", "from 1 to 1000000"),
         ("connections_per_client = 0", "limits.connections_per_client", "from 1 to 1000000"),
         ("h2_streams = 0", "limits.h2_streams", "from 1 to 250"),
         ("requests_per_connection = true", "limits.requests_per_connection", "or `\"none\"`"),

@@ -1,10 +1,10 @@
 //! Opening a listener: a UDP and a TCP socket on one address.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use crate::adopt::ListenerSockets;
+use fairway_datagrams::tell_destination;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections waiting to be accepted.
@@ -106,26 +106,6 @@ fn udp(address: SocketAddr, only_v6: bool) -> io::Result<UdpSocket> {
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
-}
-
-/// Lets each request tell which address it was sent to, so that the reply leaves from there.
-fn tell_destination(socket: &Socket, ip: IpAddr) -> io::Result<()> {
-    let (level, option) = match ip {
-        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-    };
-    let on: libc::c_int = 1;
-    // SAFETY: the descriptor is open, and the option value is a whole `c_int` that outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {

@@ -1,10 +1,9 @@
 //! Sockets: requests in, replies out. What is answered is decided in [`crate::answer`].
 //!
-//! - `udp`, `tcp`: the two transports; `datagrams`: many datagrams per system call.
+//! - `udp`, `tcp`: the two transports.
 //! - `under_way`: what is still being answered at the end. `bind`: opening the sockets. `limit`: how many replies strangers get.
 
 pub(crate) mod bind;
-mod datagrams;
 mod limit;
 mod shared;
 pub(crate) mod tcp;

@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairway_datagrams::{Inbox, Outgoing, send};
 use fastrand::Rng;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::sleep;
 
-use super::datagrams::{Inbox, Outgoing, send};
 use super::shared::{Handled, Shared};
 use super::under_way::UnderWay;
 use crate::answer::Transport;
@@ -19,13 +19,16 @@ use crate::answer::Transport;
 /// Pause after an error of the socket itself, so that a broken one does not spin.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 
+/// Octets of a request that are read. A question with options is far smaller; a longer datagram is none of ours.
+const REQUEST_MAX: usize = 2048;
+
 /// Answers until it is aborted. Requests being forwarded go on, each with a copy of `under_way`.
 pub(crate) async fn serve(socket: UdpSocket, shared: Arc<Shared>, under_way: UnderWay) {
     let socket = Arc::new(socket);
     // A socket bound to one address tells it once; one bound to all tells it with each request.
     let bound = socket.local_addr().ok().map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
     let mut listener = Listener { socket, bound, shared, under_way, rng: Rng::new() };
-    let mut inbox = Inbox::new();
+    let mut inbox = Inbox::new(REQUEST_MAX);
     loop {
         if let Err(error) = listener.turn(&mut inbox).await {
             tracing::debug!(%error, "a DNS socket failed for a moment");

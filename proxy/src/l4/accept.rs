@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
+use fairway_config::labels::BalancerProtocol;
 use fairway_config::names::FrontPort;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::{Front, relay};
+use super::port::FrontSocket;
+use super::{Front, datagrams, relay};
 use crate::accept::{Backlog, accept_each, refuse};
 use crate::spread::Place;
 use crate::turn::by_turns;
@@ -38,7 +40,12 @@ pub(crate) async fn serve(worker: Rc<Worker>) {
         });
         for (port, front) in present.iter() {
             open.entry(*port).or_insert_with(|| {
-                let accepting = |socket| spawn_local(accept(worker.clone(), socket, front.clone()));
+                let accepting = |socket| match socket {
+                    FrontSocket::Tcp(socket) => spawn_local(accept(worker.clone(), socket, front.clone())),
+                    FrontSocket::Udp(socket) => {
+                        spawn_local(by_turns(datagrams::serve(worker.clone(), socket, front.clone()), ()))
+                    }
+                };
                 (front.clone(), front.take(worker.number).into_iter().map(accepting).collect())
             });
         }
@@ -52,7 +59,9 @@ pub(crate) async fn serve(worker: Rc<Worker>) {
             break;
         }
     }
-    for task in open.into_values().flat_map(|(_, tasks)| tasks) {
+    // Those for datagrams go on as long as there are sessions: nobody waits for them.
+    let connections = open.into_iter().filter(|(port, _)| port.protocol != BalancerProtocol::Udp);
+    for task in connections.flat_map(|(_, (_, tasks))| tasks) {
         // Each ends by itself once the worker drains; a panic in it has been reported.
         let _ = task.await;
     }

@@ -113,8 +113,12 @@ impl RouteEntry {
 
     /// Whether new clients are sent to the instance of this pick, made from this table or an older one.
     pub(crate) fn serves_new_at(&self, pick: &Pick) -> bool {
-        let mut serving = self.versions.iter().flat_map(|version| version.serving());
-        serving.any(|endpoint| endpoint.state.uid == pick.endpoint.state.uid)
+        self.serves_new(pick.endpoint.state.uid)
+    }
+
+    /// Whether new clients are sent to the instance whose state has this number.
+    pub(crate) fn serves_new(&self, uid: u64) -> bool {
+        self.versions.iter().flat_map(|version| version.serving()).any(|endpoint| endpoint.state.uid == uid)
     }
 
     /// Every endpoint of every version.

@@ -2,6 +2,7 @@
 
 mod balancers;
 mod bodies;
+mod datagrams;
 mod failures;
 mod features;
 mod fronts;

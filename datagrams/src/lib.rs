@@ -1,19 +1,18 @@
 //! Many datagrams per system call, each with the address of ours that it was sent to: `recvmmsg` and `sendmmsg`.
 //!
-//! All `unsafe` of this crate's data path is here. The buffers are plain octets; the structures that the kernel wants
-//! are made on the stack for each call, so that nothing here holds a pointer longer than that.
+//! All `unsafe` of datagrams is here. The buffers are plain octets; the structures that the kernel wants are made on the
+//! stack for each call, so that nothing here holds a pointer longer than that. Not here: what is in them (see `dns` and
+//! `proxy`).
 
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::{SockAddr, SockAddrStorage};
 
 /// Datagrams per system call.
-pub(super) const BATCH: usize = 64;
-/// Octets of a request that are read. A question with options is far smaller; a longer datagram is none of ours.
-const REQUEST_MAX: usize = 2048;
+pub const BATCH: usize = 64;
 /// Room for one control message with a packet's addresses.
 const CONTROL_MAX: usize = 64;
 
@@ -22,13 +21,16 @@ const CONTROL_MAX: usize = 64;
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_MAX]);
 
-/// Room for one batch of requests, and the requests of the last call.
-pub(super) struct Inbox {
-    buffers: Vec<[u8; REQUEST_MAX]>,
+/// Room for one batch of datagrams, and those of the last call.
+pub struct Inbox {
+    /// Zeroed by the system: what no datagram has filled yet takes no memory.
+    buffers: Vec<u8>,
+    /// Octets of one.
+    size: usize,
     received: Vec<Received>,
 }
 
-/// One request of the last call.
+/// One datagram of the last call.
 #[derive(Debug, Clone, Copy)]
 struct Received {
     slot: usize,
@@ -37,47 +39,53 @@ struct Received {
     sent_to: Option<IpAddr>,
 }
 
-/// A request.
+/// A datagram that came.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Datagram<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) source: SocketAddr,
+pub struct Datagram<'a> {
+    /// What is in it.
+    pub bytes: &'a [u8],
+    /// Who sent it.
+    pub source: SocketAddr,
     /// The address of ours it was sent to, where the socket tells it.
-    pub(super) sent_to: Option<IpAddr>,
+    pub sent_to: Option<IpAddr>,
 }
 
-/// A reply.
+/// A datagram that goes.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) bytes: Vec<u8>,
-    pub(super) to: SocketAddr,
+pub struct Outgoing {
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// Whom it goes to.
+    pub to: SocketAddr,
     /// The address it leaves from, on a socket that is bound to all.
-    pub(super) from: Option<IpAddr>,
+    pub from: Option<IpAddr>,
 }
 
 impl Inbox {
-    pub(super) fn new() -> Self {
-        Self { buffers: vec![[0; REQUEST_MAX]; BATCH], received: Vec::with_capacity(BATCH) }
+    /// For datagrams of at most `size` octets; at least one.
+    pub fn new(size: usize) -> Self {
+        let size = size.max(1);
+        Self { buffers: vec![0; size * BATCH], size, received: Vec::with_capacity(BATCH) }
     }
 
-    /// The requests of the last call.
-    pub(super) fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
+    /// The datagrams of the last call.
+    pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         self.received.iter().map(|received| Datagram {
-            bytes: &self.buffers[received.slot][..received.length],
+            bytes: &self.buffers[received.slot * self.size..][..received.length],
             source: received.source,
             sent_to: received.sent_to,
         })
     }
 
     /// Reads what is there, up to a batch, without waiting. Datagrams that are cut or without a source are left out.
-    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.received.clear();
         let mut names: Vec<SockAddrStorage> = (0..BATCH).map(|_| SockAddrStorage::zeroed()).collect();
         let mut controls = [Control([0; CONTROL_MAX]); BATCH];
         let mut vectors: Vec<libc::iovec> = Vec::with_capacity(BATCH);
         vectors.extend(
             self.buffers
-                .iter_mut()
+                .chunks_exact_mut(self.size)
                 .map(|b| libc::iovec { iov_base: b.as_mut_ptr().cast(), iov_len: b.len() }),
         );
         let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(BATCH);
@@ -119,7 +127,7 @@ impl Inbox {
     }
 }
 
-/// The address of ours in a request's control messages.
+/// The address of ours in a datagram's control messages.
 ///
 /// # Safety
 /// `header` was filled by `recvmsg` and its control buffer is alive.
@@ -147,7 +155,7 @@ unsafe fn destination(header: &libc::msghdr) -> Option<IpAddr> {
 }
 
 /// Sends without waiting; says how many of them, at least one, were taken. An error is the first one's.
-pub(super) fn send(socket: BorrowedFd<'_>, replies: &[Outgoing]) -> io::Result<usize> {
+pub fn send(socket: BorrowedFd<'_>, replies: &[Outgoing]) -> io::Result<usize> {
     let replies = &replies[..replies.len().min(BATCH)];
     let names: Vec<SockAddr> = replies.iter().map(|reply| reply.to.into()).collect();
     let mut controls = [Control([0; CONTROL_MAX]); BATCH];
@@ -183,7 +191,54 @@ pub(super) fn send(socket: BorrowedFd<'_>, replies: &[Outgoing]) -> io::Result<u
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-/// Makes a reply leave from this address.
+/// Sends one without waiting; it leaves from `from`, on a socket that is bound to all addresses.
+pub fn send_one(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    to: SocketAddr,
+    from: Option<IpAddr>,
+) -> io::Result<usize> {
+    let name = SockAddr::from(to);
+    let mut control = Control([0; CONTROL_MAX]);
+    let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: as in `receive`.
+    let mut header: libc::msghdr = unsafe { zeroed() };
+    header.msg_name = name.as_ptr().cast_mut().cast();
+    header.msg_namelen = name.len();
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    if let Some(from) = from {
+        // SAFETY: as in `send`.
+        unsafe { set_origin(&mut header, &mut control, from) };
+    }
+    // SAFETY: the header points to a name, a vector with its buffer and perhaps a control buffer, all alive until the call
+    // returns, which only reads them.
+    let count = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Lets each datagram tell which address it was sent to, so that a reply can leave from there. For sockets of this family
+/// that are bound to all addresses.
+pub fn tell_destination(socket: &impl AsFd, family: IpAddr) -> io::Result<()> {
+    let (level, option) = match family {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    };
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open, and the option value is a whole `c_int` that outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a datagram leave from this address.
 ///
 /// # Safety
 /// `control` outlives the use of `header`.
@@ -213,5 +268,45 @@ unsafe fn set_origin(header: &mut libc::msghdr, control: &mut Control, from: IpA
                 std::ptr::write_unaligned(libc::CMSG_DATA(message).cast(), info);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn a_datagram_tells_where_it_was_sent_to_and_its_reply_leaves_from_there() {
+        let all = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+        tell_destination(&all, IpAddr::from([0, 0, 0, 0])).expect("the option is known");
+        let port = all.local_addr().expect("an address").port();
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        for (to, text) in [("127.0.0.1", "one"), ("127.0.0.2", "two")] {
+            client.send_to(text.as_bytes(), (to, port)).expect("it is sent");
+            let mut inbox = Inbox::new(16);
+            // Loopback delivers within the call that sends.
+            assert_eq!(inbox.receive(all.as_fd()).expect("it is there"), 1);
+            let datagram = inbox.datagrams().next().expect("one");
+            assert_eq!((datagram.bytes, datagram.sent_to), (text.as_bytes(), to.parse().ok()));
+            send_one(all.as_fd(), b"back", datagram.source, datagram.sent_to).expect("it is sent");
+            let mut back = [0; 16];
+            let (length, from) = client.recv_from(&mut back).expect("it comes");
+            assert_eq!((&back[..length], from.ip().to_string().as_str()), (&b"back"[..], to));
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_is_too_long_is_left_out() {
+        let (one, other) = (UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("127.0.0.1:0"));
+        let (one, other) = (one.expect("a free port"), other.expect("a free port"));
+        let to = one.local_addr().expect("an address");
+        other.send_to(&[b'x'; 17], to).expect("it is sent");
+        other.send_to(&[b'y'; 16], to).expect("it is sent");
+        let mut inbox = Inbox::new(16);
+        inbox.receive(one.as_fd()).expect("they are there");
+        let lengths: Vec<usize> = inbox.datagrams().map(|datagram| datagram.bytes.len()).collect();
+        assert_eq!(lengths, [16]);
     }
 }
