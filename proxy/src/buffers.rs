@@ -10,6 +10,9 @@ use crate::stream::{Duplex, Stream};
 /// Octets of a relay buffer. Larger ones were measured to be slower.
 pub(crate) const BUFFER_BYTES: usize = 32 * 1024;
 
+/// Octets that wait to be written to a client that speaks HTTP/2 before its streams wait, too.
+pub(crate) const OUT_BYTES: usize = 64 * 1024;
+
 /// Most buffers kept for later; further ones are freed.
 const KEPT: usize = 256;
 
@@ -41,14 +44,14 @@ impl Buffers {
 
     /// An empty buffer to collect what is said to a client that speaks HTTP/2.
     pub(crate) fn lend_out(&self) -> Vec<u8> {
-        self.outs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+        self.outs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(OUT_BYTES + HEAD_KEPT))
     }
 
     /// Takes it back.
     pub(crate) fn give_back_out(&self, mut out: Vec<u8>) {
         out.clear();
         let mut kept = self.outs.borrow_mut();
-        if kept.len() < KEPT && (BUFFER_BYTES..=2 * BUFFER_BYTES).contains(&out.capacity()) {
+        if kept.len() < KEPT && (OUT_BYTES..=2 * OUT_BYTES).contains(&out.capacity()) {
             kept.push(out);
         }
     }

@@ -18,6 +18,7 @@ use super::hpack::decode::Decoder;
 use super::hpack::encode::Encoder;
 use super::receive::{Block, Step};
 use super::stream::{Ended, Handle, Stream, There};
+use crate::buffers::{BUFFER_BYTES, OUT_BYTES};
 use crate::h1::Known;
 use crate::pick::stable_hash::BuildStable;
 
@@ -26,9 +27,6 @@ pub(super) const STREAM_WINDOW: i64 = 128 * 1024;
 
 /// Octets of all bodies of a connection that may be.
 pub(super) const CONNECTION_WINDOW: i64 = 1024 * 1024;
-
-/// Octets that wait to be written before streams are asked to wait, too.
-const WAITING_MAX: usize = 48 * 1024;
 
 /// What a PING carries by which we learn that the client knows of our goodbye.
 pub(super) const GOODBYE: [u8; 8] = *b"goodbye.";
@@ -154,7 +152,7 @@ impl Connection {
     /// Whether so much waits to be written that nothing more should be read: whoever asks and does not listen would have us
     /// keep the answers.
     pub(crate) fn is_full(&self) -> bool {
-        self.0.borrow().out.len() >= WAITING_MAX
+        self.0.borrow().out.len() >= OUT_BYTES
     }
 
     /// Whether the client has begun something, and others wait for its end: what HTTP/2 starts with, or a header.
@@ -199,22 +197,34 @@ impl Connection {
         state.is_over
     }
 
+    /// Whether no stream is open, nothing waits, and all windows are accounted for.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        let state = self.0.borrow();
+        let whole = state.is_over || state.receives + state.taken == CONNECTION_WINDOW;
+        state.streams.is_empty() && state.queue.is_empty() && state.crumbs == 0 && whole
+    }
+
     pub(super) fn take(&self, stream: &Stream) -> There {
         let state = &mut *self.0.borrow_mut();
         let mut body = stream.body.borrow_mut();
-        let data = body.data.split().freeze();
-        state.crumbs -= std::mem::take(&mut body.crumbs);
+        // No more than a buffer at once: what was taken is on its way, and the windows bound it no longer.
+        let octets = body.data.len().min(BUFFER_BYTES);
+        let data = body.data.split_to(octets).freeze();
+        if body.data.is_empty() {
+            state.crumbs -= std::mem::take(&mut body.crumbs);
+        }
         body.taken += data.len() as i64;
-        let is_whole = body.is_whole;
+        let is_whole = body.is_whole && body.data.is_empty();
         if data.is_empty() && !is_whole && stream.ended.get().is_some() {
             return There::Cut;
         }
-        if !is_whole && stream.ended.get().is_none() && body.taken >= STREAM_WINDOW / 2 {
+        if !body.is_whole && stream.ended.get().is_none() && body.taken >= STREAM_WINDOW / 2 {
             let octets = std::mem::take(&mut body.taken);
             body.window += octets;
             state.push_window(stream.id, octets);
         }
-        let trailers = body.trailers.take();
+        let trailers = if is_whole { body.trailers.take() } else { None };
         if !body.is_forgotten {
             state.give_back(data.len());
         }
@@ -320,7 +330,7 @@ impl State {
 
     /// Octets of bodies that may be sent at once: what the client takes on the connection, and what may wait.
     fn room(&self) -> usize {
-        let waiting = WAITING_MAX.saturating_sub(self.out.len());
+        let waiting = OUT_BYTES.saturating_sub(self.out.len());
         usize::try_from(self.window).unwrap_or(0).min(waiting)
     }
 
