@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::downstream::Door;
 use crate::gate::{Full, Gate};
+use crate::listener::BACKLOG;
 use crate::spread::{Handed, Place};
 use crate::upstream::is_out_of_files;
 use crate::worker::{Worker, welcome};
@@ -85,7 +86,30 @@ pub(crate) async fn accept_each(
             // Idle connections to instances are the first to go, and the next try may find room at once.
             Some(Err(error)) if is_out_of_files(&error) && worker.give_up_idle() => {}
             Some(Err(error)) => pause.take(name, &error).await,
-            None => return,
+            None => break,
+        }
+    }
+    if backlog == Backlog::IsServed || !worker.leaves_the_rest() {
+        take_the_rest(listener, admit);
+    }
+}
+
+/// Accepts what waits, then closes the socket. The system is asked for each: that the runtime sees nothing may mean that it
+/// has not looked yet, or that it is another task's turn. Of those who come meanwhile there is no end, so no more are
+/// accepted than could have waited.
+fn take_the_rest(listener: TcpListener, admit: impl Fn(TcpStream, SocketAddr)) {
+    let Ok(socket) = listener.into_std() else { return };
+    for _ in 0..=BACKLOG {
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                if stream.set_nonblocking(true).is_ok()
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
+                    admit(stream, peer);
+                }
+            }
+            Err(error) if is_passing(&error) => {}
+            Err(_) => return,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Room for datagrams that arrive while others are passed on, in octets.
 const RECEIVE_BUFFER: usize = 1 << 20;

@@ -29,6 +29,8 @@ pub(crate) async fn serve(worker: Rc<Worker>) {
     let mut fronts = worker.shared.fronts.subscribe();
     let mut open: BTreeMap<FrontPort, (Arc<Front>, Vec<JoinHandle<()>>)> = BTreeMap::new();
     loop {
+        // A port that was bound at the last moment has sockets for this worker: connections would wait there for nobody.
+        let is_last = worker.is_draining();
         let present = fronts.borrow_and_update().clone();
         open.retain(|port, (front, tasks)| {
             let stays = present.get(port).is_some_and(|now| Arc::ptr_eq(now, front));
@@ -50,14 +52,16 @@ pub(crate) async fn serve(worker: Rc<Worker>) {
             });
         }
         drop(present);
-        let mut changed = pin!(fronts.changed());
-        let goes_on = poll_fn(|cx| match worker.is_draining() {
-            true => Poll::Ready(false),
-            false => changed.as_mut().poll(cx).map(|changed| changed.is_ok()),
-        });
-        if !goes_on.await {
+        if is_last {
             break;
         }
+        let mut changed = pin!(fronts.changed());
+        // That the fronts are gone without a drain does not happen: the worker has them.
+        poll_fn(|cx| match worker.is_draining() {
+            true => Poll::Ready(()),
+            false => changed.as_mut().poll(cx).map(|_| ()),
+        })
+        .await;
     }
     // Those for datagrams go on as long as there are sessions: nobody waits for them.
     let connections = open.into_iter().filter(|(port, _)| port.protocol != BalancerProtocol::Udp);

@@ -38,6 +38,27 @@ async fn a_request_in_flight_is_finished_and_its_connection_closed() {
 }
 
 #[tokio::test]
+async fn all_that_waits_to_be_accepted_at_a_stop_is_served_however_many_wait() {
+    let address = Origin::new().await.serve("a");
+    let adopted = Adopted { waits: true, ..Adopted::default() };
+    let plane = Plane::with(Options { adopted, ..Options::default() }, |cluster| {
+        cluster.add(address, "shop.test", &[]);
+    });
+    let mut waiting = Vec::new();
+    for _ in 0..300 {
+        let mut client = plane.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+        waiting.push(client);
+    }
+    let draining = tokio::spawn(plane.drain(LONGEST));
+    for (number, client) in waiting.iter_mut().enumerate() {
+        let answer = client.read_to_end().await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{number}: {answer:?}");
+    }
+    assert_eq!(draining.await.expect("the drain ends").cut, 0);
+}
+
+#[tokio::test]
 async fn what_takes_longer_than_the_grace_is_cut_and_counted() {
     let origin = Origin::new().await;
     let plane = Plane::shop(&[&origin]);
