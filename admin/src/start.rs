@@ -36,7 +36,7 @@ pub enum BindError {
         at: String,
     },
     /// The system refuses otherwise.
-    #[error("admin {at} cannot be bound")]
+    #[error("admin {at} cannot be bound; check `admin.listen` (`--admin`)")]
     Other {
         /// The address, or `unix:/path`.
         at: String,

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::features::redirect::Asked;
+use crate::h1::target::check_path;
 use crate::pick::client::{show_key, show_rule};
 use crate::pick::lots::Tier;
 use crate::pick::{Foresight, Why};
@@ -148,7 +149,9 @@ pub struct VersionView {
 
 /// Explains what would become of this request.
 pub fn explain(table: &RouteTable, request: &RequestView<'_>) -> Explanation {
+    let unreadable = check_path(request.path.as_bytes()).err();
     let (entry, refusal) = match table.find(request) {
+        _ if let Some((reason, _)) = unreadable => (None, Some(reason)),
         Find::Route(entry) => (Some(entry), None),
         Find::RedirectToHttps(entry) => (Some(entry), Some(Reason::RedirectToHttps)),
         Find::Disguised(entry) => (Some(entry), Some(Reason::PathInvalid)),
@@ -160,6 +163,7 @@ pub fn explain(table: &RouteTable, request: &RequestView<'_>) -> Explanation {
     let refusal = refusal.or(guarded.as_ref().map(|(reason, _)| *reason));
     let refusal = refusal.or_else(|| refusal_of(route.as_ref()?));
     let told = guarded.filter(|(reason, _)| refusal == Some(*reason)).map(|(_, told)| told);
+    let told = unreadable.map(|(_, why)| format!("400: {why}")).or(told);
     Explanation {
         request: seen(request),
         verdict: told.unwrap_or_else(|| verdict(table, request, route.as_ref(), refusal)),

@@ -8,7 +8,7 @@ use fairway_config::file::{Flags, System};
 
 use super::failure::Failure;
 use super::table::printable;
-use crate::run::{certificates, trust};
+use crate::run::files;
 
 /// Fails with every error. Warnings are printed; they stop nothing.
 pub(crate) fn run(
@@ -18,8 +18,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let flags = Flags { config: file, ..Flags::default() };
     let loaded = Config::load(&flags, env, &System::detect(env)).and_then(|config| {
-        certificates::load(&config)?;
-        trust::load(&config.upstream_tls)?;
+        files::load(&config)?;
         Ok(config)
     });
     let config = loaded.map_err(|errors| {
@@ -29,7 +28,7 @@ pub(crate) fn run(
         let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
         Failure::Usage(format!("the configuration has {errors}\n{}", lines.join("\n")))
     })?;
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&files::of_engines(&config)) {
         writeln!(out, "warning: {}", printable(&warning.to_string()))?;
     }
     match &config.file {
@@ -54,6 +53,30 @@ mod tests {
         let text = failure.to_string();
         assert!(text.contains("2 errors") && text.contains("nowhere") && text.contains("threds"), "{text}");
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn files_that_are_named_and_cannot_be_used_are_told_with_their_keys() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("fairway.toml");
+        std::fs::write(folder.path().join("empty"), " \n").expect("a file");
+        let write = |text: &str| std::fs::write(&file, text).expect("a file");
+        write(
+            "https.listen = ['127.0.0.1:443']\nadmin.token_file = 'empty'\nacme = { agree_terms = true, ca = 'none' }\n\
+             upstream_tls.ca = 'none'\n[[certificate]]\ncert = 'none'\nkey = 'none'\n",
+        );
+        let failure =
+            run(Some(file.clone()), &|_| None, &mut Vec::new()).expect_err("four errors").to_string();
+        for told in ["4 errors", "admin.token_file ", "acme.ca ", "upstream_tls ", "certificate[0] "] {
+            assert!(failure.contains(told), "{told}: {failure}");
+        }
+        write(
+            "[docker]\nhosts = [{ url = 'tcp://10.0.0.6:2376', ca = 'none', cert = 'empty', key = 'empty' }]\n",
+        );
+        let mut out = Vec::new();
+        run(Some(file), &|_| None, &mut out).expect("engines may come later");
+        let told = String::from_utf8(out).expect("text");
+        assert!(told.starts_with("warning: docker.hosts[0].ca ") && told.lines().count() == 2, "{told}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) fn load(config: &Config) -> Result<Vec<Loaded>, ConfigErrors> {
     let asked = config.https.items.iter().filter_map(|listener| listener.tls.as_ref()?.clients.as_ref());
     let unusable = asked.filter_map(|clients| read_authorities(&clients.ca).err());
     let mut errors: Vec<_> = unusable.map(|error| of_client_ca(&error)).collect();
-    match load_all(&config.certificates) {
+    match load_all(config.certificates.iter().enumerate()) {
         Ok(loaded) if errors.is_empty() => Ok(loaded),
         Ok(_) => Err(ConfigErrors(errors)),
         Err(ConfigErrors(more)) => {
@@ -52,19 +52,22 @@ pub(crate) fn load(config: &Config) -> Result<Vec<Loaded>, ConfigErrors> {
 /// Why a file of the authorities of clients cannot be used.
 pub(super) fn of_client_ca(error: &ClientCaError) -> ConfigError {
     ConfigError {
-        place: format!("client_ca {}", error.file.display()),
+        place: format!("https.listen client_ca {}", error.file.display()),
         given: String::new(),
         text: error.text.clone(),
         remedy: error.remedy().to_owned(),
     }
 }
 
-fn load_all(all: &[CertificateFiles]) -> Result<Vec<Loaded>, ConfigErrors> {
+/// Entries with their places in the list.
+fn load_all<'a>(
+    all: impl Iterator<Item = (usize, &'a CertificateFiles)>,
+) -> Result<Vec<Loaded>, ConfigErrors> {
     let (mut loaded, mut errors) = (Vec::new(), Vec::new());
-    for files in all {
+    for (i, files) in all {
         match Loaded::read(files) {
             Ok(one) => loaded.push(one),
-            Err(unusable) => errors.push(unusable.to_config_error()),
+            Err(unusable) => errors.push(unusable.to_config_error(i)),
         }
     }
     if errors.is_empty() { Ok(loaded) } else { Err(ConfigErrors(errors)) }
@@ -107,9 +110,10 @@ impl Unusable {
         Self { file: file.display().to_string(), text, remedy: remedy.to_owned() }
     }
 
-    fn to_config_error(&self) -> ConfigError {
+    /// Of the entry `i` of the list.
+    fn to_config_error(&self, i: usize) -> ConfigError {
         let Self { file, text, remedy } = self.clone();
-        ConfigError { place: file, given: String::new(), text, remedy }
+        ConfigError { place: format!("certificate[{i}] {file}"), given: String::new(), text, remedy }
     }
 }
 
@@ -121,7 +125,7 @@ impl Contents {
     }
 }
 
-pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no file")); // a pipe could go on for ever
     }
@@ -267,10 +271,8 @@ impl Keeper {
     /// hold now; a new one that cannot be used is an error, and nothing changes.
     pub(crate) fn check(&self, all: &[CertificateFiles]) -> Result<Vec<Loaded>, ConfigErrors> {
         let before = self.wanted.borrow().clone();
-        let is_known = |files: &&CertificateFiles| before.iter().any(|loaded| loaded.files == **files);
-        let (known, new): (Vec<_>, Vec<_>) = all.iter().partition(is_known);
-        let fresh = load_all(&new.into_iter().cloned().collect::<Vec<_>>())?;
-        debug_assert!(known.len() + fresh.len() == all.len());
+        let is_known = |files: &CertificateFiles| before.iter().any(|loaded| loaded.files == *files);
+        let fresh = load_all(all.iter().enumerate().filter(|(_, files)| !is_known(files)))?;
         let find =
             |files: &CertificateFiles| before.iter().chain(&fresh).find(|one| one.files == *files).cloned();
         Ok(all.iter().filter_map(find).collect())

@@ -4,10 +4,11 @@
 //! `logging` translate the configuration for the catalog and the log.
 
 mod acme;
-pub(crate) mod certificates;
+mod certificates;
 mod conntrack;
 mod exec;
 mod file_limit;
+pub(crate) mod files;
 mod fronts;
 mod handover;
 mod logging;
@@ -17,7 +18,7 @@ mod reload;
 mod settings;
 mod takeover;
 mod tell;
-pub(crate) mod trust;
+mod trust;
 mod watch_file;
 mod watch_files;
 
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 
 use fairway_config::file::{Flags, System};
 use fairway_config::{Config, ConfigErrors};
+use files::Files;
 
 /// Exit status for a configuration that cannot be used.
 const BAD_CONFIG: u8 = 2;
@@ -32,11 +34,10 @@ const BAD_CONFIG: u8 = 2;
 /// Runs until a signal ends it. Exit status 2 for a bad configuration, 1 when a part cannot start.
 pub(crate) fn run(flags: Flags) -> ExitCode {
     let loaded = load(&flags).and_then(|config| {
-        let certificates = certificates::load(&config)?;
-        let trust = trust::load(&config.upstream_tls)?;
-        Ok((config, certificates, trust))
+        let files = files::load(&config)?;
+        Ok((config, files))
     });
-    let (config, certificates, trust) = match loaded {
+    let (config, Files { certificates, trust }) = match loaded {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");
@@ -58,10 +59,24 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fairway: {error}");
+            eprintln!("fairway: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The text of an error, and of what caused it where it does not say so itself.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// The configuration as flags, environment and file have it now.

@@ -216,6 +216,6 @@ fn problem(kind: &'static str, severity: Severity, error: &ConfigError) -> Probl
 
 fn restart_needed(key: &'static str) -> Problem {
     let text = format!("{key} was changed in the configuration, which holds from the next start on");
-    Problem::new("restart-needed", Severity::Warning, "configuration", text, "start Fairway again")
-        .at(key, "")
+    let remedy = "start Fairway again; `fairway run --replace` does so without a refused connection";
+    Problem::new("restart-needed", Severity::Warning, "configuration", text, remedy).at(key, "")
 }

@@ -27,8 +27,8 @@ pub(crate) async fn what_is_found(mut catalogs: watch::Receiver<Arc<Catalog>>) {
             }
             now.insert(identity);
         }
-        for (kind, subject, ..) in told.difference(&now) {
-            tracing::info!(problem = kind, %subject, "problem over");
+        for (kind, subject, key, value) in told.difference(&now) {
+            tracing::info!(problem = kind, %subject, %key, %value, "problem over");
         }
         told = now;
     }

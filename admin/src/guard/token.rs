@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// It cannot be read.
-    #[error("the token file {} cannot be read", path.display())]
+    #[error("the token file {} cannot be read; check `admin.token_file`", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

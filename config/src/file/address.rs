@@ -9,23 +9,23 @@ use super::{AdminListen, DockerEndpoint, StaticHost};
 use crate::labels::{parse_host, shown};
 use crate::names::Host;
 
-/// `ADDRESS:PORT` for a listener; port 0 lets the system choose.
-pub(super) fn listener(text: &str) -> Result<SocketAddr, Wrong> {
+/// `ADDRESS:PORT` for a listener; port 0 lets the system choose. `usual` is the port that such a listener mostly has.
+pub(super) fn listener(text: &str, usual: u16) -> Result<SocketAddr, Wrong> {
     text.parse().map_err(|_| {
         let wrong = format!("`{}` is not an address with a port", shown(text));
-        Wrong::new(wrong, listener_advice(text))
+        Wrong::new(wrong, listener_advice(text, usual))
     })
 }
 
-fn listener_advice(text: &str) -> String {
+fn listener_advice(text: &str, usual: u16) -> String {
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return format!("add the port: `{}`", SocketAddr::new(ip, 80));
+        return format!("add the port: `{}`", SocketAddr::new(ip, usual));
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     match (host, port.parse::<u16>()) {
         ("" | "*", Ok(port)) => format!("write `0.0.0.0:{port}`, or `[::]:{port}` for IPv6 too"),
         ("localhost", Ok(port)) => format!("write `127.0.0.1:{port}`"),
-        _ => "write ADDRESS:PORT, such as `0.0.0.0:80` or `[::1]:8080`".to_owned(),
+        _ => format!("write ADDRESS:PORT, such as `127.0.0.1:{usual}` or `[::1]:{usual}`"),
     }
 }
 
@@ -40,7 +40,7 @@ pub(super) fn resolver(text: &str) -> Result<SocketAddr, Wrong> {
 
 /// `ADDRESS:PORT` or `unix:/path`.
 pub(super) fn admin(text: &str) -> Result<AdminListen, Wrong> {
-    let Some(path) = text.strip_prefix("unix:") else { return listener(text).map(AdminListen::Tcp) };
+    let Some(path) = text.strip_prefix("unix:") else { return listener(text, 9900).map(AdminListen::Tcp) };
     unix_path(path).map(AdminListen::Unix).ok_or_else(|| {
         let wrong = format!("`{}` names no socket", shown(text));
         Wrong::new(wrong, "write an absolute path, `unix:/run/fairway.sock`")
@@ -135,18 +135,18 @@ mod tests {
 
     #[test]
     fn a_refused_listener_says_what_to_write() {
-        assert_eq!(listener("[::]:80").map(|addr| addr.port()), Ok(80));
+        assert_eq!(listener("[::]:80", 53).map(|addr| addr.port()), Ok(80));
         for (text, advice) in [
             (":80", "`0.0.0.0:80`"),
             ("*:80", "`0.0.0.0:80`"),
             ("80", "`0.0.0.0:80`"),
             ("localhost:80", "`127.0.0.1:80`"),
-            ("10.0.0.1", "`10.0.0.1:80`"),
-            ("::1", "`[::1]:80`"),
+            ("10.0.0.1", "`10.0.0.1:53`"),
+            ("::1", "`[::1]:53`"),
             ("10.0.0.1:99999", "ADDRESS:PORT"),
             ("", "ADDRESS:PORT"),
         ] {
-            let wrong = listener(text).expect_err(text);
+            let wrong = listener(text, 53).expect_err(text);
             assert!(wrong.remedy.contains(advice), "{text}: {}", wrong.remedy);
         }
     }

@@ -50,6 +50,22 @@ pub(super) fn https_certificate(cx: &Cx<'_>, listeners: &[Placed<HttpListener>],
     }
 }
 
+/// Who is sent to https must find somebody there: a listener, or (`elsewhere`) a program in front that ends TLS.
+pub(super) fn redirect_target(
+    cx: &Cx<'_>,
+    http: &[Placed<HttpListener>],
+    https: &[Placed<HttpListener>],
+    elsewhere: bool,
+) {
+    let redirects = http.iter().filter(|listener| listener.item.redirect_to_https);
+    for listener in redirects.filter(|_| https.is_empty() && !elsewhere) {
+        let text = "clients are sent to https, and no listener speaks it";
+        let remedy =
+            "set `[https] listen`; where a balancer in front ends TLS, list it in `[proxy] trusted_proxies`";
+        cx.warning(&listener.spot, Wrong::new(text, remedy));
+    }
+}
+
 /// What an authority asks must reach us.
 pub(super) fn acme_listener(
     cx: &Cx<'_>,

@@ -114,6 +114,11 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// Whether a line before this octet is not TOML, so that it may belong to another table than the one it is found in.
+    fn follows_a_broken_line(&self, offset: usize) -> bool {
+        self.found.borrow().broken_lines.first().is_some_and(|line| *line < self.line(offset))
+    }
+
     fn line(&self, offset: usize) -> usize {
         let end = offset.min(self.text.len());
         self.text.as_bytes()[..end].iter().filter(|b| **b == b'\n').count() + 1
@@ -201,6 +206,11 @@ impl<'a> Node<'a> {
     /// A text that `read` understands.
     pub(super) fn parsed<T>(&self, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
         read(self.string()?).map_err(|wrong| self.error(wrong)).ok()
+    }
+
+    /// A text, a number or a boolean that `read` understands: who writes a number without its unit is told of the unit.
+    pub(super) fn parsed_scalar<T>(&self, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        read(&self.scalar()?).map_err(|wrong| self.error(wrong)).ok()
     }
 
     pub(super) fn boolean(&self) -> Option<bool> {
@@ -358,7 +368,11 @@ impl<'a> Table<'a> {
 
     /// Tells the keys that nobody asked for.
     pub(super) fn finish(self) {
-        for (key, _) in self.table.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref())) {
+        let is_unknown = |key: &toml::Spanned<_>| {
+            let key: (&str, usize) = (AsRef::<str>::as_ref(key.get_ref()), key.span().start);
+            !self.known.contains(&key.0) && !self.cx.follows_a_broken_line(key.1)
+        };
+        for (key, _) in self.table.iter().filter(|(key, _)| is_unknown(key)) {
             let name: String = key.get_ref().chars().take(80).collect();
             let remedy = match nearest_of(&name, &self.known) {
                 Some(meant) => format!("did you mean `{meant}`?"),

@@ -120,7 +120,7 @@ fn read(table: &mut Table<'_>, limits: &mut Limits) {
         to.body_max = most;
     }
     if let Some(rate) =
-        table.get("body_rate").and_then(|node| parsed(&node, |text| octet_count(text, 0..=1 << 30)))
+        table.get("body_rate").and_then(|node| node.parsed_scalar(|text| octet_count(text, 0..=1 << 30)))
     {
         to.body_rate = u32::try_from(rate).unwrap_or(u32::MAX);
     }
@@ -152,7 +152,7 @@ fn whole(table: &mut Table<'_>, key: &'static str, range: RangeInclusive<u64>, t
 }
 
 fn octets(table: &mut Table<'_>, key: &'static str, range: RangeInclusive<u64>, to: &mut usize) {
-    let value = table.get(key).and_then(|node| parsed(&node, |text| octet_count(text, range)));
+    let value = table.get(key).and_then(|node| node.parsed_scalar(|text| octet_count(text, range)));
     *to = value.and_then(|value| usize::try_from(value).ok()).unwrap_or(*to);
 }
 
@@ -171,7 +171,7 @@ fn time(table: &mut Table<'_>, key: &'static str, range: RangeInclusive<Duration
             Err(error) => wrong(format!("`{}` is not a duration", shown(text)), error.why),
         }
     };
-    *to = table.get(key).and_then(|node| node.parsed(read)).unwrap_or(*to);
+    *to = table.get(key).and_then(|node| node.parsed_scalar(read)).unwrap_or(*to);
 }
 
 /// A count, or `"none"`.
@@ -204,10 +204,5 @@ fn octet_count(text: &str, range: RangeInclusive<u64>) -> Result<u64, Wrong> {
 }
 
 fn none_or<T>(node: &Node<'_>, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<Option<T>> {
-    parsed(node, |text| if text == "none" { Ok(None) } else { read(text).map(Some) })
-}
-
-/// A number, or a text that `read` understands.
-fn parsed<T>(node: &Node<'_>, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
-    read(&node.scalar()?).map_err(|wrong| node.error(wrong)).ok()
+    node.parsed_scalar(|text| if text == "none" { Ok(None) } else { read(text).map(Some) })
 }

@@ -29,9 +29,9 @@ pub(super) fn http(
         let listen = table.get("listen").and_then(|node| node.array());
         table.finish();
         let bare = |addr| plain_listener(addr, limits);
-        Some(listen?.iter().filter_map(|node| listener(node, bare, tls::plain_keys)).collect())
+        Some(listen?.iter().filter_map(|node| listener(node, 80, bare, tls::plain_keys)).collect())
     });
-    given_or_written(over, written, |addr| plain_listener(addr, limits), cx)
+    given_or_written(over, written, 80, |addr| plain_listener(addr, limits), cx)
 }
 
 /// `[https]`
@@ -48,19 +48,22 @@ pub(super) fn https(
         table.finish();
         let bare = |addr| tls::listener(addr, limits);
         let keys = |table: &mut Table<'_>, item: &mut HttpListener| tls::keys(cx, table, item);
-        Some(listen?.iter().filter_map(|node| listener(node, bare, keys)).collect())
+        Some(listen?.iter().filter_map(|node| listener(node, 443, bare, keys)).collect())
     });
-    (given_or_written(over, written, |addr| tls::listener(addr, limits), cx), tls)
+    (given_or_written(over, written, 443, |addr| tls::listener(addr, limits), cx), tls)
 }
 
 fn given_or_written(
     over: Option<&Given>,
     written: Option<Vec<Placed<HttpListener>>>,
+    usual_port: u16,
     bare: impl Fn(SocketAddr) -> HttpListener,
     cx: &Cx<'_>,
 ) -> Option<Vec<Placed<HttpListener>>> {
     match over {
-        Some(given) => Some(addresses(cx, given).into_iter().map(|placed| placed.map(&bare)).collect()),
+        Some(given) => {
+            Some(addresses(cx, given, usual_port).into_iter().map(|placed| placed.map(&bare)).collect())
+        }
         None => written,
     }
 }
@@ -72,8 +75,8 @@ impl<T> Placed<T> {
 }
 
 /// Addresses given outside the file.
-pub(super) fn addresses(cx: &Cx<'_>, given: &Given) -> Vec<Placed<SocketAddr>> {
-    let read = |(spot, text): (Spot, &str)| match address::listener(text) {
+pub(super) fn addresses(cx: &Cx<'_>, given: &Given, usual_port: u16) -> Vec<Placed<SocketAddr>> {
+    let read = |(spot, text): (Spot, &str)| match address::listener(text, usual_port) {
         Ok(item) => Some(Placed { spot, item }),
         Err(wrong) => {
             cx.error(&spot, wrong);
@@ -98,19 +101,21 @@ pub(super) fn plain_listener(addr: SocketAddr, limits: &Limits) -> HttpListener 
 /// An address, or a table. `bare` is a listener without settings; `keys` reads those of its kind alone.
 fn listener<'a>(
     node: &Node<'a>,
+    usual_port: u16,
     bare: impl Fn(SocketAddr) -> HttpListener,
     keys: impl Fn(&mut Table<'a>, &mut HttpListener),
 ) -> Option<Placed<HttpListener>> {
+    let address = |text: &str| address::listener(text, usual_port);
     if !node.is_table() {
-        return Some(Placed { spot: node.spot(), item: bare(node.parsed(address::listener)?) });
+        return Some(Placed { spot: node.spot(), item: bare(node.parsed(address)?) });
     }
     let mut table = node.table()?;
-    let addr = table.require("addr", "write `addr = \"0.0.0.0:80\"`");
+    let addr = table.require("addr", &format!("write `addr = \"0.0.0.0:{usual_port}\"`"));
     let proxy_protocol = table.get("proxy_protocol").and_then(|node| node.boolean()).unwrap_or_default();
     let upgrades = list(table.get("upgrades"), upgrade_token);
     let spot = addr.as_ref().map_or_else(|| table.spot(), Node::spot);
     // Read with any address, so that what is wrong with the other keys is told beside a wrong one.
-    let parsed = addr.and_then(|addr| addr.parsed(address::listener));
+    let parsed = addr.and_then(|addr| addr.parsed(address));
     let mut item = bare(parsed.unwrap_or(UNKNOWN));
     item.limits = limits::of_listener(&mut table, &item.limits);
     item.proxy_protocol = proxy_protocol;

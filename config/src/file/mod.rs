@@ -107,6 +107,7 @@ fn assemble(
         checks::proxy_protocol(cx, listeners, trusts_somebody);
     }
     checks::https_certificate(cx, &https.items, !certificates.is_empty() || acme.is_some());
+    checks::redirect_target(cx, &http.items, &https.items, trusts_somebody || tls.public_port.is_some());
     checks::acme_listener(cx, acme.as_ref(), &http.items, &https.items);
     checks::admin_token(cx, &admin, &admin_spot);
     checks::one_listener_each(cx, &all_listeners(&http, &https, &dns_listeners, &admin, &admin_spot));

@@ -103,8 +103,9 @@ pub(super) fn dns(
     let mut listen = None;
     if let Some(mut table) = root.section("dns") {
         listen = table.get("listen").and_then(|node| {
-            let read =
-                |node: &Node<'_>| Some(Placed { spot: node.spot(), item: node.parsed(address::listener)? });
+            let read = |node: &Node<'_>| {
+                Some(Placed { spot: node.spot(), item: node.parsed(|text| address::listener(text, 53))? })
+            };
             Some(node.array()?.iter().filter_map(read).collect())
         });
         if let Some(zones) = list(table.get("zones"), address::domain) {
@@ -123,7 +124,7 @@ pub(super) fn dns(
         table.finish();
     }
     if let Some(given) = &over.dns {
-        listen = Some(addresses(cx, given));
+        listen = Some(addresses(cx, given, 53));
     }
     if let Some(listen) = &listen {
         dns.listen = DnsListen::Configured(listen.iter().map(|placed| placed.item).collect());
@@ -267,9 +268,17 @@ pub(super) fn routing(cx: &Cx<'_>, root: &mut Table<'_>) -> Routing {
     if let Some(mut table) = root.section("routing") {
         let suffix = table.get("domain_suffix").and_then(|node| node.parsed(address::domain));
         routing.domain_suffix = suffix.unwrap_or(routing.domain_suffix);
-        routing.sticky_default =
-            table.get("sticky_default").and_then(|node| node.boolean()).unwrap_or_default();
-        routing.sticky_secret_file = path(cx, table.get("sticky_secret_file"));
+        let sticky = table.get("sticky_default");
+        routing.sticky_default = sticky.as_ref().and_then(Node::boolean).unwrap_or_default();
+        let secret = table.get("sticky_secret_file");
+        routing.sticky_secret_file = path(cx, secret.clone());
+        for node in [sticky.filter(|_| routing.sticky_default), secret].into_iter().flatten() {
+            let text = "clients are not bound to an instance: this version sets no cookie";
+            node.warning(Wrong::new(
+                text,
+                "leave it out; `split_by` of a service binds clients to a version",
+            ));
+        }
         routing.internal = networks(table.get("internal"));
         let claims = table.get("claims").and_then(|node| node.array()).unwrap_or_default();
         routing.claims = claims.iter().filter_map(claim).collect();
@@ -374,8 +383,8 @@ pub(super) fn replace(cx: &Cx<'_>, over: &Overrides) -> bool {
 pub(super) fn shutdown(root: &mut Table<'_>) -> (Duration, Duration) {
     let (mut grace, mut delay) = (Duration::from_secs(30), Duration::ZERO);
     if let Some(mut table) = root.section("shutdown") {
-        grace = table.get("grace").and_then(|node| node.parsed(time)).unwrap_or(grace);
-        delay = table.get("delay").and_then(|node| node.parsed(shutdown_delay)).unwrap_or(delay);
+        grace = table.get("grace").and_then(|node| node.parsed_scalar(time)).unwrap_or(grace);
+        delay = table.get("delay").and_then(|node| node.parsed_scalar(shutdown_delay)).unwrap_or(delay);
         table.finish();
     }
     (grace, delay)

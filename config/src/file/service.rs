@@ -253,7 +253,7 @@ fn names_port(url: &str) -> bool {
 fn routes(node: &Node<'_>) -> Vec<RouteEntry> {
     let mut routes = Vec::new();
     for item in node.array().unwrap_or_default() {
-        let Some(entry) = route(&item) else { continue };
+        let Some(entry) = route(&item, "the port of an instance belongs into `instances`") else { continue };
         match routes.contains(&entry) {
             true => item.warning(Wrong::new(
                 format!("the route `{entry}` is written twice"),
@@ -265,8 +265,18 @@ fn routes(node: &Node<'_>) -> Vec<RouteEntry> {
     routes
 }
 
-fn route(node: &Node<'_>) -> Option<RouteEntry> {
-    let (entry, warnings) = node.parsed(|text| Ok(parse_entry(text)?))?;
+/// `port` says where a port is written: what a label would be told holds for containers.
+fn route(node: &Node<'_>, port: &str) -> Option<RouteEntry> {
+    let read = |text: &str| {
+        parse_entry(text).map_err(|flaw| match flaw.kind {
+            "label-port-in-host" => Wrong::new(flaw.text, format!("write the host without it: {port}")),
+            "label-tcp-route" => {
+                Wrong::new(flaw.text, "write `balancers = [\"tcp://NAME:FRONT_PORT\"]` in the `[[service]]`")
+            }
+            _ => flaw.into(),
+        })
+    };
+    let (entry, warnings) = node.parsed(read)?;
     warnings.into_iter().for_each(|flaw| node.warning(flaw.into()));
     Some(entry)
 }
@@ -276,7 +286,11 @@ fn split_route(node: &Node<'_>) -> Option<SplitRoute> {
     let text = node.string()?;
     match text.parse::<RouteId>().ok().and_then(|route| route.front_port()) {
         Some(port) => Some(SplitRoute::Front(port)),
-        None => route(node).map(SplitRoute::Host),
+        None => route(
+            node,
+            "`fairway routes` shows how routes are named, such as `shop.company.com/api` or `tcp://:13306`",
+        )
+        .map(SplitRoute::Host),
     }
 }
 

@@ -152,7 +152,9 @@ weights = { "legacy-shop@v1" = 90, "shop/shop@v2" = 0, v3 = 10 }
 #[test]
 fn every_key_is_read() {
     let config = from_file(EVERY_KEY);
-    assert_eq!(config.warnings, []);
+    let warned: Vec<_> = config.warnings.iter().map(|warning| warning.place.as_str()).collect();
+    let unserved = ["40: routing.sticky_default", "41: routing.sticky_secret_file"];
+    assert_eq!(warned, unserved.map(|place| format!("/etc/fairway.toml:{place}")));
     assert_eq!(config.file.as_deref(), Some(Path::new("/etc/fairway.toml")));
     assert_eq!(config.state_dir, Path::new("/etc/state"));
     assert_eq!((&*config.node.name, &*config.node.zone), ("edge", "a"));
@@ -322,7 +324,7 @@ grace = 30
             "/etc/fairway.toml:9: service[0].balance: `round_robin` is no way to balance; did you mean `round-robin`? \
              write one of `p2c-ewma`, `round-robin`, `least-request`, `random`, `hash:ip`, `hash:header:NAME`, \
              `hash:cookie:NAME`",
-            "/etc/fairway.toml:11: shutdown.grace: the number `30` is not a text; write a text in quotes",
+            "/etc/fairway.toml:11: shutdown.grace: `30` is not a duration; add a unit: `30s` or `30ms`",
         ]
     );
 }
@@ -421,6 +423,18 @@ fn each_wrong_value_has_its_place_and_remedy() {
         ("https.handshakes_max = 0", "1: https.handshakes_max", "from 1"),
         ("[[certificate]]\ncert = 'a'", "1: certificate[0]", "`key = \"key.pem\"`"),
         ("[certificate]\ncert = 'a'\nkey = 'b'", "1: certificate", "write `[[certificate]]`"),
+        ("https.listen = ['10.0.0.1']", "1: https.listen[0]", "`10.0.0.1:443`"),
+        ("dns.listen = ['10.0.0.1']", "1: dns.listen[0]", "`10.0.0.1:53`"),
+        ("admin.listen = '10.0.0.1'", "1: admin.listen", "`10.0.0.1:9900`"),
+        ("limits.idle_time = 5", "1: limits.idle_time", "`5s`"),
+        ("https.handshake_timeout = 5", "1: https.handshake_timeout", "`5s`"),
+        ("shutdown.delay = 5", "1: shutdown.delay", "`5s`"),
+        (
+            "[[service]]\nname = 'a'\ninstances = ['a:1']\nroutes = ['tcp://a:80']",
+            "4: service[0].routes[0]",
+            "`balancers = ",
+        ),
+        ("[[split]]\nroute = 'a:80'\nweights = { v = 1 }", "2: split[0].route", "`tcp://:13306`"),
         ("dns.zones = ['*.x.com']", "1: dns.zones[0]", "write `x.com`"),
         ("dns.max_addresses = -1", "1: dns.max_addresses", "from 0 to 1000"),
         (
@@ -474,7 +488,7 @@ fn a_service_may_have_front_ports_and_a_split_may_be_of_one() {
 fn each_wrong_value_of_a_service_or_split_has_its_place_and_remedy() {
     let service = |rest: &str| format!("[[service]]\nname = 'web'\ninstances = ['10.0.0.7:80']\n{rest}");
     for (rest, place, advice) in [
-        ("routes = ['a.com:8080']", "4: service[0].routes[0]", "the container's port belongs in the key"),
+        ("routes = ['a.com:8080']", "4: service[0].routes[0]", "into `instances`"),
         ("routes = ['a.com;b.com']", "4: service[0].routes[0]", "write each entry by itself"),
         ("balancers = ['tcp://db']", "4: service[0].balancers[0]", "`tcp://NAME:FRONT_PORT`"),
         ("balancers = ['tcp://db:1', 'ftp://db:2']", "4: service[0].balancers[1]", "in place of `tcp`"),
@@ -555,6 +569,13 @@ fn what_is_used_though_not_as_written_is_a_warning() {
             "write `url` instead",
         ),
         ("https.listen = ['0.0.0.0:443']", "1: https.listen[0]", "[[certificate]]"),
+        ("routing.sticky_default = true", "1: routing.sticky_default", "`split_by`"),
+        ("routing.sticky_secret_file = 'a'", "1: routing.sticky_secret_file", "`split_by`"),
+        (
+            "http.listen = [{ addr = '0.0.0.0:80', redirect_to_https = true }]",
+            "1: http.listen[0].addr",
+            "`[https] listen`",
+        ),
     ] {
         let warnings = from_file(text).warnings;
         assert_eq!(warnings.len(), 1, "{text}");
@@ -652,6 +673,9 @@ fn broken_toml_is_told_with_line_and_column_and_the_rest_is_still_read() {
     let twice = errors("state_dir = 'a'\nstate_dir = 'b'");
     assert_eq!(twice[0].place, "/etc/fairway.toml:2:1");
     assert!(twice[0].text.contains("duplicate"), "{}", twice[0].text);
+    let astray = errors("[http\nlisten = ['0.0.0.0:80']\n[log]\nformat = 'xml'\n");
+    let places: Vec<_> = astray.iter().map(|error| error.place.as_str()).collect();
+    assert_eq!(places, ["/etc/fairway.toml:1:6", "/etc/fairway.toml:4: log.format"]);
 }
 
 #[test]
@@ -839,7 +863,7 @@ fn a_limit_out_of_range_is_told_with_its_range() {
         ("target_bytes = 1", "limits.target_bytes", "from 128 to 65536"),
         ("header_time = \"1ms\"", "limits.header_time", "from 100ms to 10m"),
         ("idle_time = \"2h\"", "limits.idle_time", "from 1s to 1h"),
-        ("idle_time = 75", "limits.idle_time", "in quotes"),
+        ("idle_time = 75", "limits.idle_time", "`75s`"),
         ("body_max = -1", "limits.body_max", "whole number of octets"),
         ("body_rate = \"2g\"", "limits.body_rate", "from 0 to"),
         ("connections = \"many\"", "limits.connections", "or `\"none\"`"),

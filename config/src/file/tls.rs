@@ -17,7 +17,7 @@ use crate::labels::shown;
 /// The keys of `[https]` beside `listen`.
 pub(super) fn section(table: &mut Table<'_>) -> Tls {
     let mut tls = Tls::default();
-    let timeout = table.get("handshake_timeout").and_then(|node| node.parsed(handshake_timeout));
+    let timeout = table.get("handshake_timeout").and_then(|node| node.parsed_scalar(handshake_timeout));
     tls.handshake_timeout = timeout.unwrap_or(tls.handshake_timeout);
     let max = table.get("handshakes_max").and_then(|node| node.whole(1..=1_000_000));
     tls.handshakes_max = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(tls.handshakes_max);

@@ -50,6 +50,15 @@ fn it_tells_every_route_of_the_host_and_why_it_is_or_is_not_the_one() {
 }
 
 #[test]
+fn a_path_that_no_request_may_have_is_told_as_refused() {
+    let table = table(&[version("v1", &[READY])]);
+    let explanation = explain(&table, &request("shop.test", "/a/../b", &FieldList::default()));
+    assert_eq!(explanation.verdict, "400: the path holds a `.` or `..` segment");
+    assert_eq!((explanation.reason.as_deref(), explanation.status), (Some("path-invalid"), Some(400)));
+    assert!(explanation.route.is_none() && explanation.candidates.iter().all(|route| !route.chosen));
+}
+
+#[test]
 fn it_tells_the_layer_of_the_weights_with_author_and_the_share_of_each_version() {
     let explanation = explained(&[
         version("v1", &[READY]).weight(75),

@@ -72,7 +72,7 @@ fn absolute(target: &[u8]) -> Result<(Range<usize>, u16), TargetError> {
 
 /// Refuses what another parser could read as another path. Nothing is decoded or merged: `%2f` and `//` are octets like
 /// others.
-fn check_path(path: &[u8]) -> Result<(), TargetError> {
+pub(crate) fn check_path(path: &[u8]) -> Result<(), TargetError> {
     // Three octets that make a path doubtful; without them there is nothing to look at closely.
     if memchr::memchr3(b'.', b'%', b'\\', path).is_none() {
         return Ok(());
