@@ -68,6 +68,32 @@ async fn streams_that_stand_still_end_alone_and_free_their_instances() {
 }
 
 #[tokio::test]
+async fn a_body_that_stops_once_its_answer_has_begun_ends_its_stream_alone() {
+    let origin = Origin::new().await;
+    let (plane, receiver) = plane(&origin, |limits| (limits.body_rate, limits.body_grace) = (1000, SHORT));
+    let mut client = Frames::connect(&plane).await;
+    let fields = [(":method", "POST"), GET[1], GET[2], GET[3], ("content-length", "10")];
+    client.send(frame(HEADERS, END_HEADERS, 1, &block(&fields))).await;
+    client.send(frame(DATA, 0, 1, b"half")).await;
+    let mut instance = origin.accept().await;
+    instance.read_until("half").await;
+    instance.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart").await;
+    assert_eq!(client.next_of(HEADERS).await.stream, 1);
+    let reset = client.next_of(RST_STREAM).await;
+    assert_eq!((reset.stream, reset.code()), (1, CANCEL));
+    assert_eq!(instance.read_to_end().await, "", "the instance sees that the body is cut");
+    client.send(request(3, &[])).await;
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    instance.send(ok("other")).await;
+    assert_eq!(client.next_of(DATA).await.payload, b"other");
+    drop(client);
+    let lines = lines(plane, receiver).await;
+    let told: Vec<_> = lines.iter().map(|line| (line["status"].as_u64(), line["reason"].as_str())).collect();
+    assert_eq!(told, [(Some(499), Some("body-too-slow")), (Some(200), Some("ok"))], "{lines:?}");
+}
+
+#[tokio::test]
 async fn a_client_that_reads_nothing_is_given_up() {
     let origin = Origin::new().await;
     let (plane, _) = plane(&origin, |limits| limits.idle_time = SHORT);
