@@ -50,11 +50,13 @@ pub(super) fn any_exists(parts: &[Part<'_>]) -> bool {
     parts.iter().flat_map(|part| &part.instances).any(|instance| instance.port != 0)
 }
 
-/// Whether a label or a static entry leads a route to this port.
+/// Whether a label or a static entry leads a route of requests to this port.
 fn has_route(backend: &Backend, instance: &Instance) -> bool {
     match instance.unit.kind {
         UnitKind::Container => instance.unit.spec.ports.iter().any(|claim| claim.port == instance.port),
-        UnitKind::Static => backend.routes.iter().any(|route| route.front_port().is_none()),
+        UnitKind::Static => {
+            backend.routes.iter().any(|route| route.front_port().is_none() && !route.is_tls())
+        }
     }
 }
 

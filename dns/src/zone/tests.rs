@@ -32,6 +32,18 @@ fn shop() -> Cluster {
 }
 
 #[test]
+fn a_name_whose_tls_is_passed_on_is_the_proxy_and_offers_no_http() {
+    let passed = [("fairway.tls.passthrough", "db.data.local")];
+    let cluster = Cluster::of(vec![static_instance("shop/db@v1", "10.9.0.7:8443", &passed)]);
+    let zone = cluster.zone();
+    for name in ["db.data.local.", "db.data.internal."] {
+        assert_eq!(addresses(&zone, name), ["172.20.0.1"], "{name}");
+    }
+    assert_eq!(shown(ask(&zone, "_http._tcp.db.shop.local.", RecordType::SRV)), ["NXDomain"]);
+    assert!(shown(ask(&zone, "_8443._tcp.db.shop.local.", RecordType::SRV))[0].starts_with("0 100 8443 "));
+}
+
+#[test]
 fn every_name_exists_in_every_zone_and_whatever_its_case() {
     let zone = shop().zone();
     for name in ["shop-web-1.local.", "shop-web-1.internal.", "Shop-WEB-1.Local."] {
