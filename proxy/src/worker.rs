@@ -25,7 +25,7 @@ use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::downstream::{Connection, Door, Visit};
 use crate::l4::{self, Passed};
-use crate::metrics::WorkerMetrics;
+use crate::metrics::{OpenConnection, WorkerMetrics};
 use crate::opening::Terms;
 use crate::proxy_header::{self, Said};
 use crate::running::{Phase, Shared};
@@ -312,10 +312,20 @@ async fn behind_balancer(mut stream: TcpStream, mut visit: Visit, mut place: Pla
 
 /// Serves a connection that starts with a TLS handshake.
 async fn over_tls(stream: TcpStream, visit: Visit) {
-    let (worker, door) = (visit.worker.clone(), visit.door.clone());
-    let Some(config) = &door.tls else { return };
     // A connection that was accepted is served, also while the worker drains.
-    let entered = worker.enter(std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await);
+    let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+    let entered = visit.worker.enter(waker);
+    // Boxed, and gone with its end: it needs more room than what follows, where most connections idle.
+    if let Some((_counted, served)) = Box::pin(shake_hands(stream, visit)).await {
+        served.await;
+    }
+    drop(entered);
+}
+
+/// Does the handshake, and gives what serves the connection then, counted if anybody does more than refuse it.
+async fn shake_hands(stream: TcpStream, visit: Visit) -> Option<(Option<OpenConnection>, tls::Served)> {
+    let (worker, door) = (visit.worker.clone(), visit.door.clone());
+    let config = door.tls.as_ref()?;
     let find = |host: &str| {
         let internal = is_internal(&visit);
         worker.table.borrow_mut().table().find_tls(host, internal).cloned()
@@ -324,26 +334,26 @@ async fn over_tls(stream: TcpStream, visit: Visit) {
     match worker.handshakes.accept(stream, config, passes.then_some(&find)).await {
         Ok(Accepted::Passed(stream, hello, entry)) => {
             worker.metrics.handshake(&door.name, handshake::PASSED);
-            let _counted = worker.metrics.connection(&door.name, "tls-passthrough");
-            let (ends, route, name) = (visit.ends, &entry.route.id, &entry.name);
-            let passed = Passed { stream, ends, route, name, hello: Some(hello) };
-            // Boxed, so that other connections over TLS need no room for it.
-            Box::pin(l4::pass(passed, &worker)).await;
+            let counted = worker.metrics.connection(&door.name, "tls-passthrough");
+            let ends = visit.ends;
+            let passing = async move {
+                let (route, name) = (&entry.route.id, &entry.name);
+                l4::pass(Passed { stream, ends, route, name, hello: Some(hello) }, &worker).await;
+            };
+            Some((Some(counted), Box::pin(passing)))
         }
         Ok(Accepted::Tls(stream)) => {
             worker.metrics.handshake(&door.name, handshake::done(stream.tls()));
-            let _counted = worker.metrics.connection(&door.name, "tls");
-            tls::serve(stream, visit).await;
+            let counted = worker.metrics.connection(&door.name, "tls");
+            Some((Some(counted), tls::serve(stream, visit)))
         }
         Err(failed) => {
             worker.metrics.handshake(&door.name, failed.as_str());
             worker.handshakes.tell(&door.name, visit.ends.peer.ip(), &failed);
-            if let Failed::PlainHttp(stream) = failed {
-                Connection::new(stream, visit).refuse_plain_http().await;
-            }
+            let Failed::PlainHttp(stream) = failed else { return None };
+            Some((None, Box::pin(Connection::new(stream, visit).refuse_plain_http())))
         }
     }
-    drop(entered);
 }
 
 /// Whether the client that connected is internal, before it has sent a request (design rule 11).

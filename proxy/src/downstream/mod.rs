@@ -223,31 +223,37 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Serves it to its end.
-    pub(crate) async fn serve(mut self) {
-        let worker = self.visit.worker.clone();
-        let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
-        let counted = worker.metrics.connection(&self.visit.door.name, "http1");
-        let after = loop {
-            let after = match self.next_head().await {
-                Next::Request(head, began) => self.call(head, began).await,
-                Next::Refused(refused, began) => self.refuse(refused, began).await,
-                Next::Http2 => {
-                    drop(counted);
-                    // Boxed, so that connections that speak HTTP/1 need no room for it.
-                    return Box::pin(http2::serve(self.io.into_inner(), self.buffer, self.visit)).await;
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` keeps room for `self` twice, for each idle connection"
+    )]
+    pub(crate) fn serve(mut self) -> impl Future<Output = ()> {
+        async move {
+            let worker = self.visit.worker.clone();
+            let _entered = worker.enter(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+            let counted = worker.metrics.connection(&self.visit.door.name, "http1");
+            let after = loop {
+                let after = match self.next_head().await {
+                    Next::Request(head, began) => self.call(head, began).await,
+                    Next::Refused(refused, began) => self.refuse(refused, began).await,
+                    Next::Http2 => {
+                        drop(counted);
+                        // Boxed, so that connections that speak HTTP/1 need no room for it.
+                        return Box::pin(http2::serve(self.io.into_inner(), self.buffer, self.visit)).await;
+                    }
+                    Next::Finished => After::Close,
+                    Next::Gone => After::Drop,
+                };
+                if after != After::Next {
+                    break after;
                 }
-                Next::Finished => After::Close,
-                Next::Gone => After::Drop,
+                self.is_fresh = false;
             };
-            if after != After::Next {
-                break after;
+            if after == After::Close {
+                self.close().await;
             }
-            self.is_fresh = false;
-        };
-        if after == After::Close {
-            self.close().await;
+            worker.buffers.give_back(std::mem::take(&mut self.buffer));
         }
-        worker.buffers.give_back(std::mem::take(&mut self.buffer));
     }
 
     /// Answers a client that speaks plain HTTP where TLS is spoken, whatever it asked for.

@@ -81,7 +81,6 @@ impl Failed {
 pub(crate) const PASSED: &str = "passed-on";
 
 /// What a client gets.
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one, and none is kept")]
 pub(crate) enum Accepted {
     /// TLS with us.
     Tls(TlsStream<ServerConnection>),

@@ -23,6 +23,7 @@ pub(crate) mod stream;
 pub mod trust;
 pub mod x509;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -56,16 +57,18 @@ pub enum TlsError {
 /// What clients are offered to speak, the preferred first (ALPN). Each has its place in [`serve`].
 const OFFERED: &[&[u8]] = &[b"h2", b"http/1.1", ACME_TLS];
 
+/// What serves a connection behind its handshake. Boxed, so that each takes the room that its protocol needs.
+pub(crate) type Served = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Serves a connection whose handshake is done: here the protocol that was agreed upon chooses who does it.
-pub(crate) async fn serve(mut stream: TlsStream<ServerConnection>, mut visit: Visit) {
+pub(crate) fn serve(mut stream: TlsStream<ServerConnection>, mut visit: Visit) -> Served {
     visit.tls = true;
     visit.session = Some(Box::new(Session::of(stream.tls())));
     match stream.tls().alpn_protocol() {
-        // Boxed, so that connections that speak HTTP/1 need no room for it.
-        Some(b"h2") => Box::pin(http2::serve(stream, BytesMut::new(), visit)).await,
-        None | Some(b"http/1.1") => Connection::new(stream, visit).serve().await,
+        Some(b"h2") => Box::pin(http2::serve(stream, BytesMut::new(), visit)),
+        None | Some(b"http/1.1") => Box::pin(Connection::new(stream, visit).serve()),
         // The authority has seen what it asked for, or it is nobody: nothing else is offered.
-        Some(_) => drop(stream.shutdown().await),
+        Some(_) => Box::pin(async move { drop(stream.shutdown().await) }),
     }
 }
 

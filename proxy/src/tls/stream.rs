@@ -29,7 +29,8 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct TlsStream<C> {
     tcp: TcpStream,
-    tls: C,
+    /// Boxed: it is large, and a future that is given a stream keeps room for it more than once.
+    tls: Box<C>,
     /// Octets from the socket that TLS has not taken, because what it has deciphered waits to be read.
     untaken: Vec<u8>,
     /// It broke: what came before is still read.
@@ -42,7 +43,7 @@ where
     D: SideData,
 {
     pub(crate) fn new(tcp: TcpStream, tls: C) -> Self {
-        Self { tcp, tls, untaken: Vec::new(), broken: None }
+        Self { tcp, tls: Box::new(tls), untaken: Vec::new(), broken: None }
     }
 
     /// Of a connection whose first octets have been read already.

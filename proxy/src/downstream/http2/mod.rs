@@ -37,16 +37,20 @@ const HEADER_LIST_BEYOND: u32 = 32 * 1024;
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end. `early` is what was read from it.
-pub(crate) async fn serve<S: Stream>(stream: S, early: BytesMut, visit: Visit) {
+pub(crate) fn serve<S: Stream>(stream: S, early: BytesMut, visit: Visit) -> impl Future<Output = ()> {
+    // Made here and used in its place, because an `async fn` keeps room for what it was given beside what it makes of it.
     let worker = visit.worker.clone();
-    let _counted = worker.metrics.connection(&visit.door.name, "h2");
+    let counted = worker.metrics.connection(&visit.door.name, "h2");
     let connection = Connection::new(terms(&visit.door), turn::now());
     let pipe = Pipe::new(stream, early, worker);
     let mut serving = Serving::new(connection, pipe, Rc::new(visit), answer);
-    // Bounded by turns of its own: the budget of the runtime would end a turn in the middle.
-    let told = unconstrained(&mut serving).await;
-    if told {
-        serving.into_pipe().linger(LINGER, LINGER_BYTES).await;
+    async move {
+        let _counted = counted;
+        // Bounded by turns of its own: the budget of the runtime would end a turn in the middle.
+        let told = unconstrained(&mut serving).await;
+        if told {
+            serving.into_pipe().linger(LINGER, LINGER_BYTES).await;
+        }
     }
 }
 
