@@ -6,6 +6,7 @@
 
 pub mod chunked;
 pub mod client_hello;
+pub mod http2;
 pub mod proxy_header;
 pub mod request;
 pub mod response;

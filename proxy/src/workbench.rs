@@ -2,17 +2,24 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
+use bytes::BytesMut;
 use fairway_catalog::InternalClients;
 pub use fairway_config::labels::ProxyProtocol;
 use fastrand::Rng;
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use crate::forward::address_text::AddressText;
 use crate::forward::client::Client;
 use crate::forward::request_id::RequestId;
 use crate::forward::{self, Origin, ResponsePlan};
-use crate::h1::{BodyLength, RequestHead, ResponseHead};
+use crate::h1::{BodyLength, HeadLimits, RequestHead, ResponseHead};
+use crate::http2::connection::{Connection, Terms};
+use crate::http2::head::Rules;
+use crate::http2::receive::Step;
+use crate::http2::stream::There;
 use crate::proxy_header::write::{self, Secured};
 use crate::proxy_header::{self, Said};
 use crate::stream::Ends;
@@ -142,4 +149,44 @@ pub fn client_hello<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (ClientHe
         return (known, reader.into_octets());
     }
     (ClientHello::Partial, reader.into_octets())
+}
+
+/// What a client was told that speaks HTTP/2.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Http2Told {
+    /// All octets that it gets.
+    pub octets: Vec<u8>,
+    /// The heads of its requests, as the reader of HTTP/1.1 took them.
+    pub heads: Vec<Vec<u8>>,
+}
+
+/// Serves a client that sends these octets, so many at a time: each request is answered at once with what has come of its
+/// body.
+pub fn http2(input: &[u8], cut: usize) -> Http2Told {
+    let (now, mut told) = (Instant::now(), Http2Told::default());
+    let terms = Terms { streams: 4, header_list: 4096, takes_connect: true };
+    let (connection, mut unread) = (Connection::new(terms, now), BytesMut::new());
+    for part in input.chunks(cut.max(1)) {
+        unread.extend_from_slice(part);
+        while let Some(step) = connection.step(&mut unread, now) {
+            let Step::Request { stream, ends } = step else { continue };
+            let rules = Rules { limits: HeadLimits::default(), protocols: &["websocket".into()] };
+            let (stream, head) = connection.opened(stream, |stream, fields| {
+                (stream, fields.request(ends, rules, &mut Vec::new(), &mut Rng::with_seed(1)))
+            });
+            let status = if head.is_ok() { 200 } else { 400 };
+            told.heads.extend(head.ok().map(|head| head.raw().to_vec()));
+            let body = match stream.take() {
+                There::Some(data) | There::Last(data, _) => data,
+                There::Cut => continue,
+            };
+            // What cannot be sent is not: the client has gone, or has no window.
+            if stream.send_head(status, b"Server: x\r\nX-Y: z\r\n", false).is_ok() {
+                let _ = stream.poll_send(&Context::from_waker(Waker::noop()), &body, true);
+            }
+            stream.finish();
+        }
+        connection.with_out(|out| told.octets.append(out));
+    }
+    told
 }

@@ -47,3 +47,8 @@ fn kept_proxy_headers_are_read_once_and_for_all() {
 fn kept_first_messages_over_tls_ask_for_the_same_host_however_they_are_cut() {
     replay("client_hello", checks::client_hello::check);
 }
+
+#[test]
+fn kept_octets_of_http2_are_answered_the_same_however_they_are_cut() {
+    replay("http2", checks::http2::check);
+}
