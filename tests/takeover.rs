@@ -1,18 +1,21 @@
 //! `fairway run --replace` through the real binary: the sockets go over, no connection is refused or reset, and a new
 //! process that fails costs nothing.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use fairway_testkit::load::{Load, LoadOptions};
 use fairway_testkit::netns::Netns;
 use fairway_testkit::origin::{Identity, Origin};
-use fairway_testkit::wait::{PATIENCE, within};
+use fairway_testkit::wait::{PATIENCE, until, within};
 use fairway_testkit::{Fairway, FairwayOptions, client, dns};
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
 
@@ -254,4 +257,117 @@ async fn a_process_that_waits_before_it_stops_hands_over_and_one_that_is_stoppin
     assert!(late.text.contains("it is stopping: start again when it has ended"), "{}", late.text);
     assert_eq!(slow.await.expect("no panic"), 200);
     assert!(new.process().wait(PATIENCE).await.success());
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("an address").port()
+}
+
+/// Instances of front ports: TCP that echoes connections, UDP that echoes datagrams.
+async fn echoes() -> (SocketAddr, SocketAddr) {
+    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let addresses = (tcp.local_addr().expect("an address"), udp.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = tcp.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await
+            });
+        }
+    });
+    tokio::spawn(async move {
+        let mut heard = [0; 64];
+        while let Ok((length, from)) = udp.recv_from(&mut heard).await {
+            let _ = udp.send_to(&heard[..length], from).await;
+        }
+    });
+    addresses
+}
+
+/// One connection to the port: an octet there and back, then the end of both directions.
+async fn connect_once(port: u16) -> std::io::Result<()> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"x").await?;
+    let mut heard = Vec::new();
+    stream.shutdown().await?;
+    stream.read_to_end(&mut heard).await?;
+    if heard == b"x" { Ok(()) } else { Err(std::io::Error::other(format!("{heard:?}"))) }
+}
+
+/// One datagram of a new client to the port, and its answer.
+async fn ask_once(port: u16) -> std::io::Result<()> {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+    socket.connect(("127.0.0.1", port)).await?;
+    socket.send(b"x").await?;
+    let mut heard = [0; 8];
+    tokio::time::timeout(PATIENCE, socket.recv(&mut heard)).await??;
+    Ok(())
+}
+
+/// Does it again and again until told to stop; how often.
+fn again_and_again<F: Future<Output = std::io::Result<()>> + Send + 'static>(
+    work: impl Fn() -> F + Send + 'static,
+) -> (Arc<AtomicU64>, Arc<AtomicBool>, tokio::task::JoinHandle<()>) {
+    let (done, ends) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, stop) = (done.clone(), ends.clone());
+    let working = tokio::spawn(async move {
+        while !stop.load(Relaxed) {
+            work().await.expect("nothing is refused, reset or lost");
+            count.fetch_add(1, Relaxed);
+        }
+    });
+    (done, ends, working)
+}
+
+#[tokio::test]
+async fn front_ports_go_over_without_a_connection_refused_or_a_datagram_lost() {
+    let (state, origin) =
+        (TempDir::new().expect("a folder"), Origin::start(Identity::new("one", "v1")).await);
+    let ((tcp, udp), (of_tcp, of_udp)) = (echoes().await, (free_port(), free_port()));
+    let fronted = || {
+        let mut options = options(&origin, &state);
+        for (name, scheme, port, instance) in [("db", "tcp", of_tcp, tcp), ("names", "udp", of_udp, udp)] {
+            options.config.push_str(&format!(
+                "[[service]]\nname = \"{name}\"\nbalancers = [\"{scheme}://{name}:{port}\"]\ninstances = [\"{instance}\"]\n"
+            ));
+        }
+        options
+    };
+    let first = start(fronted()).await;
+    for front in [format!("tcp://:{of_tcp}"), format!("udp://:{of_udp}")] {
+        logs(&first, &format!("open front={front}")).await;
+    }
+    let mut kept = tokio::net::TcpStream::connect(("127.0.0.1", of_tcp)).await.expect("it is open");
+    let traffic = [again_and_again(move || connect_once(of_tcp)), again_and_again(move || ask_once(of_udp))];
+    let mut processes = vec![first];
+    for threads in [3, 1, 2] {
+        let mut options = fronted().args(&["--replace"]);
+        options.config.push_str(&format!("[proxy]\nthreads = {threads}\n"));
+        let new = start(options).await;
+        logs(processes.last().expect("one runs"), "replaced").await;
+        for (done, ..) in &traffic {
+            let before = done.load(Relaxed);
+            until("traffic goes on", PATIENCE, async || (done.load(Relaxed) > before + 50).then_some(()))
+                .await;
+        }
+        assert!(!new.log().text().contains("balancer-port-failed"), "{}", new.log().text());
+        processes.push(new);
+    }
+    let mut heard = [0];
+    kept.write_all(b"k").await.expect("the first process still serves it");
+    kept.read_exact(&mut heard).await.expect("and its instance answers");
+    drop(kept);
+    for (_, ends, working) in traffic {
+        ends.store(true, Relaxed);
+        working.await.expect("nothing is refused, reset or lost");
+    }
+    let newest = processes.pop().expect("one runs");
+    for old in &processes {
+        assert!(old.process().wait(PATIENCE).await.success(), "{}", old.log().text());
+    }
+    assert!(newest.terminate().await.success());
+    assert!(TcpListener::bind(("127.0.0.1", of_tcp)).is_ok(), "with the last process the port is closed");
 }

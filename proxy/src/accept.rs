@@ -27,15 +27,6 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Pause when the system has no more descriptors or memory for a connection, or the process has all that it may have.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What becomes of the connections that wait to be accepted when another process takes over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Backlog {
-    /// It has adopted the socket, and what waits there.
-    IsLeft,
-    /// It has not: they are served here.
-    IsServed,
-}
-
 /// Accepts at a listener's socket until the worker drains. `number` is the listener's.
 pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, number: usize) {
     let Some(name) = worker.door(number).map(|door| door.name.clone()) else { return };
@@ -44,15 +35,16 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, nu
             admit(&worker, &door, number, stream, peer);
         }
     };
-    accept_each(&worker, socket, &name, Backlog::IsLeft, admit).await;
+    accept_each(&worker, socket, &name, || worker.leaves_the_rest(), admit).await;
 }
 
-/// Accepts until the worker drains, then what already waits, then closes the socket. `name` is the listener's.
+/// Accepts until the worker drains, then what already waits, then closes the socket. `name` is the listener's; what waits is another
+/// process's as soon as `leaves` says so.
 pub(crate) async fn accept_each(
     worker: &Rc<Worker>,
     socket: std::net::TcpListener,
     name: &str,
-    backlog: Backlog,
+    leaves: impl Fn() -> bool,
     admit: impl Fn(TcpStream, SocketAddr),
 ) {
     let listener = match TcpListener::from_std(socket) {
@@ -71,7 +63,7 @@ pub(crate) async fn accept_each(
             continue;
         }
         let accepted = poll_fn(|cx| {
-            if backlog == Backlog::IsLeft && worker.leaves_the_rest() {
+            if leaves() {
                 return Poll::Ready(None);
             }
             match listener.poll_accept(cx) {
@@ -89,7 +81,7 @@ pub(crate) async fn accept_each(
             None => break,
         }
     }
-    if backlog == Backlog::IsServed || !worker.leaves_the_rest() {
+    if !leaves() {
         take_the_rest(listener, admit);
     }
 }

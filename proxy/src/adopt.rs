@@ -5,11 +5,15 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use crate::l4::FrontSocket;
+
 /// The listening sockets of another process.
 #[derive(Debug, Default)]
 pub struct Adopted {
     /// Each with the address that was configured for it: port 0 finds what the system chose.
     pub sockets: Vec<(SocketAddr, TcpListener)>,
+    /// Those of front ports.
+    pub fronts: Vec<FrontSocket>,
     /// Nothing is accepted before [`Running::open`](crate::Running::open).
     pub waits: bool,
 }

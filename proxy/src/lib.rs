@@ -41,7 +41,7 @@ mod worker;
 
 pub use access_log::AccessLogConfig;
 pub use adopt::Adopted;
-pub use l4::FrontTrouble;
+pub use l4::{FrontSocket, FrontTrouble};
 pub use listener::BindError;
 pub use opening::Checked;
 pub use running::{Drained, ProxyConfig, Running, StartError, start, worker_count};

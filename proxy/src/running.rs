@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::access_log::{self, AccessLogConfig, AccessLogSender};
 use crate::adopt::Adopted;
 use crate::h1::syntax::is_token_octet;
-use crate::l4::{FrontTrouble, Fronts};
+use crate::l4::{FrontSocket, FrontTrouble, Fronts};
 use crate::listener::{BindError, bind, cannot_adopt};
 use crate::opening::{Checked, Opening, Terms};
 use crate::spread::{Handed, Spread};
@@ -106,7 +106,7 @@ impl Shared {
             spread: Spread::new(1).0,
             certificates: Arc::default(),
             trust: ArcSwap::new(Trust::new(Vec::new(), None, true).expect("TLS can be spoken")),
-            fronts: Fronts::new(std::iter::empty(), 1, Limits::default()),
+            fronts: Fronts::new(std::iter::empty(), 1, Limits::default(), Vec::new()),
             connections_max: AtomicUsize::new(usize::MAX),
             shortages: AtomicU64::new(0),
         }
@@ -209,7 +209,12 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
         spread,
         certificates,
         trust: ArcSwap::new(trust),
-        fronts: Fronts::new(listeners.iter().map(|listener| listener.addr.ip()), count, limits),
+        fronts: Fronts::new(
+            listeners.iter().map(|listener| listener.addr.ip()),
+            count,
+            limits,
+            std::mem::take(&mut adopted.fronts),
+        ),
         connections_max: AtomicUsize::new(limits.connections_total.unwrap_or(usize::MAX)),
         shortages: AtomicU64::new(0),
     });
@@ -354,6 +359,11 @@ impl Running {
         self.sockets.iter().map(|(configured, socket)| Ok((*configured, socket.try_clone()?))).collect()
     }
 
+    /// The same of every front port.
+    pub fn front_sockets(&self) -> std::io::Result<Vec<FrontSocket>> {
+        self.shared.fronts.give()
+    }
+
     /// Open connections of each worker.
     pub fn open_connections(&self) -> Vec<usize> {
         self.shared.spread.open()
@@ -374,6 +384,7 @@ impl Running {
     async fn end(self, grace: Duration, leaves: bool) -> Drained {
         // Or the port would still be taken when every worker has closed its own.
         drop(self.sockets);
+        self.shared.fronts.close();
         // Nobody listens when every worker has ended already.
         let _ = self.phase.send(Phase::Draining { until: Instant::now() + grace, leaves });
         let mut cut = 0;

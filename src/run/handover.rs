@@ -10,6 +10,7 @@ use fairway_admin::ListeningSocket;
 use fairway_catalog::model::SourceStatus;
 use fairway_catalog::{Catalog, Condition};
 use fairway_config::file::AdminListen;
+use fairway_proxy::FrontSocket;
 use fairway_proxy::running::Running;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -33,6 +34,14 @@ pub(crate) fn sockets(
     let mut all = Vec::new();
     for (configured, listener) in proxy.listening_sockets()? {
         all.push(socket(Kind::Http, configured.to_string(), OwnedFd::from(listener)));
+    }
+    for front in proxy.front_sockets()? {
+        // Its port is what it is configured for.
+        let address = front.local_addr()?.to_string();
+        all.push(match front {
+            FrontSocket::Tcp(listener) => socket(Kind::FrontTcp, address, listener.into()),
+            FrontSocket::Udp(listener) => socket(Kind::FrontUdp, address, listener.into()),
+        });
     }
     for listener in dns.listening_sockets()? {
         all.push(socket(Kind::DnsUdp, listener.configured.to_string(), listener.udp.into()));

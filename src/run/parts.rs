@@ -38,7 +38,7 @@ use super::takeover::giver::{Event, Giver};
 use super::takeover::taker::{self, Taken};
 use super::trust::Follow;
 use super::watch_file::Changes;
-use super::{acme, conntrack, exec, file_limit, fronts, handover, persist, tell};
+use super::{acme, conntrack, exec, file_limit, handover, persist, tell};
 
 /// Any reason for which a part cannot start; shown with its causes.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -59,6 +59,7 @@ pub(crate) async fn run(
     // First of all: the sockets are there for every part, and the store is free.
     let mut taken = if config.replace { ask(&config).await? } else { None };
     let http = taken.as_mut().map(Taken::http).unwrap_or_default();
+    let fronts = taken.as_mut().map(Taken::fronts).unwrap_or_default();
     let (open, opened_for_all) = watch::channel(taken.is_none());
 
     let registry = Registry::new();
@@ -66,7 +67,7 @@ pub(crate) async fn run(
     let table = TableHandle::new(Metrics::new(workers));
     registry.register(Box::new(TableCollector::new(table.clone())?))?;
     let shown = certificates::serve(&certificates);
-    let adopted = Adopted { sockets: http, waits: taken.is_some() };
+    let adopted = Adopted { sockets: http, fronts, waits: taken.is_some() };
     let (proxy, bound, mut listener_problems) = start_proxy(&config, &table, &shown, &trust, adopted)?;
     for (kind, address) in &bound {
         tracing::info!("listening {kind} {address}");
@@ -162,7 +163,7 @@ pub(crate) async fn run(
     tokio::spawn(publish(inputs.subscribe(), live));
     tokio::spawn(tell::what_is_found(catalogs.clone()));
     tokio::spawn(conntrack::follow(inputs.clone()));
-    tokio::spawn(fronts::follow(proxy.front_troubles(), inputs.clone()));
+    tokio::spawn(super::fronts::follow(proxy.front_troubles(), inputs.clone()));
     tokio::spawn(tell::where_dns_answers(dns.addresses()));
 
     let mut giver = match taken {
@@ -370,7 +371,7 @@ fn start_proxy(
     trust: &Arc<Trust>,
     adopted: Adopted,
 ) -> Result<(running::Running, Vec<Bound>, Vec<Problem>), Failure> {
-    let Adopted { mut sockets, waits } = adopted;
+    let Adopted { mut sockets, mut fronts, waits } = adopted;
     let mut start = |http: &[HttpListener]| {
         let listeners: Vec<_> = http.iter().chain(&config.https.items).cloned().collect();
         let kinds: Vec<_> =
@@ -379,7 +380,11 @@ fn start_proxy(
             listeners,
             limits: with_file_limit(&config.limits),
             fronts_proxy_protocol: config.balancers_proxy_protocol,
-            adopted: Adopted { sockets: std::mem::take(&mut sockets), waits },
+            adopted: Adopted {
+                sockets: std::mem::take(&mut sockets),
+                fronts: std::mem::take(&mut fronts),
+                waits,
+            },
             tls: config.tls.clone(),
             certificates: certificates.clone(),
             trust: trust.clone(),

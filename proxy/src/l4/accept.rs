@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::port::FrontSocket;
 use super::{Front, datagrams, relay};
-use crate::accept::{Backlog, accept_each, refuse};
+use crate::accept::{accept_each, refuse};
 use crate::spread::Place;
 use crate::turn::by_turns;
 use crate::worker::Worker;
@@ -73,8 +73,9 @@ pub(crate) async fn serve(worker: Rc<Worker>) {
 
 async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, front: Arc<Front>) {
     let admit = |stream, peer| admit(&worker, &front, stream, peer);
-    // No other process has adopted the socket: what waits there would be lost.
-    accept_each(&worker, socket, &front.name, Backlog::IsServed, admit).await;
+    // One that no other process has adopted: what waits there would be lost.
+    let leaves = || front.is_given() && worker.leaves_the_rest();
+    accept_each(&worker, socket, &front.name, leaves, admit).await;
 }
 
 /// Closes a connection that is one too many, or that a stranger makes where balancers in front say whose each is; serves

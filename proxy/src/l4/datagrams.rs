@@ -79,7 +79,7 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: std::net::UdpSocket, front
             if port.worker.is_draining() {
                 entered = None;
             }
-            match port.worker.leaves_the_rest() {
+            match port.front.is_given() && port.worker.leaves_the_rest() {
                 true => Poll::Ready(None),
                 false => port.socket.poll_recv_ready(cx).map(Some),
             }

@@ -3,10 +3,11 @@
 //! Not here: accepting (see `accept`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use super::port::Front;
+use super::port::{Front, FrontSocket};
 use super::trouble::{FrontTrouble, is_local};
 use crate::table::RouteTable;
 use crate::worker::Worker;
@@ -40,6 +41,8 @@ pub(crate) struct Fronts {
     pub(crate) proxy_protocol: AtomicBool,
     open: watch::Sender<Arc<Open>>,
     troubles: watch::Sender<Arc<[FrontTrouble]>>,
+    /// Sockets of a process that is taken over from, until the first settled table.
+    adopted: Arc<Mutex<Vec<FrontSocket>>>,
 }
 
 /// Each with what is bound for it.
@@ -54,7 +57,12 @@ struct Failing {
 
 impl Fronts {
     /// None yet. They will listen where the `listeners` do: who keeps those to some addresses means it.
-    pub(crate) fn new(listeners: impl IntoIterator<Item = IpAddr>, workers: usize, limits: Limits) -> Self {
+    pub(crate) fn new(
+        listeners: impl IntoIterator<Item = IpAddr>,
+        workers: usize,
+        limits: Limits,
+        adopted: Vec<FrontSocket>,
+    ) -> Self {
         Self {
             ips: distinct(listeners),
             workers,
@@ -62,7 +70,20 @@ impl Fronts {
             proxy_protocol: AtomicBool::new(false),
             open: watch::Sender::default(),
             troubles: watch::Sender::new([].into()),
+            adopted: Arc::new(Mutex::new(adopted)),
         }
+    }
+
+    /// The sockets of all that are open once more, for another process, which takes what waits there.
+    pub(crate) fn give(&self) -> io::Result<Vec<FrontSocket>> {
+        let open = self.open.borrow().clone();
+        let given: io::Result<Vec<_>> = open.values().map(|front| front.give()).collect();
+        Ok(given?.into_iter().flatten().collect())
+    }
+
+    /// The process stops: nothing is kept for another one any more.
+    pub(crate) fn close(&self) {
+        self.open.borrow().values().for_each(|front| front.close());
     }
 
     /// Those that are open.
@@ -107,9 +128,9 @@ impl Fronts {
             if waits || open.contains_key(&port) {
                 continue;
             }
-            let (ips, workers) = (self.ips.clone(), self.workers);
+            let (ips, workers, adopted) = (self.ips.clone(), self.workers, self.adopted.clone());
             // Off the worker: who holds a port that is taken is looked up in all of /proc.
-            match spawn_blocking(move || Front::bind(port, &ips, workers)).await {
+            match spawn_blocking(move || Front::bind(port, &ips, workers, &adopted)).await {
                 Ok(Ok(front)) => {
                     tracing::info!(front = %front.name, "a front port is open");
                     failing.remove(&port);
@@ -126,6 +147,11 @@ impl Fronts {
         }
         for (_, front) in before.iter().filter(|(port, _)| !open.contains_key(port)) {
             tracing::info!(front = %front.name, "a front port is closed");
+            front.close();
+        }
+        if table.settled {
+            // Nobody claims those that are left.
+            self.adopted.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         let same = |a: &Open| a.len() == open.len() && a.keys().eq(open.keys());
         if !same(&before) {

@@ -21,5 +21,6 @@ mod trouble;
 pub(crate) use accept::serve;
 pub(crate) use fronts::{Fronts, follow};
 pub(crate) use port::Front;
+pub use port::FrontSocket;
 pub(crate) use relay::{Passed, pass};
 pub use trouble::FrontTrouble;

@@ -139,8 +139,11 @@ async fn another_data_plane_takes_the_sockets_over_and_no_connection_is_lost() {
     });
     origin.serve("a");
     let listening = old.address;
-    let adopted =
-        Adopted { sockets: old.running.listening_sockets().expect("they can be duplicated"), waits: true };
+    let adopted = Adopted {
+        sockets: old.running.listening_sockets().expect("they can be duplicated"),
+        waits: true,
+        ..Adopted::default()
+    };
     let new = Plane::with(Options { threads: 3, adopted, ..Options::default() }, |cluster| {
         cluster.add(address, "shop.test", &[]);
     });

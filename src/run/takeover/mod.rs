@@ -44,6 +44,10 @@ const READY: Duration = Duration::from_secs(60);
 pub(crate) enum Kind {
     /// The data plane, plain or with TLS.
     Http,
+    /// A front port for connections.
+    FrontTcp,
+    /// A front port for datagrams.
+    FrontUdp,
     /// Requests for names.
     DnsUdp,
     /// The same over TCP, always behind its UDP socket.

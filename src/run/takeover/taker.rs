@@ -8,6 +8,7 @@ use std::path::Path;
 use fairway_admin::ListeningSocket;
 use fairway_config::file::AdminListen;
 use fairway_dns::ListenerSockets;
+use fairway_proxy::FrontSocket;
 
 use super::channel::Channel;
 use super::{Kind, Message, Socket, VERSION, WORD, socket_path};
@@ -83,6 +84,14 @@ impl Taken {
         http.into_iter()
             .filter_map(|(address, socket)| Some((address.parse().ok()?, socket.into())))
             .collect()
+    }
+
+    /// Those of front ports.
+    pub(crate) fn fronts(&mut self) -> Vec<FrontSocket> {
+        let tcp = self.take(|socket| socket.kind == Kind::FrontTcp);
+        let udp = self.take(|socket| socket.kind == Kind::FrontUdp);
+        let tcp = tcp.into_iter().map(|(_, socket)| FrontSocket::Tcp(socket.into()));
+        tcp.chain(udp.into_iter().map(|(_, socket)| FrontSocket::Udp(socket.into()))).collect()
     }
 
     /// Those of the DNS.
