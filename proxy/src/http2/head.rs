@@ -18,6 +18,9 @@ use crate::reason::Reason;
 /// What a field counts beside its octets (RFC 9113 section 6.5.2).
 const OVERHEAD: usize = 32;
 
+/// Most fields `host` beside `:authority`. One is odd already, though allowed.
+const HOSTS_MAX: usize = 8;
+
 /// Memory for fields that is kept from one request to the next.
 const KEPT: usize = 8 * 1024;
 
@@ -72,8 +75,9 @@ impl Fields {
         lines.clear();
         hosts.clear();
         cookie.clear();
-        if lines.capacity() + pseudo.capacity() + cookie.capacity() > KEPT {
-            (pseudo, lines, cookie) = (Vec::new(), Vec::new(), Vec::new());
+        let octets = lines.capacity() + pseudo.capacity() + cookie.capacity();
+        if octets + hosts.capacity() * size_of::<Range<usize>>() > KEPT {
+            (pseudo, lines, cookie, hosts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         }
         *self = Self { pseudo, lines, hosts, cookie, ..Self::default() };
     }
@@ -94,7 +98,8 @@ impl Fields {
             _ => self.take_field(name, value),
         };
         self.malformed = taken.is_err();
-        self.is_too_large = self.lines.len() + self.pseudo.len() + self.cookie.len() > limit;
+        let octets = self.lines.len() + self.pseudo.len() + self.cookie.len();
+        self.is_too_large = octets > limit || self.hosts.len() > HOSTS_MAX;
     }
 
     fn take_pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
@@ -402,6 +407,8 @@ mod tests {
         assert_eq!(asked("GET", "http", "", "/").reason(), Reason::HostMissing);
         let twice = asked("GET", "http", "", "/").field("host", "a").field("host", "a");
         assert_eq!(twice.reason(), Reason::HostInvalid);
+        let hosts = (0..=HOSTS_MAX).fold(get("/"), |asked, _| asked.field("host", "a"));
+        assert_eq!(hosts.reason(), Reason::HeaderTooLarge);
     }
 
     #[test]

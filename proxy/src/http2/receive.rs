@@ -246,7 +246,9 @@ impl State {
             return self.trailers(&stream, ends);
         }
         if number <= self.newest {
-            return Err(Fault::Stream(number, Code::StreamClosed));
+            // Trailers that were on their way when we ended the stream, or nothing that may be: no work comes of either.
+            self.push_reset(number, Code::StreamClosed);
+            return Ok(None);
         }
         self.newest = number;
         if matches!(self.leaving, Leaving::Named(_)) {
@@ -302,10 +304,19 @@ impl State {
         if !payload.len().is_multiple_of(6) {
             return Err(Code::FrameSize.into());
         }
+        let mut window = self.stream_window;
         for chunk in payload.chunks_exact(6) {
             let name = u16::from_be_bytes([chunk[0], chunk[1]]);
-            self.setting(name, number(&chunk[2..]).unwrap_or(0))?;
+            match (name, number(&chunk[2..]).unwrap_or(0)) {
+                (setting::INITIAL_WINDOW_SIZE, value) => window = i64::from(value),
+                (name, value) => self.setting(name, value)?,
+            }
+            if window > WINDOW_MAX {
+                return Err(Code::FlowControl.into());
+            }
         }
+        // Once for all that a frame says of it: streams are many.
+        self.resize_windows(window)?;
         frame::push(&mut self.out, kind::SETTINGS, flag::ACK, 0, b"");
         Ok(None)
     }
@@ -314,27 +325,28 @@ impl State {
         match name {
             setting::HEADER_TABLE_SIZE => self.encoder.resize(value as usize),
             setting::ENABLE_PUSH if value > 1 => return Err(Code::Protocol),
-            setting::INITIAL_WINDOW_SIZE => {
-                let (window, before) = (i64::from(value), self.stream_window);
-                if window > WINDOW_MAX {
-                    return Err(Code::FlowControl);
-                }
-                self.stream_window = window;
-                // Those that are open change with it, also below nothing (section 6.9.2).
-                for stream in self.streams.values() {
-                    let changed = stream.window.get() + window - before;
-                    if changed > WINDOW_MAX {
-                        return Err(Code::FlowControl);
-                    }
-                    stream.window.set(changed);
-                    stream.wake();
-                }
-            }
             // Larger frames than the smallest allowed would only make streams wait for each other.
             setting::MAX_FRAME_SIZE if !(PAYLOAD_MAX..1 << 24).contains(&(value as usize)) => {
                 return Err(Code::Protocol);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Streams that are open change with the setting, also below nothing (section 6.9.2).
+    fn resize_windows(&mut self, window: i64) -> Result<(), Code> {
+        let more = window - std::mem::replace(&mut self.stream_window, window);
+        if more == 0 {
+            return Ok(());
+        }
+        for stream in self.streams.values() {
+            let changed = stream.window.get() + more;
+            if changed > WINDOW_MAX {
+                return Err(Code::FlowControl);
+            }
+            stream.window.set(changed);
+            stream.wake();
         }
         Ok(())
     }

@@ -369,3 +369,33 @@ fn return_of(sent: Poll<std::io::Result<usize>>) -> std::io::Result<()> {
         Poll::Pending => Ok(()),
     }
 }
+
+#[test]
+fn the_last_window_of_a_settings_frame_is_the_one_of_all_streams() {
+    let mut client = Client::new(10);
+    let stream = client.ask(1, flag::END_STREAM);
+    let setting =
+        |window: u32| [&setting::INITIAL_WINDOW_SIZE.to_be_bytes()[..], &window.to_be_bytes()[..]].concat();
+    let windows: Vec<u8> = (0..2000).chain([7]).flat_map(setting).collect();
+    assert!(client.send(kind::SETTINGS, 0, 0, &windows).is_empty());
+    assert_eq!(send(&stream, &[b'x'; 100]), Poll::Ready(7));
+    let newer = client.ask(3, flag::END_STREAM);
+    assert_eq!(send(&newer, &[b'x'; 100]), Poll::Ready(7));
+    let steps = client.send(kind::SETTINGS, 0, 0, &[setting(1 << 31), setting(7)].concat());
+    assert!(matches!(steps[..], [Step::Ended(Code::FlowControl)]), "{steps:?}");
+}
+
+#[test]
+fn what_comes_behind_the_end_of_a_stream_makes_no_work_and_ends_nothing() {
+    let mut client = Client::new(10);
+    client.ask(1, 0).reset(Code::NoError);
+    client.frames();
+    // Trailers, on their way before the client knew: x-a: b, not kept.
+    for _ in 0..1000 {
+        let trailers = [0x00, 3, b'x', b'-', b'a', 1, b'b'];
+        let steps = client.send(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &trailers);
+        assert!(steps.is_empty(), "{steps:?}");
+        assert_eq!(client.said(), [(kind::RST_STREAM, 1, 4)]);
+    }
+    client.ask(3, flag::END_STREAM);
+}
