@@ -577,6 +577,21 @@ fn a_split_weighs_the_backends_of_a_front_port() {
 }
 
 #[test]
+fn a_port_for_datagrams_is_another_than_the_same_port_for_connections() {
+    let mut state = inputs(vec![
+        fronted(unit(1, "one/dns@v1", &[]), BalancerProtocol::Udp, 8080),
+        fronted(unit(2, "two/dns@v1", &[]), BalancerProtocol::Tcp, 53),
+        fronted(unit(3, "one/dns@v1", &[]), BalancerProtocol::Udp, 53),
+    ]);
+    let own = SocketAddr::from(([10, 0, 0, 1], 8080));
+    state.settings = Arc::new(Settings { own_listeners: vec![own], ..Settings::default() });
+    let catalog = build(&state);
+    let routes: Vec<String> = catalog.routes.keys().map(ToString::to_string).collect();
+    assert_eq!(routes, ["tcp://:53", "udp://:53", "udp://:8080"]);
+    assert!(catalog.problems.is_empty(), "{:?}", catalog.problems);
+}
+
+#[test]
 fn a_front_port_of_our_own_or_of_another_protocol_is_told_and_not_opened() {
     let mut state = inputs(vec![
         fronted(unit(1, "db@v1", &[]), BalancerProtocol::Tcp, 8080),
