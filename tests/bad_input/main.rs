@@ -4,6 +4,7 @@
 //!   instance must have seen, and which word the access log and the metrics must give for it.
 //! - [`framing`], [`syntax`], [`target`], [`forwarding`], [`upgrade`]: what clients send.
 //! - [`answers`]: what instances send.
+//! - [`handshakes`]: what clients send where TLS is spoken.
 //! - [`leaving`], [`crowds`]: clients that are slow, or leave, one by one and by the thousand.
 //! - [`slow`]: instances that are.
 //! - [`streams`]: what is long, or goes on for long.
@@ -15,6 +16,7 @@ mod answers;
 mod crowds;
 mod forwarding;
 mod framing;
+mod handshakes;
 mod leaving;
 mod slow;
 mod streams;

@@ -10,7 +10,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -159,9 +162,17 @@ impl Client {
     /// # Panics
     /// Never in practice.
     pub fn trusting_anybody() -> Self {
+        Self::trusting_anybody_in(rustls::ALL_VERSIONS)
+    }
+
+    /// The same, in these versions of TLS alone.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn trusting_anybody_in(versions: &[&'static SupportedProtocolVersion]) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("the provider has them")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)));
@@ -173,6 +184,15 @@ impl Client {
         let mut config = (*self.0).clone();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Self(Arc::new(config))
+    }
+
+    /// A handshake that a test carries itself: what it wants to send first is the client's hello.
+    ///
+    /// # Panics
+    /// When `name` is none.
+    pub fn begin(&self, name: &str) -> ClientConnection {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        ClientConnection::new(self.0.clone(), name).expect("the configuration is good")
     }
 
     /// A connection to `address`, asking for `name`; `Err` says what went wrong.
