@@ -177,6 +177,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_reason_is_documented_with_its_status() {
+        let page = include_str!("../../docs/observe.md");
+        for reason in Reason::ALL {
+            let status =
+                reason.status().map_or_else(|| "the instance's".to_owned(), |status| status.to_string());
+            let line = format!("| `{reason}` | {status} | {} |", reason.title());
+            assert!(page.lines().any(|told| told == line), "docs/observe.md lacks: {line}");
+        }
+    }
+
+    #[test]
     fn every_reason_has_a_word_of_its_own_and_a_number_that_finds_it() {
         for (number, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, number, "{reason}");

@@ -127,7 +127,8 @@ impl Ask {
 /// configuration reads.
 #[derive(Debug, Args)]
 #[command(after_help = "Each flag has an environment variable: FAIRWAY_HTTP for --http, lists by comma. \
-                        Flags win over the environment, and that over the file.")]
+                        Flags win over the environment, and that over the file. RUST_LOG sets the levels of the log: \
+                        info unless set.")]
 pub(crate) struct RunArgs {
     /// The configuration file, TOML; none is needed
     #[arg(long, value_name = "FILE")]

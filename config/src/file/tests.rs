@@ -61,6 +61,53 @@ fn without_a_file_the_defaults_stand() {
     assert_eq!(config.warnings, []);
 }
 
+#[test]
+fn every_key_of_every_section_is_documented() {
+    let page = include_str!("../../../docs/config.md");
+    let (limits, front_ports) =
+        (include_str!("../../../docs/limits.md"), include_str!("../../../docs/l4.md"));
+    for (text, heading) in [
+        ("node.zzzzzzzz = 1", "**[node]**"),
+        ("http.zzzzzzzz = 1", "**[http]**"),
+        ("http.listen = [{ addr = '0.0.0.0:80', zzzzzzzz = 1 }]", "**a listener's table**"),
+        ("https.zzzzzzzz = 1", "**[https]**"),
+        ("https.listen = [{ addr = '0.0.0.0:80', zzzzzzzz = 1 }]", "**a listener's table**"),
+        ("[[certificate]]\ncert = 'a'\nkey = 'b'\nzzzzzzzz = 1", "**[[certificate]]**"),
+        ("https.listen = ['0.0.0.0:443']\nacme = { agree_terms = true, zzzzzzzz = 1 }", "**[acme]**"),
+        ("dns.zzzzzzzz = 1", "**[dns]**"),
+        ("admin.zzzzzzzz = 1", "**[admin]**"),
+        ("docker.zzzzzzzz = 1", "**[docker]**"),
+        ("routing.zzzzzzzz = 1", "**[routing]**"),
+        ("proxy.zzzzzzzz = 1", "**[proxy]**"),
+        ("balancers.zzzzzzzz = 1", "**[balancers]**"),
+        ("upstream_tls.zzzzzzzz = 1", "**[upstream_tls]**"),
+        ("log.zzzzzzzz = 1", "**[log]**"),
+        ("shutdown.zzzzzzzz = 1", "**[shutdown]**"),
+        ("[[split]]\nroute = 'a.com'\nweights = { v = 1 }\nzzzzzzzz = 1", "**[[split]]**"),
+    ] {
+        let section = page.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;
+        let section = section.split("\n| **").next().unwrap_or_default();
+        for key in known_keys(text) {
+            assert!(section.contains(&format!("`{key}`")), "docs/config.md: {heading} lacks `{key}`");
+        }
+    }
+    for key in known_keys("limits.zzzzzzzz = 1") {
+        let told = format!("`{key}`");
+        assert!(limits.contains(&told) || front_ports.contains(&told), "docs/limits.md lacks {told}");
+    }
+    for key in known_keys("zzzzzzzz = 1") {
+        let forms = [format!("`{key}`"), format!("**[{key}]**"), format!("**[[{key}]]**")];
+        assert!(forms.iter().any(|form| page.contains(form)), "docs/config.md lacks {key}");
+    }
+}
+
+/// The keys that are named to whoever writes an unknown one there.
+fn known_keys(text: &str) -> Vec<String> {
+    let ConfigErrors(errors) = with(&Flags::default(), &[], text).expect_err("an unknown key");
+    let told = errors.iter().find_map(|error| error.remedy.strip_prefix("the keys here are "));
+    told.unwrap_or_else(|| panic!("{text}: {errors:?}")).split(", ").map(str::to_owned).collect()
+}
+
 /// The file of the design, every key of it.
 const EVERY_KEY: &str = r#"
 state_dir = "state"

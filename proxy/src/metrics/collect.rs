@@ -276,6 +276,19 @@ mod tests {
     use crate::request::FieldList;
     use crate::table::fixture::*;
 
+    #[test]
+    fn every_metric_is_documented_with_its_labels() {
+        let page = include_str!("../../../docs/observe.md");
+        for family in FAMILIES {
+            let name = format!("`{}`", family.name);
+            let line = page.lines().find(|line| line.contains(&name));
+            let line = line.unwrap_or_else(|| panic!("docs/observe.md lacks {name}"));
+            for label in family.labels {
+                assert!(line.contains(&format!("`{label}`")), "docs/observe.md: {name} lacks {label}");
+            }
+        }
+    }
+
     fn scrape(registry: &Registry) -> Vec<String> {
         let text = TextEncoder::new().encode_to_string(&registry.gather()).expect("it can be written");
         text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect()
