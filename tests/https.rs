@@ -114,7 +114,8 @@ async fn https_is_served_redirected_to_counted_and_told() {
         };
         let open = line("fairway_connections{listener=\"127.0.0.1:0\",protocol=\"tls\"}", " 1");
         let full = metrics.contains("fairway_tls_handshakes_total{listener=\"127.0.0.1:0\",result=\"full\"}");
-        (open && full).then_some(())
+        let ends = metrics.contains("fairway_certificate_not_after_seconds{name=\"a.test\"} ");
+        (open && full && ends).then_some(())
     };
     until("the connection in the metrics", PATIENCE, counted).await;
     logs(&fairway, "host=a.test path=/path status=200").await;
@@ -140,7 +141,7 @@ async fn certificates_that_cannot_be_used_are_errors_of_the_configuration() {
             text.contains("cert.pem: the key does not belong to the certificate; name the key"),
             "{text}"
         );
-        assert!(text.contains("/nowhere/cert.pem: the file cannot be read"), "{text}");
+        assert!(text.contains("certificate[1] /nowhere/cert.pem: the file cannot be read"), "{text}");
     }
 }
 

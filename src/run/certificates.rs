@@ -15,6 +15,7 @@ use fairway_config::{Config, ConfigErrors};
 use fairway_proxy::tls::clients::{ClientCaError, read_authorities};
 use fairway_proxy::tls::{Certificate, Certificates};
 use jiff::{SignedDuration, Timestamp};
+use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -218,6 +219,30 @@ impl Loaded {
     }
 }
 
+/// The metric that alarms on certificates are made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends(IntGaugeVec);
+
+impl Ends {
+    /// Registers it.
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let help = "Until when the certificate for a name holds, in seconds since 1970.";
+        let ends = IntGaugeVec::new(Opts::new("fairway_certificate_not_after_seconds", help), &["name"])?;
+        registry.register(Box::new(ends.clone()))?;
+        Ok(Self(ends))
+    }
+
+    /// Of each name the first certificate, which is the one that most clients get.
+    fn tell(&self, served: &[Certificate]) {
+        self.0.reset();
+        for certificate in served.iter().rev() {
+            for name in &certificate.facts.names {
+                self.0.with_label_values(&[&**name]).set(certificate.facts.not_after.as_second());
+            }
+        }
+    }
+}
+
 /// The certificates of the configuration, followed as files and configuration change.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
@@ -249,10 +274,16 @@ pub(crate) fn all(loaded: &[Loaded]) -> Vec<Certificate> {
 
 impl Keeper {
     /// Follows the files of these, reports what is wrong with them, and keeps the names in the settings true.
-    pub(crate) fn start(loaded: Vec<Loaded>, certificates: Arc<Certificates>, inputs: InputsHandle) -> Self {
+    /// `ends` tells how long each holds.
+    pub(crate) fn start(
+        loaded: Vec<Loaded>,
+        certificates: Arc<Certificates>,
+        inputs: InputsHandle,
+        ends: Ends,
+    ) -> Self {
         let (wanted, changed) = watch::channel(loaded);
         let added = watch::Sender::new(Vec::new());
-        let follow = Follow { loaded: Vec::new(), added: added.subscribe(), certificates, inputs };
+        let follow = Follow { loaded: Vec::new(), added: added.subscribe(), certificates, inputs, ends };
         tokio::spawn(follow.run(changed));
         Self { wanted, added }
     }
@@ -290,6 +321,7 @@ struct Follow {
     added: watch::Receiver<Vec<Certificate>>,
     certificates: Arc<Certificates>,
     inputs: InputsHandle,
+    ends: Ends,
 }
 
 impl Follow {
@@ -355,6 +387,7 @@ impl Follow {
         let mut served = all(&self.loaded);
         served.extend(self.added.borrow_and_update().iter().cloned());
         self.certificates.replace(&served, Timestamp::now());
+        self.ends.tell(&served);
         if !served.is_empty() {
             tracing::info!(certificates = served.len(), "certificates are served");
         }

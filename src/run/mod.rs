@@ -72,7 +72,7 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(error) = cause {
         let why = error.to_string();
         if !text.contains(&why) {
-            text = format!("{text}: {why}");
+            text = format!("{text} ({why})");
         }
         cause = error.source();
     }

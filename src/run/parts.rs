@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use super::certificates::{self, Keeper, Loaded, Names};
+use super::certificates::{self, Ends, Keeper, Loaded, Names};
 use super::reload::{Reach, Reload};
 use super::settings::{Surroundings, settings};
 use super::takeover::giver::{Event, Giver};
@@ -83,7 +83,7 @@ pub(crate) async fn run(
         ..Inputs::default()
     });
     persist::report(&inputs, &opened.problems);
-    let keeper = Keeper::start(certificates, shown.clone(), inputs.clone());
+    let keeper = Keeper::start(certificates, shown.clone(), inputs.clone(), Ends::new(&registry)?);
     let live = watch::Sender::new(Arc::new(Catalog::empty(opened.revision)));
     let catalogs = live.subscribe();
 
