@@ -724,6 +724,13 @@ async fn an_upgrade_that_nobody_asked_for_is_no_answer() {
     ] {
         rig.refuses(what, request, &switch(fields), Then::Waits, "upstream-invalid").await;
     }
+    let most = "HTTP/1.1 102 Processing\r\n\r\n".repeat(32);
+    let (mut client, mut instance) = rig.ask(GET).await;
+    instance.send(&format!("{most}HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")).await;
+    client.read_until(&format!("{most}HTTP/1.1 200 OK\r\n")).await;
+    client.read_until("hello").await;
+    rig.tells(200, "ok");
+    rig.goes_on("as many 1xx as are taken", &mut client).await;
     let interims = "HTTP/1.1 102 Processing\r\n\r\n".repeat(33);
     let (mut client, mut instance) = rig.ask(GET).await;
     instance.send(&interims).await;

@@ -283,7 +283,7 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
     async fn run(mut self) -> End {
         let mut out = Out { text: self.buffers.lend_head(), buffers: self.buffers };
         let to_head = self.head.is_head();
-        for _ in 0..INTERIM_MAX {
+        for _ in 0..=INTERIM_MAX {
             // The limit for it is set by whoever sends the request.
             let answer = match self.answers.head(to_head).await {
                 Ok(answer) => answer,
