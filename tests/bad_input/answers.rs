@@ -726,7 +726,9 @@ async fn an_upgrade_that_nobody_asked_for_is_no_answer() {
     }
     let most = "HTTP/1.1 102 Processing\r\n\r\n".repeat(32);
     let (mut client, mut instance) = rig.ask(GET).await;
-    instance.send(&format!("{most}HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")).await;
+    instance
+        .send(&format!("{most}HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"))
+        .await;
     client.read_until(&format!("{most}HTTP/1.1 200 OK\r\n")).await;
     client.read_until("hello").await;
     rig.tells(200, "ok");
