@@ -61,7 +61,8 @@ fn token(config: &Config) -> Option<ConfigError> {
 /// What is wrong with the certificate of the authority that certificates are asked of.
 fn authority(config: &Config) -> Option<ConfigError> {
     let file = config.acme.as_ref()?.ca.as_deref()?;
-    let remedy = "name a PEM file with the certificate that the directory itself shows or is signed with";
+    let remedy =
+        "name a PEM file with the certificate of the authority that signed the one of `[acme] directory`";
     match read_file(file).map(|pem| authorities(&pem)) {
         Ok(Ok(_)) => None,
         Ok(Err(why)) => Some(error("acme.ca", file, why.to_string(), remedy)),

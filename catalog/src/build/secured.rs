@@ -22,7 +22,7 @@ pub(super) fn not_secured(route: &RouteId, only: bool, names: Option<&[Arc<str>]
         return None;
     }
     let text = format!("{route} is claimed with https, but no certificate is for {}", route.host);
-    let remedy = "add a [[certificate]] with this host among its names (SAN)";
+    let remedy = "add a [[certificate]] with this host among its names (SAN), or let [acme] ask for one";
     Some(Problem::new("no-certificate", severity, route.to_string(), text, remedy))
 }
 

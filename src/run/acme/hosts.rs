@@ -95,13 +95,15 @@ pub(super) struct Backoff {
     pub(super) until: Timestamp,
     /// Why.
     pub(super) text: String,
+    /// What to do.
+    pub(super) remedy: &'static str,
 }
 
 impl Backoff {
     /// After one more failure, of this host.
-    pub(super) fn after(before: Option<&Self>, now: Timestamp, text: String) -> Self {
+    pub(super) fn after(before: Option<&Self>, now: Timestamp, text: String, remedy: &'static str) -> Self {
         let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 4).min(LONGEST_PAUSE));
-        Self { pause, until: now.saturating_add(pause).unwrap_or(now), text }
+        Self { pause, until: now.saturating_add(pause).unwrap_or(now), text, remedy }
     }
 }
 
@@ -121,9 +123,9 @@ mod tests {
         let renewals = BTreeMap::from([("a.test".into(), at(100)), ("b.test".into(), at(50))]);
         let mut failed = BTreeMap::new();
         assert_eq!(next(&wanted, &renewals, &failed, at(60)), Next::Due("c.test".into()));
-        failed.insert("c.test".into(), Backoff::after(None, at(60), String::new()));
+        failed.insert("c.test".into(), Backoff::after(None, at(60), String::new(), ""));
         assert_eq!(next(&wanted, &renewals, &failed, at(60)), Next::Due("b.test".into()));
-        failed.insert("b.test".into(), Backoff::after(None, at(61), String::new()));
+        failed.insert("b.test".into(), Backoff::after(None, at(61), String::new(), ""));
         assert_eq!(next(&wanted, &renewals, &failed, at(61)), Next::At(Some(at(100))));
         assert_eq!(next(&hosts(&[]), &renewals, &failed, at(61)), Next::At(None));
     }
@@ -133,7 +135,7 @@ mod tests {
         let mut before: Option<Backoff> = None;
         let mut minutes = Vec::new();
         for _ in 0..6 {
-            let next = Backoff::after(before.as_ref(), at(0), "no".into());
+            let next = Backoff::after(before.as_ref(), at(0), "no".into(), "");
             minutes.push(next.until.as_second() / 60);
             before = Some(next);
         }

@@ -162,7 +162,8 @@ impl Task {
                 self.serve();
             }
             Err(error) => {
-                let backoff = Backoff::after(self.failed.get(&host), Timestamp::now(), error.to_string());
+                let (before, now) = (self.failed.get(&host), Timestamp::now());
+                let backoff = Backoff::after(before, now, error.to_string(), error.remedy());
                 self.failed.insert(host, backoff);
             }
         }
@@ -268,9 +269,7 @@ impl Task {
                     "no certificate for {host}: {}{left}; asked again at {}",
                     backoff.text, backoff.until
                 );
-                let remedy =
-                    "let the host's address lead here, with the ports 80 and 443 open to the authority";
-                Problem::new("acme-failed", Severity::Error, host.clone(), text, remedy)
+                Problem::new("acme-failed", Severity::Error, host.clone(), text, backoff.remedy)
             });
         let too_many = (wanted.left_out > 0).then(|| {
             let text = format!("{} hosts of routes get no certificate: there are too many", wanted.left_out);

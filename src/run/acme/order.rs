@@ -56,6 +56,22 @@ pub(super) enum Failed {
 }
 
 impl Failed {
+    /// What people can do.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::NotProven(_) => {
+                "let the host's address lead here, with the ports 80 and 443 open to the authority"
+            }
+            Self::NotOffered(_) => "write the other one in `[acme] challenge`",
+            Self::Acme(Error::Other(_) | Error::Timeout(_)) => {
+                "let this machine reach `[acme] directory`; one that no public authority has certified needs `[acme] ca`"
+            }
+            Self::Acme(_) | Self::Certificate(_) | Self::Other(_) => {
+                "compare `[acme]` with what the authority asks for; `[[certificate]]` serves the host meanwhile"
+            }
+        }
+    }
+
     /// Whether the authority does not know our account any more.
     pub(super) fn is_unknown_account(&self) -> bool {
         let Self::Acme(Error::Api(problem)) = self else { return false };
