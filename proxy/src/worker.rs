@@ -13,6 +13,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use fastrand::Rng;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, watch};
@@ -109,6 +110,11 @@ impl Worker {
     /// A listener, as connections that are accepted now see it.
     pub(crate) fn door(&self, number: usize) -> Option<Rc<Door>> {
         self.doors.borrow().get(number).cloned()
+    }
+
+    /// How the first TLS listener speaks, and with it the front ports for HTTPS.
+    pub(crate) fn speaks_tls(&self) -> Option<Arc<ServerConfig>> {
+        self.doors.borrow().iter().find_map(|door| door.tls.clone())
     }
 
     /// Whether the worker stops: answers say `Connection: close`, idle connections end.

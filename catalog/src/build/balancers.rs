@@ -17,22 +17,23 @@ pub(super) fn front_ports<'a>(
     settings: &'a Settings,
 ) -> impl Iterator<Item = FrontPort> + 'a {
     let own = instance.unit.spec.balancers.iter().filter(|claim| claim.port == instance.port);
-    own.filter(|claim| is_served(claim) && !is_ours(claim, settings))
+    own.filter(|claim| is_served(claim, settings) && !is_ours(claim, settings))
         .map(|claim| FrontPort { protocol: claim.protocol, port: claim.front_port })
 }
 
 /// What of it a unit asks for in vain.
 pub(super) fn problems(unit: &Unit, settings: &Settings) -> Vec<Problem> {
     let problem = |claim| match claim {
-        claim if !is_served(claim) => Some(not_served(unit, claim)),
+        claim if !is_served(claim, settings) => Some(not_secured(unit, claim)),
         claim if is_ours(claim, settings) => Some(taken(unit, claim)),
         _ => None,
     };
     unit.spec.balancers.iter().filter_map(problem).collect()
 }
 
-fn is_served(claim: &BalancerClaim) -> bool {
-    matches!(claim.protocol, BalancerProtocol::Tcp | BalancerProtocol::Udp)
+/// HTTPS is spoken as the first TLS listener of the configuration does, with the same certificates.
+fn is_served(claim: &BalancerClaim, settings: &Settings) -> bool {
+    claim.protocol != BalancerProtocol::Https || settings.tls.is_some()
 }
 
 /// Whether a listener of the configuration has this port, on whichever address. None of them takes datagrams but the DNS,
@@ -42,20 +43,14 @@ fn is_ours(claim: &BalancerClaim, settings: &Settings) -> bool {
         && settings.own_listeners.iter().any(|listener| listener.port() == claim.front_port)
 }
 
-fn not_served(unit: &Unit, claim: &BalancerClaim) -> Problem {
+fn not_secured(unit: &Unit, claim: &BalancerClaim) -> Problem {
     let text = format!(
-        "{} asks for a listener of its own on port {}, which this version opens for tcp:// and udp:// only",
+        "{} asks for HTTPS on port {}, but there is no TLS listener whose certificates could be shown",
         unit.name, claim.front_port
     );
-    let remedy = match claim.protocol {
-        BalancerProtocol::Http | BalancerProtocol::Https => {
-            "claim a host with aliyun.routing.port_N, or write tcp:// to pass the octets on as they are"
-        }
-        BalancerProtocol::Tcp | BalancerProtocol::Udp => {
-            "reach the service by its name in the DNS and its own port"
-        }
-    };
-    problem("balancer-not-served", Severity::Warning, unit, claim, text, remedy)
+    let remedy =
+        "configure [https] listen and a [[certificate]], or write tcp:// if the service speaks TLS itself";
+    problem("no-tls-listener", Severity::Error, unit, claim, text, remedy)
 }
 
 fn taken(unit: &Unit, claim: &BalancerClaim) -> Problem {

@@ -592,7 +592,7 @@ fn a_port_for_datagrams_is_another_than_the_same_port_for_connections() {
 }
 
 #[test]
-fn a_front_port_of_our_own_or_of_another_protocol_is_told_and_not_opened() {
+fn a_front_port_of_our_own_or_for_https_without_tls_is_told_and_not_opened() {
     let mut state = inputs(vec![
         fronted(unit(1, "db@v1", &[]), BalancerProtocol::Tcp, 8080),
         fronted(unit(2, "db@v1", &[]), BalancerProtocol::Http, 8081),
@@ -601,8 +601,14 @@ fn a_front_port_of_our_own_or_of_another_protocol_is_told_and_not_opened() {
     let own = SocketAddr::from(([10, 0, 0, 1], 8080));
     state.settings = Arc::new(Settings { own_listeners: vec![own], ..Settings::default() });
     let catalog = build(&state);
-    assert_eq!(catalog.routes.keys().count(), 0);
-    assert_eq!(kinds(&catalog), ["balancer-port-taken", "balancer-not-served", "balancer-not-served"]);
+    let routes = |catalog: &Catalog| catalog.routes.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(routes(&catalog), ["http://:8081"]);
+    assert_eq!(kinds(&catalog), ["balancer-port-taken", "no-tls-listener"]);
+    let with_tls = Settings { own_listeners: vec![own], tls: Some([].into()), ..Settings::default() };
+    state.settings = Arc::new(with_tls);
+    let catalog = build(&state);
+    assert_eq!(routes(&catalog), ["http://:8081", "https://:9443"]);
+    assert_eq!(kinds(&catalog), ["balancer-port-taken"]);
 }
 
 fn passing(unit: Unit, hosts: &[&str]) -> Unit {

@@ -641,7 +641,11 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let client = Client::of(&self.head, ends.peer.ip(), *tls, &trusted, &table.internal);
         let view = self.head.view(client.address, client.internal, client.secure);
         let to_https = |host| door.redirect_to_https && !client.secure && !table.is_internal_name(host);
-        let route = match table.find(&view) {
+        let found = match &door.route {
+            Some(id) => table.by_id(id).map_or(Find::Unknown, Find::Route),
+            None => table.find(&view),
+        };
+        let route = match found {
             Find::Route(entry) if to_https(view.host) => Err((Reason::RedirectToHttps, Some(entry.clone()))),
             Find::Route(entry) => Ok(entry.clone()),
             Find::RedirectToHttps(entry) => Err((Reason::RedirectToHttps, Some(entry.clone()))),

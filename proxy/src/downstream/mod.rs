@@ -33,6 +33,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use fairway_config::file::Limits;
 use fairway_config::labels::ProxyProtocol;
+use fairway_config::names::RouteId;
 use rustls::ServerConfig;
 use tokio::time::Instant;
 
@@ -42,6 +43,7 @@ use crate::forward::address_text::AddressText;
 use crate::gate::Gate;
 use crate::h1::chunked::Extensions;
 use crate::h1::{BodyReader, Refused, RequestHead};
+use crate::l4::Front;
 use crate::opening::Opening;
 use crate::proxy_header::write::{self, Client, Secured};
 use crate::reason::Reason;
@@ -86,6 +88,8 @@ pub(crate) struct Door {
     pub(crate) limits: Rc<Cell<Limits>>,
     /// How many connections it has, of all workers.
     pub(crate) gate: Arc<Gate>,
+    /// Where all of its requests go, whatever they ask for: it is a front port.
+    pub(crate) route: Option<RouteId>,
 }
 
 impl Door {
@@ -102,6 +106,28 @@ impl Door {
             tls: opening.tls(),
             limits: Rc::new(Cell::new(listener.limits)),
             gate: gate.clone(),
+            route: None,
+        }
+    }
+
+    /// Of a front port for HTTP; with TLS if `tls` says how.
+    pub(crate) fn of_front(
+        front: &Front,
+        limits: Limits,
+        proxy_protocol: bool,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
+        Self {
+            name: front.name.clone(),
+            local: None,
+            upgrades: vec!["websocket".into()],
+            proxy_protocol,
+            redirect_to_https: false,
+            hsts: None,
+            tls,
+            limits: Rc::new(Cell::new(limits)),
+            gate: front.gate.clone(),
+            route: Some(front.route.clone()),
         }
     }
 
@@ -191,7 +217,8 @@ impl Visit {
 
     /// Whether a request for this host should have come on another connection.
     pub(crate) fn is_misdirected(&self, host: &str) -> bool {
-        self.session.as_ref().is_some_and(|session| !session.may_carry(host))
+        // At a front port every host is the same service.
+        self.door.route.is_none() && self.session.as_ref().is_some_and(|session| !session.may_carry(host))
     }
 }
 

@@ -19,9 +19,10 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::port::FrontSocket;
 use super::{Front, datagrams, relay};
 use crate::accept::{accept_each, refuse};
+use crate::downstream::Door;
 use crate::spread::Place;
 use crate::turn::by_turns;
-use crate::worker::Worker;
+use crate::worker::{Worker, welcome};
 
 /// Accepts at the front ports until the worker drains, then what already waits, then closes them.
 pub(crate) async fn serve(worker: Rc<Worker>) {
@@ -83,6 +84,12 @@ async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, front: Arc<Fr
 fn admit(worker: &Rc<Worker>, front: &Arc<Front>, stream: TcpStream, peer: SocketAddr) {
     let (limits, trusted) = (worker.shared.fronts.limits.load(), worker.shared.trusts(peer));
     let behind_balancer = worker.shared.fronts.proxy_protocol.load(Relaxed);
+    let tls = match front.port.protocol {
+        // The catalog opens none without a TLS listener.
+        BalancerProtocol::Https if worker.speaks_tls().is_none() => return,
+        BalancerProtocol::Https => worker.speaks_tls(),
+        BalancerProtocol::Tcp | BalancerProtocol::Udp | BalancerProtocol::Http => None,
+    };
     if behind_balancer && !trusted {
         return;
     }
@@ -92,7 +99,13 @@ fn admit(worker: &Rc<Worker>, front: &Arc<Front>, stream: TcpStream, peer: Socke
         }
         Ok(pass)
     });
+    let is_http = matches!(front.port.protocol, BalancerProtocol::Http | BalancerProtocol::Https);
     match pass {
+        Ok(pass) if is_http => {
+            let place = Place { seat: worker.shared.spread.seat_on(worker.number), pass };
+            let door = Rc::new(Door::of_front(front, **limits, behind_balancer, tls));
+            welcome(worker, &door, stream, peer, place);
+        }
         Ok(pass) if behind_balancer => {
             let place = Place { seat: worker.shared.spread.seat_on(worker.number), pass };
             let serving = relay::serve_behind_balancer(stream, peer, front.clone(), worker.clone(), place);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fairway_catalog::facts::{SourceFacts, UnitKind};
-use fairway_catalog::{Catalog, Inputs, Lifecycle, SourceId, Unit};
+use fairway_catalog::{Catalog, Inputs, Lifecycle, Settings, SourceId, Unit};
 use fairway_config::file::{HttpListener, Limits, ListenerTls, Tls};
 use fairway_config::labels;
 use fairway_config::names::Weight;
@@ -116,6 +116,8 @@ impl Cluster {
         let mut inputs = Inputs::default();
         self.serial += 1;
         inputs.serial = self.serial;
+        // There may be a TLS listener; what it has certificates for is its own affair here.
+        inputs.settings = Arc::new(Settings { tls: Some([].into()), ..Settings::default() });
         inputs.sources.insert(SourceId::File, Arc::new(facts));
         let before = self.before.take().unwrap_or_else(|| Catalog::empty(0));
         let catalog = Catalog::build(&inputs, &before, Timestamp::now() + self.later);

@@ -8,6 +8,7 @@ mod features;
 mod fronts;
 mod http2;
 mod http2_origins;
+mod http_fronts;
 mod kit;
 mod limits;
 mod logged;
