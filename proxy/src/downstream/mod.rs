@@ -265,6 +265,9 @@ impl<S: Stream> Connection<S> {
                     Next::Refused(refused, began) => self.refuse(refused, began).await,
                     Next::Http2 => {
                         drop(counted);
+                        if let Some(session) = &mut self.visit.session {
+                            session.speaks_http2();
+                        }
                         // Boxed, so that connections that speak HTTP/1 need no room for it.
                         return Box::pin(http2::serve(self.io.into_inner(), self.buffer, self.visit)).await;
                     }

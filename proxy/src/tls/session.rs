@@ -42,6 +42,11 @@ impl Session {
         }
     }
 
+    /// HTTP/2 is spoken on it, though nobody agreed upon that: it is bound to its host nevertheless.
+    pub(crate) fn speaks_http2(&mut self) {
+        self.shares = true;
+    }
+
     /// Whether requests for this host belong on it. Clients of HTTP/2 use a connection for every host that its certificate
     /// names; only the host that the handshake was for is sure to be served as the listener means it (RFC 9113 section
     /// 9.1.2). Clients of HTTP/1.1 open a connection for each host: what theirs was made for is not looked at.

@@ -48,3 +48,19 @@ async fn clients_that_offer_http1_alone_get_it() {
         wire.read_until("old").await;
     }
 }
+
+#[tokio::test]
+async fn http2_that_nobody_agreed_upon_is_bound_to_its_host_too() {
+    let origin = Origin::new().await;
+    let (plane, client) = plane(|_| {}, origin.address);
+    origin.serve("here");
+    for offer in [&["http/1.1"][..], &[]] {
+        let wire = client.speaking(offer).connect(&plane, "shop.test").await;
+        let (client, connection) = h2::client::handshake(wire.stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let of = |url: &str| Request::get(url).body(()).expect("a request");
+        assert_eq!(get(&client, of("https://shop.test/")).await.0, 200, "{offer:?}");
+        let (status, body) = get(&client, of("https://other.shop.test/")).await;
+        assert!(status == 421 && body.contains("\"type\":\"misdirected\""), "{offer:?}: {status} {body}");
+    }
+}
