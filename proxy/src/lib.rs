@@ -35,6 +35,7 @@ pub mod tls;
 mod turn;
 mod upgrade;
 mod upstream;
+mod websocket;
 #[doc(hidden)]
 pub mod workbench;
 mod worker;

@@ -13,7 +13,9 @@ use crate::deadline::Wait;
 use crate::h1::syntax::list;
 use crate::h1::{BodyLength, Known, Refused, RequestHead, ResponseHead};
 use crate::reason::Reason;
+use crate::request::Fields as _;
 use crate::sides::{Flow, Piece, Sink, Source};
+use crate::websocket;
 
 /// Longest silence of both sides, unless the backend's labels say otherwise: those who keep such a connection open mean to
 /// wait.
@@ -46,6 +48,14 @@ pub(crate) fn is_granted(head: &ResponseHead, wanted: &str) -> bool {
     let mut granted = head.values(Known::Upgrade).flat_map(list);
     granted.next().is_some_and(|token| token.eq_ignore_ascii_case(wanted.as_bytes()))
         && granted.next().is_none()
+}
+
+/// Whether an answer that switches to WebSocket shows that the instance has read the request's key. A client of HTTP/1.1
+/// sees to that itself; to one of HTTP/2 the answer to the key is not passed on.
+pub(crate) fn knows_the_key(head: &RequestHead, answer: &ResponseHead) -> bool {
+    let Some(key) = head.get("sec-websocket-key") else { return false };
+    let mut said = answer.named(b"sec-websocket-accept");
+    said.next() == Some(websocket::accept(key).as_bytes()) && said.next().is_none()
 }
 
 /// One direction of a tunnel.

@@ -29,7 +29,7 @@ use crate::reason::Reason;
 use crate::relay::{RelayError, Terms, relay};
 use crate::sides::{Answers, Downstream, Flow, NoHead, Piece, Sink, Source};
 use crate::turn;
-use crate::upgrade::is_granted;
+use crate::upgrade::{is_granted, knows_the_key};
 
 /// Most answers of status 1xx before the one that counts.
 const INTERIM_MAX: usize = 32;
@@ -342,6 +342,12 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
                 "the instance switched to a protocol that nobody asked for",
             );
         };
+        if D::HTTP2 && protocol.eq_ignore_ascii_case("websocket") && !knows_the_key(self.head, answer) {
+            return End::NoAnswer(
+                Reason::UpstreamInvalid,
+                "the instance switched to WebSocket without the answer to the request's key",
+            );
+        }
         write_interim(out, answer, Some(protocol));
         self.seen.status.set(Some(answer.status));
         match self.down.write(out, &Piece::default(), &self.flow(false)).await {

@@ -108,6 +108,12 @@ impl ResponseHead {
         self.fields.values(known, &self.raw)
     }
 
+    /// The values of a field by its name, in any case.
+    pub fn named(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let fields = self.fields.iter().filter(move |field| field.name(&self.raw).eq_ignore_ascii_case(name));
+        fields.map(|field| field.value(&self.raw))
+    }
+
     /// Whether `Connection` names this field, in any case.
     pub fn is_nominated(&self, name: &[u8]) -> bool {
         self.nominates

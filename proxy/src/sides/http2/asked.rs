@@ -2,7 +2,6 @@
 //!
 //! Not here: what the text says (see `forward`).
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::HOST;
@@ -12,11 +11,9 @@ use http::{HeaderMap, HeaderName, Method, Request, Uri};
 use super::fields::read_lines;
 use crate::h1::Refused;
 use crate::reason::Reason;
+use crate::websocket;
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
-
-/// What is added to a WebSocket key before it is hashed (RFC 6455 section 1.3).
-const WEBSOCKET: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A request as it is sent on a stream.
 #[derive(Debug)]
@@ -47,7 +44,7 @@ impl Asked {
         let uri = uri(target, &mut fields, secure)?;
         let accept = upgrade.map(|protocol| Accept {
             protocol: protocol.to_owned(),
-            key: fields.remove(KEY).map(|key| websocket_accept(key.as_bytes())),
+            key: fields.remove(KEY).map(|key| websocket::accept(key.as_bytes()).into_bytes()),
         });
         let mut request = Request::new(());
         *request.method_mut() = match upgrade {
@@ -76,25 +73,6 @@ fn uri(target: &[u8], fields: &mut HeaderMap, secure: bool) -> Result<Uri, Refus
     let path = path.map_err(unfit(Reason::PathInvalid, "HTTP/2 cannot carry an octet of this path"))?;
     parts.path_and_query = Some(path);
     Uri::from_parts(parts).map_err(|_| Refused::new(Reason::PathInvalid, "HTTP/2 cannot carry this path"))
-}
-
-/// RFC 6455 section 4.2.2.
-fn websocket_accept(key: &[u8]) -> Vec<u8> {
-    base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, WEBSOCKET].concat()).as_ref())
-}
-
-fn base64(octets: &[u8]) -> Vec<u8> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = Vec::with_capacity(octets.len().div_ceil(3) * 4);
-    for three in octets.chunks(3) {
-        let at = |i: usize| u32::from(three.get(i).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            let value = bits >> (18 - 6 * digit) & 63;
-            text.push(if digit <= three.len() { DIGITS[value as usize] } else { b'=' });
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -144,14 +122,5 @@ mod tests {
         let accept = accept.expect("an answer");
         assert_eq!(accept.key.as_deref(), Some(&b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="[..]));
         assert_eq!(accept.protocol, "websocket");
-    }
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (octets, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(octets.as_bytes()), text.as_bytes());
-        }
     }
 }

@@ -7,6 +7,8 @@ use http::Request;
 use super::kit::*;
 use crate::kit::{Options, Origin, Plane, field, ok, within};
 
+/// The key of RFC 6455 section 1.3, and the answer to it.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
 
@@ -15,6 +17,7 @@ fn connect(protocol: &'static str) -> Request<()> {
         .extension(Protocol::from_static(protocol))
         .header("sec-websocket-version", "13")
         .header("sec-websocket-protocol", "chat")
+        .header("sec-websocket-key", KEY)
         .body(())
         .expect("a request")
 }
@@ -36,7 +39,7 @@ async fn an_extended_connect_becomes_an_upgrade_and_octets_flow_both_ways() {
     let head = instance.head().await;
     assert!(head.starts_with("GET /ws HTTP/1.1\r\n"), "{head}");
     assert_eq!((field(&head, "Connection"), field(&head, "Upgrade")), (Some("Upgrade"), Some("websocket")));
-    assert_eq!(field(&head, "Sec-WebSocket-Key").map(str::len), Some(24), "{head}");
+    assert_eq!(field(&head, "Sec-WebSocket-Key"), Some(KEY), "{head}");
     assert_eq!(field(&head, "Sec-WebSocket-Version"), Some("13"), "{head}");
     assert_eq!(field(&head, "Sec-WebSocket-Protocol"), Some("chat"), "{head}");
     instance.send([SWITCH, "first"].concat()).await;
@@ -59,7 +62,14 @@ async fn an_answer_that_does_not_switch_never_looks_like_one_that_does() {
     let origin = Origin::new().await;
     let plane = Plane::shop(&[&origin]);
     let client = client(&plane).await;
-    let cases = [(ok("no tunnel"), 502), ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".into(), 403)];
+    let no_key = SWITCH.replace("s3pP", "xxxx");
+    let unproven = SWITCH.split("Sec-WebSocket-Accept").next().expect("a start").to_owned() + "\r\n";
+    let cases = [
+        (no_key, 502),
+        (unproven, 502),
+        (ok("no tunnel"), 502),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".into(), 403),
+    ];
     for (answer, status) in cases {
         let client = client.clone();
         let asking = tokio::spawn(async move {
@@ -69,7 +79,11 @@ async fn an_answer_that_does_not_switch_never_looks_like_one_that_does() {
         });
         let mut instance = origin.accept().await;
         instance.head().await;
-        instance.send(answer.replacen("\r\n", "\r\nConnection: close\r\n", 1)).await;
+        if answer.starts_with("HTTP/1.1 101") {
+            instance.send(answer).await;
+        } else {
+            instance.send(answer.replacen("\r\n", "\r\nConnection: close\r\n", 1)).await;
+        }
         assert_eq!(within("the client", asking).await.expect("it does not fail"), status);
     }
 }
