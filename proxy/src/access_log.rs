@@ -16,10 +16,10 @@ use crate::reason::Reason;
 use crate::refusal::push_json;
 
 /// A worker hands its lines over when they fill this much; the worker's tick hands over what is left.
-const HAND_OVER_BYTES: usize = 16 * 1024;
+const HAND_OVER_BYTES: usize = 64 * 1024;
 
 /// Blocks of lines that may wait for the writer.
-const QUEUE: usize = 256;
+const QUEUE: usize = 64;
 
 /// Longest piece of a client's text in a line, in octets.
 const LONGEST_TEXT: usize = 1024;
