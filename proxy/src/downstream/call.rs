@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use fairway_catalog::Condition;
 use fairway_config::labels::Protocol;
 use tokio::time::Instant;
 
@@ -16,6 +17,7 @@ use super::body::Kept;
 use super::exchange::{End, Exchange, Seen, TOO_LARGE};
 use super::fault::unless_panic;
 use super::guard::{Ruling, rule};
+use super::outcome::{Outcome, outcome};
 use super::{After, Visit, refused, send};
 use crate::access_log::Line;
 use crate::deadline::Timer;
@@ -74,8 +76,12 @@ pub(super) struct Record {
     attempts: u32,
     /// The head of an answer may be on its way.
     answers: bool,
+    /// When the last instance was chosen.
+    chosen: Option<Instant>,
     pub(super) connect: Option<Duration>,
     first_byte: Option<Duration>,
+    /// The same from the end of the request's body, if that came after the choice of the instance.
+    answered_in: Option<Duration>,
     body_bytes: u64,
     /// What the instance said of the call.
     grpc: Option<Status>,
@@ -287,8 +293,12 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             self.record.attempts += 1;
             self.record.pick = Some(pick);
             let chosen = turn::now();
+            self.record.chosen = Some(chosen);
             let (refused, again) = match self.attempt(client, kept, upgrade).await {
-                Attempt::Finished(after, finish) => return Ok((after, finish)),
+                Attempt::Finished(after, finish) => {
+                    self.count_answer(&finish);
+                    return Ok((after, finish));
+                }
                 Attempt::Failed { refused, again } => (refused, again),
             };
             let Some(pick) = self.record.pick.take() else { return Err(refused) };
@@ -309,6 +319,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             let allowed = again
                 && self.record.attempts < ATTEMPTS_MAX
                 && (free || (retries < u32::from(settings.retries) && entry.may_retry(now)));
+            self.count_failure(&pick, refused.reason, allowed);
             if !allowed {
                 self.record.pick = Some(pick);
                 return Err(refused);
@@ -331,6 +342,45 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             Reason::TotalTimeout => self.deadline().is_none(),
             _ => true,
         }
+    }
+
+    /// Counts what the version that was asked made of the request. One that switched protocols was counted then.
+    fn count_answer(&self, finish: &Finish) {
+        let Some(pick) = self.record.pick.as_ref().filter(|_| finish.status != 101) else { return };
+        let failed = match outcome(finish.reason, finish.status, self.grpc_status(finish)) {
+            Outcome::Served => false,
+            Outcome::Failed => true,
+            Outcome::Nothing => return,
+        };
+        self.visit.worker.metrics.attempt_done(&pick.version.series, self.record.answered_in, failed);
+    }
+
+    /// Counts that a version gave no answer, whether another instance is asked instead or not. An instance that was told to
+    /// stop may pass requests on to others: that is no failure, but the way of every deploy.
+    fn count_failure(&self, pick: &Pick, reason: Reason, goes_on: bool) {
+        if outcome(reason, 0, None) == Outcome::Failed && !(goes_on && self.stops(pick)) {
+            self.visit.worker.metrics.attempt_done(&pick.version.series, None, true);
+        }
+    }
+
+    /// Whether the instance of this pick is known to have been told to stop.
+    fn stops(&self, pick: &Pick) -> bool {
+        let Some(route) = self.record.entry.as_ref().map(|entry| &entry.route.id) else { return false };
+        let mut reader = self.visit.worker.table.borrow_mut();
+        let of_now = reader.table().by_id(route).and_then(|entry| {
+            entry.endpoints().find(|endpoint| endpoint.state.uid == pick.endpoint.state.uid)
+        });
+        of_now.is_some_and(|endpoint| endpoint.instance.condition == Condition::Stopping)
+    }
+
+    /// How the request ended as a call of gRPC, if it is one.
+    fn grpc_status(&self, finish: &Finish) -> Option<Status> {
+        self.grpc?;
+        Some(match (finish.reason, self.record.grpc) {
+            (Reason::Ok, Some(said)) => said,
+            (Reason::Ok, None) => Status::of_http(finish.status),
+            (reason, _) => Status::of_refusal(reason),
+        })
     }
 
     /// Whether the present table still sends new clients to this instance.
@@ -460,7 +510,10 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
 
     /// Notes what was seen of an attempt.
     pub(super) fn note(&mut self, seen: &Seen, chosen: Instant) {
-        self.record.first_byte = seen.first_byte.get().map(|at| at.duration_since(chosen));
+        let first_byte = seen.first_byte.get();
+        let asked = seen.waited_for_client.get().filter(|whole| first_byte.is_some_and(|at| *whole < at));
+        self.record.first_byte = first_byte.map(|at| at.duration_since(chosen));
+        self.record.answered_in = first_byte.map(|at| at.duration_since(asked.unwrap_or(chosen)));
         self.record.body_bytes = seen.body_bytes.get();
         self.record.grpc = seen.grpc.get();
     }
@@ -541,7 +594,12 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         pick: &Pick,
         seen: &Seen,
     ) -> End {
-        let _counted = self.visit.worker.metrics.connection(&self.visit.door.name, "websocket");
+        let metrics = &self.visit.worker.metrics;
+        let _counted = metrics.connection(&self.visit.door.name, "websocket");
+        // Counted by its 101: its life says nothing of the version, and may last for days.
+        let chosen = self.record.chosen.unwrap_or(self.began);
+        let answered_in = seen.first_byte.get().map(|at| at.duration_since(chosen));
+        metrics.attempt_done(&pick.version.series, answered_in, false);
         let quiet = pick.version.backend.transport.idle_timeout.unwrap_or(QUIET);
         self.source.become_raw();
         let mut from_up = answers.body(BodyLength::UntilClose);
@@ -677,11 +735,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             (None, None) => worker.metrics.unrouted(),
         };
         worker.metrics.request_done(series, status, reason, took);
-        let grpc = self.grpc.map(|_| match (reason, record.grpc) {
-            (Reason::Ok, Some(said)) => said,
-            (Reason::Ok, None) => Status::of_http(status),
-            (reason, _) => Status::of_refusal(reason),
-        });
+        let grpc = self.grpc_status(finish);
         if let Some(grpc) = grpc {
             worker.metrics.grpc_done(series, grpc);
         }

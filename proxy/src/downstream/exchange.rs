@@ -90,6 +90,8 @@ pub(super) struct Seen {
     pub(super) grpc: Cell<Option<Status>>,
     /// The request is sent whole.
     pub(super) uploaded: Cell<bool>,
+    /// When it was, if its body was still coming from the client when the instance was chosen.
+    pub(super) waited_for_client: Cell<Option<Instant>>,
 }
 
 /// How an exchange ended.
@@ -118,7 +120,8 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
     pub(super) async fn run(self) -> End {
         let Self { down, head, settings, limits, seen, timer, .. } = self;
         let waits = Waits::new(self.total);
-        let up_pace = if self.kept.has_end() { None } else { upload_pace(self.is_grpc, &limits.get()) };
+        let was_whole = self.kept.has_end();
+        let up_pace = if was_whole { None } else { upload_pace(self.is_grpc, &limits.get()) };
         let up_terms = Terms {
             pace: up_pace.as_ref().map(|pace| (pace, Reason::BodyTooSlow)),
             octets_max: self.body_max,
@@ -160,6 +163,9 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
                 match sent {
                     Ok(()) => {
                         seen.uploaded.set(true);
+                        if !was_whole {
+                            seen.waited_for_client.set(Some(turn::now()));
+                        }
                         if seen.status.get().is_none() {
                             wait(&waits.down, settings.first_byte_timeout, Reason::UpstreamTimeout);
                         }

@@ -6,6 +6,7 @@
 //! - [`fault`]: a panic of our own in a request.
 //! - [`patience`]: what becomes of an exchange whose limits pass.
 //! - [`guard`]: whether a request gets to an instance at all.
+//! - [`outcome`]: what an attempt says of the version that it was made at.
 //! - [`compressed`]: a body that is compressed on its way.
 //! - [`http2`]: connections that speak HTTP/2, with requests side by side.
 //!
@@ -19,6 +20,7 @@ mod fault;
 mod guard;
 mod head;
 pub(crate) mod http2;
+mod outcome;
 mod patience;
 mod streams;
 

@@ -67,8 +67,14 @@ impl Status {
     pub(crate) const UNKNOWN: Self = Self(2);
     /// The deadline passed.
     pub(crate) const DEADLINE_EXCEEDED: Self = Self(4);
+    /// The server has no such method.
+    pub(crate) const UNIMPLEMENTED: Self = Self(12);
+    /// The server broke a promise of its own.
+    pub(crate) const INTERNAL: Self = Self(13);
     /// The server cannot take calls now: the one that says that the instance failed.
     pub(crate) const UNAVAILABLE: Self = Self(14);
+    /// The server lost what it was to keep.
+    pub(crate) const DATA_LOSS: Self = Self(15);
     /// A status that gRPC does not know.
     pub(crate) const OTHER: Self = Self(17);
 

@@ -1,10 +1,11 @@
 //! Counting, one copy per worker and without locks on the way of a request; the sums are made at the scrape.
 //!
 //! [`Metrics`] hands out a [`Series`] per (route, backend), which the routing table keeps at hand, so that counting a
-//! request is three additions in the worker's own memory. Labels are names from the catalog and words from fixed lists,
+//! request is four additions in the worker's own memory. Labels are names from the catalog and words from fixed lists,
 //! never what a client sent. Series of routes and backends that are gone are dropped after [`KEPT`].
 
 mod collect;
+mod figures;
 mod histogram;
 mod series;
 mod shards;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 
 pub use collect::TableCollector;
+pub use figures::VersionFigures;
 use histogram::{BUILD, Histogram};
 pub use series::{BackendSeries, Series};
 
@@ -140,6 +142,12 @@ impl WorkerMetrics {
     /// when no instance was picked; [`WorkerMetrics::unrouted`] when no route was found.
     pub fn request_done(&self, series: &Series, code: u16, reason: Reason, took: Duration) {
         series.request_done(self.worker, code, reason, took);
+    }
+
+    /// Counts for [`VersionFigures`] what a version did for a request: `answered_in` is how long it took to answer, if it
+    /// did. `series` is that of the pick.
+    pub(crate) fn attempt_done(&self, series: &Series, answered_in: Option<Duration>, failed: bool) {
+        series.attempt_done(self.worker, answered_in, failed);
     }
 
     /// Counts a call of gRPC that has ended with this status.

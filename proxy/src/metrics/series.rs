@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use fairway_config::names::BackendId;
 use prometheus::proto;
 
+use super::figures::{self, Figures, VersionFigures};
 use super::histogram::{self, CONNECT, Histogram, REQUEST};
 use super::shards::Shards;
 use crate::forward::grpc::Status;
@@ -30,6 +32,7 @@ struct Requests {
     outcomes: Outcomes,
     /// By status, once there is a call of gRPC.
     grpc: OnceLock<Box<[AtomicU64; Status::COUNT]>>,
+    figures: Figures,
 }
 
 impl Series {
@@ -41,6 +44,15 @@ impl Series {
         let shard = self.shards.of(worker);
         shard.outcomes.count(code, reason);
         shard.durations.observe(&REQUEST, took);
+    }
+
+    pub(super) fn attempt_done(&self, worker: usize, answered_in: Option<Duration>, failed: bool) {
+        self.shards.of(worker).figures.count(answered_in, failed);
+    }
+
+    /// What this backend did for requests of this route, for comparing it with others.
+    pub(crate) fn figures(&self, backend: &BackendId) -> VersionFigures {
+        figures::sum(backend, self.shards.iter().map(|shard| &shard.figures))
     }
 
     pub(super) fn grpc_done(&self, worker: usize, status: Status) {

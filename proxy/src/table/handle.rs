@@ -8,12 +8,13 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use fairway_catalog::Catalog;
+use fairway_config::names::RouteId;
 use tokio::sync::watch;
 
 use super::{Lasting, RouteTable};
 use crate::endpoint::EndpointStates;
 use crate::hold::Holds;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, VersionFigures};
 
 /// The present table, and what outlives it.
 #[derive(Debug)]
@@ -62,6 +63,14 @@ impl TableHandle {
     /// What is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.lasting.metrics
+    }
+
+    /// What each version of a route did for its requests so far, in the order of the route's versions; empty if there is
+    /// no such route. Take the difference of two for what was done in between.
+    pub fn figures(&self, route: &RouteId) -> Vec<VersionFigures> {
+        let table = self.load();
+        let versions = table.by_id(route).map_or(&[][..], |entry| entry.versions());
+        versions.iter().map(|version| version.series.figures(&version.backend.id)).collect()
     }
 
     /// Makes the table of this catalog the live one. Only one caller at a time: see [`follow`].

@@ -99,6 +99,11 @@ impl Cluster {
         }
     }
 
+    /// Nothing in it stops.
+    pub(crate) fn goes_on(&mut self) {
+        self.units.iter_mut().for_each(|unit| unit.lifecycle = Lifecycle::Running);
+    }
+
     /// It is gone.
     pub(crate) fn remove(&mut self, id: &str) {
         self.units.retain(|unit| *unit.id != *id);

@@ -5,6 +5,7 @@ mod bodies;
 mod datagrams;
 mod failures;
 mod features;
+mod figures;
 mod fronts;
 mod http2;
 mod http2_origins;
