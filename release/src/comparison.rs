@@ -48,6 +48,25 @@ pub enum Respect {
 
 impl Respect {
     const ALL: [Self; 4] = [Self::Failures, Self::Median, Self::Decile, Self::Tail];
+
+    /// What is wrong with the canary then, for people.
+    pub fn as_text(self) -> &'static str {
+        match self {
+            Self::Failures => "more of its requests fail",
+            Self::Median => "more of its requests take longer than the stable versions' median",
+            Self::Decile => "more of its requests take longer than nine of ten of the stable versions'",
+            Self::Tail => "more of its requests take longer than 99 of 100 of the stable versions'",
+        }
+    }
+}
+
+impl Sample {
+    /// Both together.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.failures += other.failures;
+        self.latencies.add(&other.latencies);
+    }
 }
 
 /// What is known so far.
@@ -86,13 +105,20 @@ impl Comparison {
 
     /// In what the canary is worse, once that is certain enough.
     pub fn worse(&self) -> Option<Respect> {
+        (self.log() >= -ALPHA.ln()).then(|| self.strongest())
+    }
+
+    /// The natural logarithm of the evidence that the canary is worse in any respect: 0 at the start, [`Comparison::worse`]
+    /// from `ln(1 / ALPHA)` on.
+    pub fn log(&self) -> f64 {
         let logs = self.evidence.each_ref().map(Evidence::log);
-        let sum = logs.into_iter().fold(f64::NEG_INFINITY, log_add);
-        let mean = sum - (logs.len() as f64).ln();
-        if mean < -ALPHA.ln() {
-            return None;
-        }
-        let strongest = logs.into_iter().zip(Respect::ALL).max_by(|(a, _), (b, _)| a.total_cmp(b));
-        strongest.map(|(_, respect)| respect)
+        logs.into_iter().fold(f64::NEG_INFINITY, log_add) - (logs.len() as f64).ln()
+    }
+
+    /// The respect in which there is most evidence, however little that is.
+    pub fn strongest(&self) -> Respect {
+        let logs = self.evidence.each_ref().map(Evidence::log).into_iter().zip(Respect::ALL);
+        let strongest = logs.max_by(|(a, _), (b, _)| a.total_cmp(b));
+        strongest.map_or(Respect::Failures, |(_, respect)| respect)
     }
 }

@@ -85,6 +85,11 @@ impl Latencies {
         Some(at + 1)
     }
 
+    /// So long took a share of `quantile` of the requests at most, to the bucket's upper bound; `None` without any.
+    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
+        self.above(quantile).and_then(lower_bound)
+    }
+
     /// Half of the counts, rounded up: so that the past is forgotten by and by.
     pub fn fade(&mut self) {
         self.0.iter_mut().for_each(|count| *count = count.div_ceil(2));
