@@ -116,6 +116,8 @@ pub(crate) struct Line<'a> {
     pub attempts: u32,
     /// From the first octet of the request to the last of the answer.
     pub total: Duration,
+    /// Time spent waiting for a place at full instances; `None` if it did not wait.
+    pub queued: Option<Duration>,
     /// Time spent connecting; `None` with a pooled connection.
     pub connect: Option<Duration>,
     /// From the choice of the instance to the head of its answer.
@@ -197,6 +199,7 @@ impl LineWriter<'_> {
         }
         self.number("attempts", line.attempts.into());
         self.millis("total_ms", Some(line.total));
+        self.millis("queued_ms", line.queued);
         self.millis("connect_ms", line.connect);
         self.millis("first_byte_ms", line.first_byte);
         self.text("request_id", line.request_id);
@@ -282,6 +285,7 @@ mod tests {
             grpc_status: None,
             attempts: 1,
             total: Duration::from_micros(1042),
+            queued: None,
             connect: None,
             first_byte: Some(Duration::from_micros(999)),
             request_id: "id-1",

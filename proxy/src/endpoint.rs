@@ -17,6 +17,7 @@ use rustls::client::Resumption;
 use crate::pick::failures::Failures;
 use crate::pick::peak_ewma::PeakEwma;
 use crate::pick::stable_hash::BuildStable;
+use crate::queue::{Crowd, hand_on};
 use crate::reason::Reason;
 
 /// Most requests in flight at one instance, where nothing else is said.
@@ -85,7 +86,7 @@ impl Endpoint {
             address: key.address,
             weight: instance.unit.weight.get().max(1),
             settings: settings.clone(),
-            state: states.of(&key),
+            state: states.of(&key, settings.in_flight_max),
             instance: instance.clone(),
             key,
         }))
@@ -116,6 +117,8 @@ pub struct UpstreamSettings {
     pub total_timeout: Option<Duration>,
     /// How often a request may be sent to another instance after a failure; default 1.
     pub retries: u8,
+    /// Most requests in flight at one instance; `None`: as many as the configuration file says.
+    pub in_flight_max: Option<u32>,
     /// Whom its certificate must be for; `None`: the name it is known by.
     pub tls_server_name: Option<Arc<str>>,
     /// Whether its certificate is checked; `None`: as the configuration file says.
@@ -135,6 +138,7 @@ impl UpstreamSettings {
             idle_timeout: transport.idle_timeout.unwrap_or(secs(90)),
             total_timeout: transport.total_timeout,
             retries: transport.retries.unwrap_or(1),
+            in_flight_max: transport.in_flight_max,
             tls_server_name: transport.tls_server_name.clone(),
             tls_verify: transport.tls_verify,
         }
@@ -146,14 +150,18 @@ pub struct EndpointState {
     /// Unique in this process: pooled connections belong to it rather than to an address.
     pub uid: u64,
     in_flight: AtomicU32,
+    /// Most requests in flight.
+    in_flight_max: AtomicU32,
+    /// Who waits for a place.
+    pub(crate) crowd: Crowd,
     latency: PeakEwma,
     failures: Failures,
     retired: AtomicBool,
     /// TLS sessions that may be taken up again; of all workers.
     sessions: OnceLock<Resumption>,
     last_failure: Mutex<Option<LastFailure>>,
-    /// Most requests in flight: one number for all instances, read with every request and hardly ever written.
-    in_flight_max: Arc<AtomicU32>,
+    /// What its labels say of `in_flight_max`; 0: nothing.
+    own_max: AtomicU32,
 }
 
 /// How a request failed at an instance.
@@ -168,28 +176,71 @@ pub(crate) struct LastFailure {
 }
 
 impl EndpointState {
-    fn new(in_flight_max: Arc<AtomicU32>) -> Self {
+    fn new(in_flight_max: u32) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             uid: NEXT.fetch_add(1, Ordering::Relaxed),
             in_flight: AtomicU32::new(0),
+            in_flight_max: AtomicU32::new(in_flight_max),
+            crowd: Crowd::default(),
             latency: PeakEwma::default(),
             failures: Failures::default(),
             retired: AtomicBool::new(false),
             sessions: OnceLock::new(),
             last_failure: Mutex::new(None),
-            in_flight_max,
+            own_max: AtomicU32::new(0),
         }
     }
 
     /// Counts one more request in flight; `None` at the limit ([`EndpointStates::set_in_flight_max`]).
     pub fn begin(self: &Arc<Self>) -> Option<InFlight> {
         // Taken first and given back if it was one too many: one atomic operation on the usual way.
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.in_flight_max.load(Ordering::Relaxed) {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.in_flight_max() {
             return Some(InFlight(self.clone()));
         }
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.leave();
         None
+    }
+
+    /// Gives a place back, and on to who waits for one.
+    fn leave(self: &Arc<Self>) {
+        // In one order with those who begin to wait: either they see the place, or they are seen here (see `queue`).
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if self.crowd.is_there() {
+            hand_on(self);
+        }
+    }
+
+    /// Takes a place, unless all are taken; never counts one too many, not even for a moment. For [`hand_on`] alone, which
+    /// makes it a guard ([`EndpointState::guard`]) or puts it back.
+    pub(crate) fn take_place(&self) -> bool {
+        let most = self.in_flight_max();
+        let more = |now| (now < most).then_some(now + 1);
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    /// Gives a place back that was taken by [`EndpointState::take_place`], without a look at who waits: the caller looks.
+    pub(crate) fn put_place_back(&self) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The guard of a place that was taken by [`EndpointState::take_place`].
+    pub(crate) fn guard(self: &Arc<Self>) -> InFlight {
+        InFlight(self.clone())
+    }
+
+    /// Most requests in flight.
+    pub fn in_flight_max(&self) -> u32 {
+        self.in_flight_max.load(Ordering::Relaxed)
+    }
+
+    /// Sets it: what its labels say, else the limit of all.
+    fn renew_max(self: &Arc<Self>, of_all: &AtomicU32) {
+        let own = self.own_max.load(Ordering::SeqCst);
+        let most = if own == 0 { of_all.load(Ordering::SeqCst) } else { own };
+        if self.in_flight_max.swap(most, Ordering::SeqCst) < most && self.crowd.is_there() {
+            hand_on(self);
+        }
     }
 
     /// Requests in flight now, of all workers.
@@ -199,7 +250,7 @@ impl EndpointState {
 
     /// Whether the limit of requests in flight is reached.
     pub fn is_full(&self) -> bool {
-        self.in_flight() >= self.in_flight_max.load(Ordering::Relaxed)
+        self.in_flight() >= self.in_flight_max()
     }
 
     /// Takes in how long an answer took, from the choice of the instance to the first byte of the response head.
@@ -268,9 +319,16 @@ impl fmt::Debug for EndpointState {
 #[derive(Debug)]
 pub struct InFlight(Arc<EndpointState>);
 
+impl InFlight {
+    /// At which instance.
+    pub(crate) fn at(&self) -> &Arc<EndpointState> {
+        &self.0
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.leave();
     }
 }
 
@@ -278,25 +336,34 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub struct EndpointStates {
     known: DashMap<InstanceKey, Arc<EndpointState>, BuildStable>,
-    in_flight_max: Arc<AtomicU32>,
+    in_flight_max: AtomicU32,
 }
 
 impl Default for EndpointStates {
     fn default() -> Self {
-        Self { known: DashMap::default(), in_flight_max: Arc::new(AtomicU32::new(IN_FLIGHT_MAX)) }
+        Self { known: DashMap::default(), in_flight_max: AtomicU32::new(IN_FLIGHT_MAX) }
     }
 }
 
 impl EndpointStates {
-    /// Sets how many requests may be in flight at each instance, of all workers; [`IN_FLIGHT_MAX`] at first.
+    /// Sets how many requests may be in flight at each instance whose labels do not say it, of all workers;
+    /// [`IN_FLIGHT_MAX`] at first.
     pub fn set_in_flight_max(&self, most: u32) {
-        self.in_flight_max.store(most, Ordering::Relaxed);
+        self.in_flight_max.store(most, Ordering::SeqCst);
+        let states: Vec<_> = self.known.iter().map(|state| state.clone()).collect();
+        states.iter().for_each(|state| state.renew_max(&self.in_flight_max));
     }
 
-    /// The state of this life of an instance, a new one if it is not known.
-    pub(crate) fn of(&self, key: &InstanceKey) -> Arc<EndpointState> {
-        let new = || Arc::new(EndpointState::new(self.in_flight_max.clone()));
-        self.known.entry(key.clone()).or_insert_with(new).clone()
+    /// The state of this life of an instance, a new one if it is not known; with the limit of requests in flight that its
+    /// labels say.
+    pub(crate) fn of(&self, key: &InstanceKey, in_flight_max: Option<u32>) -> Arc<EndpointState> {
+        let new = || Arc::new(EndpointState::new(self.in_flight_max.load(Ordering::SeqCst)));
+        let state = self.known.entry(key.clone()).or_insert_with(new).clone();
+        let own = in_flight_max.unwrap_or(0);
+        if state.own_max.swap(own, Ordering::SeqCst) != own {
+            state.renew_max(&self.in_flight_max);
+        }
+        state
     }
 
     /// The state of this life of an instance.
@@ -327,7 +394,7 @@ mod tests {
     use super::*;
 
     fn state() -> EndpointState {
-        EndpointState::new(EndpointStates::default().in_flight_max)
+        EndpointState::new(IN_FLIGHT_MAX)
     }
 
     #[test]

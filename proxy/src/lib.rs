@@ -22,6 +22,7 @@ mod opening;
 mod pace;
 pub mod pick;
 mod proxy_header;
+mod queue;
 pub mod reason;
 mod refusal;
 mod relay;

@@ -65,8 +65,10 @@ reasons! {
     NoReadyInstance = "no-ready-instance", Some(503), "no instance of this route is ready";
     /// Too many requests of the route are held already.
     HoldFull = "hold-full", Some(503), "too many requests wait for an instance of this route";
-    /// Every instance that may serve has its limit of requests in flight.
+    /// Every instance that may serve has its limit of requests in flight, and none had a place while the request waited.
     InstancesFull = "instances-full", Some(503), "every instance of this route is at its limit of requests in flight";
+    /// The same, and too many requests wait already.
+    QueueFull = "queue-full", Some(503), "too many requests wait for a place at an instance of this route";
 
     // What the way to the instance says.
     /// No connection: refused, unreachable.

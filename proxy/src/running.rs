@@ -220,6 +220,7 @@ pub fn start(config: ProxyConfig, table: Arc<TableHandle>) -> Result<Running, St
     });
     shared.fronts.proxy_protocol.store(fronts_proxy_protocol, Relaxed);
     table.states().set_in_flight_max(limits.requests_per_instance);
+    table.queue_limits.set(&limits);
     let terms = watch::Sender::new(Arc::new(terms));
     let access = access_log.map(access_log::start).transpose().map_err(StartError::Thread)?;
     let phase = watch::Sender::new(if adopted.waits { Phase::Waiting } else { Phase::Running });
@@ -329,6 +330,7 @@ impl Running {
         self.shared.connections_max.store(most, Relaxed);
         self.shared.fronts.limits.store(Arc::new(*limits));
         self.table.states().set_in_flight_max(limits.requests_per_instance);
+        self.table.queue_limits.set(limits);
         self.shared.https_port.store(https_port(&checked.0), Relaxed);
         self.terms.send_replace(checked.0);
     }

@@ -41,6 +41,11 @@ pub struct Limits {
     pub h2_streams: u32,
     /// `requests_per_instance`: requests in flight at one instance, of all workers; 1 to a million. `[limits]` alone.
     pub requests_per_instance: u32,
+    /// `queued_per_route`: requests of one route that wait while all its instances are at `requests_per_instance`; 0 to a
+    /// million, 0: none waits. `[limits]` alone.
+    pub queued_per_route: u32,
+    /// `queue_time`: how long such a request waits at most; 10 ms to 1 min. `[limits]` alone.
+    pub queue_time: Duration,
     /// `udp_sessions`: sessions of one UDP front port (`aliyun.lb.port_N: udp://`), of all workers; 1 to a million, and no more
     /// than `connections`. `[limits]` alone.
     pub udp_sessions: usize,
@@ -66,6 +71,8 @@ impl Default for Limits {
             requests_per_connection: None,
             h2_streams: 100,
             requests_per_instance: 1024,
+            queued_per_route: 16_384,
+            queue_time: Duration::from_secs(2),
             udp_sessions: 10_000,
             connections_total: None,
         }
@@ -82,6 +89,11 @@ pub(super) fn section(root: &mut Table<'_>) -> Limits {
         if let Some(most) = table.get("requests_per_instance").and_then(|node| node.whole(COUNT)) {
             limits.requests_per_instance = u32::try_from(most).unwrap_or(u32::MAX);
         }
+        if let Some(most) = table.get("queued_per_route").and_then(|node| node.whole(0..=*COUNT.end())) {
+            limits.queued_per_route = u32::try_from(most).unwrap_or(u32::MAX);
+        }
+        let wait = Duration::from_millis(10)..=Duration::from_secs(60);
+        time(&mut table, "queue_time", wait, &mut limits.queue_time);
         whole(&mut table, "udp_sessions", COUNT, &mut limits.udp_sessions);
         if let Some(most) = table.get("connections_total").and_then(|node| none_or(&node, count)) {
             let most = most.and_then(|most| usize::try_from(most).ok());

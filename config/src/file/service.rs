@@ -19,7 +19,7 @@ use crate::names::{RouteEntry, RouteId, Version, Weight};
 type List = (&'static str, &'static str, &'static str);
 
 /// Keys of a service, each with the label that says the same.
-const AS_LABELS: [(&str, &str); 29] = [
+const AS_LABELS: [(&str, &str); 30] = [
     ("name", "fairway.service"),
     ("project", "fairway.project"),
     ("version", "fairway.version"),
@@ -31,6 +31,7 @@ const AS_LABELS: [(&str, &str); 29] = [
     ("proxy_protocol", "fairway.proxy_protocol"),
     ("balance", "fairway.balance"),
     ("retries", "fairway.retries"),
+    ("in_flight_max", "fairway.in_flight_max"),
     ("outlier", "fairway.outlier"),
     ("drain", "fairway.drain"),
     ("split_by", "fairway.split_by"),

@@ -880,6 +880,8 @@ fn limits_hold_for_every_listener_that_has_none_of_its_own() {
         body_max = "10MiB"
         connections_per_client = 50
         requests_per_instance = 10
+        queued_per_route = 0
+        queue_time = "250ms"
         [http]
         listen = ["0.0.0.0:80", { addr = "0.0.0.0:81", limits = { body_max = "none", idle_time = "5s", h2_streams = 7 } }]
         "#,
@@ -889,6 +891,7 @@ fn limits_hold_for_every_listener_that_has_none_of_its_own() {
     assert_eq!((plain.limits.header_bytes, plain.limits.target_bytes), (16_384, 4096));
     assert_eq!((plain.limits.body_max, plain.limits.idle_time), (Some(10_485_760), Duration::from_secs(20)));
     assert_eq!(plain.limits.requests_per_instance, 10);
+    assert_eq!((plain.limits.queued_per_route, plain.limits.queue_time), (0, Duration::from_millis(250)));
     assert_eq!((own.limits.body_max, own.limits.idle_time), (None, Duration::from_secs(5)));
     assert_eq!((own.limits.h2_streams, own.limits.connections_per_client), (7, Some(50)));
 }
@@ -914,6 +917,8 @@ fn a_limit_out_of_range_is_told_with_its_range() {
         ("body_max = -1", "limits.body_max", "whole number of octets"),
         ("body_rate = \"2g\"", "limits.body_rate", "from 0 to"),
         ("connections = \"many\"", "limits.connections", "or `\"none\"`"),
+        ("queued_per_route = -1", "limits.queued_per_route", "from 0 to 1000000"),
+        ("queue_time = \"5m\"", "limits.queue_time", "from 10ms to 1m"),
         ("udp_sessions = 0", "limits.udp_sessions", "from 1 to 1000000"),
         ("connections_per_client = 0", "limits.connections_per_client", "from 1 to 1000000"),
         ("h2_streams = 0", "limits.h2_streams", "from 1 to 250"),

@@ -49,6 +49,7 @@ pub(super) fn apply<'a>(
         "retries" => {
             to.retries = scalar::whole(value, 0..=10, "").map(|retries| u8::try_from(retries).ok())?
         }
+        "in_flight_max" => to.in_flight_max = Some(scalar::whole(value, 1..=1_000_000, "")?),
         "outlier" => to.outlier = Some(scalar::boolean(value)?),
         "drain" => to.drain = Some(scalar::time(value, DRAIN)?),
         "split_by" => to.split_by = Some(clients::split_by(value)?),

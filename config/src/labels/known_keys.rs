@@ -5,7 +5,7 @@
 use super::flaw::{Flaw, shown};
 
 /// Every `fairway.*` key, without the family.
-pub(crate) const FAIRWAY: [&str; 35] = [
+pub(crate) const FAIRWAY: [&str; 36] = [
     "add_prefix",
     "allow",
     "auth.basic",
@@ -20,6 +20,7 @@ pub(crate) const FAIRWAY: [&str; 35] = [
     "headers.request",
     "headers.response",
     "hedge",
+    "in_flight_max",
     "match",
     "network",
     "outlier",

@@ -85,6 +85,8 @@ pub struct Transport {
     pub total_timeout: Option<Duration>,
     /// `fairway.retries`: 0 to 10.
     pub retries: Option<u8>,
+    /// `fairway.in_flight_max`: most requests in flight at one instance, 1 to a million.
+    pub in_flight_max: Option<u32>,
     /// `fairway.outlier`.
     pub outlier: Option<bool>,
     /// `fairway.drain`: the longest drain ordered by people.

@@ -240,6 +240,7 @@ fn every_fairway_key_is_read() {
         ("fairway.retries", "0"),
         ("fairway.outlier", "false"),
         ("fairway.drain", "0s"),
+        ("fairway.in_flight_max", "50"),
         ("fairway.split_by", "client-ip"),
         ("fairway.match", "header:x-group=beta; client:10.1.0.0/16"),
         ("fairway.hedge", "p95"),
@@ -273,6 +274,7 @@ fn every_fairway_key_is_read() {
             retries: Some(0),
             outlier: Some(false),
             drain: Some(Duration::ZERO),
+            in_flight_max: Some(50),
             split_by: Some(SplitBy::Client(ClientKey::Ip)),
             matches: vec![
                 MatchRule::Header("x-group".into(), "beta".into()),

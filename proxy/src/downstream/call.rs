@@ -30,7 +30,8 @@ use crate::forward::request_id::RequestId;
 use crate::forward::{Origin, PASSES_MAX, passes, write_request};
 use crate::h1::{BodyLength, Known, Refused, RequestHead, Version};
 use crate::hold::{HOLD, hold};
-use crate::pick::{NoInstance, Pick, Tried, Why};
+use crate::pick::{Crowded, NoInstance, Pick, Tried, Why};
+use crate::queue::Told;
 use crate::reason::Reason;
 use crate::refusal::{Refusal, Says};
 use crate::sides::http1::Incoming;
@@ -78,6 +79,8 @@ pub(super) struct Record {
     answers: bool,
     /// When the last instance was chosen.
     chosen: Option<Instant>,
+    /// How long it waited for a place at full instances.
+    queued: Option<Duration>,
     pub(super) connect: Option<Duration>,
     first_byte: Option<Duration>,
     /// The same from the end of the request's body, if that came after the choice of the instance.
@@ -274,7 +277,13 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             let picked = entry.pick(&view, &tried, &mut worker.rng.borrow_mut(), turn::now().into_std());
             let pick = match picked {
                 Ok(pick) => pick,
-                Err(NoInstance::Full) => return Err(refused(Reason::InstancesFull, "")),
+                // Boxed, so that others need no room for it.
+                Err(NoInstance::Full(crowded)) => {
+                    match Box::pin(self.wait_for_place(&mut entry, crowded, &client, &tried)).await? {
+                        Some(pick) => pick,
+                        None => continue,
+                    }
+                }
                 Err(NoInstance::NoneReady) => {
                     let refused = last.as_ref().map(|(refused, _)| *refused);
                     entry = match self.wait_for_instance(&entry, &tried, refused).await {
@@ -429,6 +438,72 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             down.poll_gone(cx).map(|()| Err(refused(Reason::ClientLeft, "")))
         })
         .await
+    }
+
+    /// Waits for a place at an instance of the route, all of which are full; `None`: the route has changed, choose again.
+    async fn wait_for_place(
+        &mut self,
+        entry: &mut Arc<RouteEntry>,
+        crowded: Crowded,
+        client: &Client,
+        tried: &Tried,
+    ) -> Result<Option<Pick>, Refused> {
+        let (worker, down) = (&self.visit.worker, self.down);
+        let limits = &worker.handle.queue_limits;
+        let began = turn::now();
+        // What it has waited before counts: a route that changes all the time must not hold it for ever.
+        let waited = self.record.queued.unwrap_or_default();
+        let total = entry.versions().iter().filter_map(|version| version.settings.total_timeout).min();
+        let total = earlier(total.map(|total| self.began + total), self.deadline());
+        let until = earlier(Some(began + limits.longest().saturating_sub(waited)), total).unwrap_or(began);
+        let refuse = |reason| Err(refused(reason, ""));
+        if limits.most() == 0 {
+            return refuse(Reason::InstancesFull);
+        }
+        let Ok(mut place) = entry.queue.enter(entry, crowded, tried, until, limits.most()) else {
+            return refuse(Reason::QueueFull);
+        };
+        if self.renew(entry) {
+            return Ok(None);
+        }
+        let view = self.head.view(client.address, client.internal, client.secure);
+        let now = began.into_std();
+        if let Some(pick) = entry.pick_crowded(crowded, &view, tried, &mut worker.rng.borrow_mut(), now) {
+            return Ok(Some(pick));
+        }
+        let told = {
+            let mut told = pin!(place.told());
+            poll_fn(|cx| match told.as_mut().poll(cx) {
+                Poll::Ready(told) => Poll::Ready(Ok(told)),
+                Poll::Pending => down.poll_gone(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
+            })
+            .await
+        };
+        let took = turn::now().duration_since(began);
+        self.record.queued = Some(waited + took);
+        entry.series.queued(took);
+        match told? {
+            None => refuse(Reason::InstancesFull),
+            Some(Told::Look) => {
+                self.renew(entry);
+                Ok(None)
+            }
+            Some(Told::Place(in_flight)) => {
+                self.renew(entry);
+                Ok(entry.pick_at(in_flight, crowded.why))
+            }
+        }
+    }
+
+    /// Takes the route's entry from the table of now; whether it is another.
+    fn renew(&self, entry: &mut Arc<RouteEntry>) -> bool {
+        let mut reader = self.visit.worker.table.borrow_mut();
+        let Some(newest) = reader.table().by_id(&entry.route.id) else { return false };
+        let is_new = !Arc::ptr_eq(newest, entry);
+        if is_new {
+            *entry = newest.clone();
+        }
+        is_new
     }
 
     fn has_serving(&self, route: &fairway_config::names::RouteId) -> bool {
@@ -757,6 +832,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             grpc_status: grpc.map(Status::name),
             attempts: record.attempts,
             total: took,
+            queued: record.queued,
             connect: record.connect,
             first_byte: record.first_byte,
             request_id: self.id.as_str(),

@@ -386,6 +386,7 @@ fn tell_unserved(visit: &Visit, head: Option<&RequestHead>, status: u16, reason:
             grpc_status: None,
             attempts: 0,
             total: took,
+            queued: None,
             connect: None,
             first_byte: None,
             request_id: "",

@@ -7,7 +7,7 @@ use fairway_catalog::{Condition, Instance, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{Endpoint, IN_FLIGHT_MAX, LastFailure};
+use crate::endpoint::{Endpoint, LastFailure};
 use crate::table::{RouteEntry, Version};
 
 /// One instance of the route.
@@ -128,7 +128,7 @@ fn why(
         _ => {}
     }
     if endpoint.state.is_full() {
-        return Err(format!("it has {IN_FLIGHT_MAX} requests in flight, the limit"));
+        return Err(format!("it has {} requests in flight, the limit", endpoint.state.in_flight_max()));
     }
     if drawn { Ok(()) } else { Err("its version is not chosen".to_owned()) }
 }

@@ -161,7 +161,7 @@ impl Relay<'_> {
             }
             let pick = match self.choose(&entry, &tried) {
                 Ok(pick) => pick,
-                Err(NoInstance::Full) => return Err(Reason::InstancesFull),
+                Err(NoInstance::Full(_)) => return Err(Reason::InstancesFull),
                 Err(NoInstance::NoneReady) => {
                     entry = self.wait_for_instance(&tried, last).await?;
                     continue;
@@ -354,6 +354,7 @@ impl Relay<'_> {
             grpc_status: None,
             attempts: self.attempts,
             total: took,
+            queued: None,
             connect: self.connect,
             first_byte: None,
             request_id: "",

@@ -189,7 +189,7 @@ impl Session {
             }
             let pick = match self.choose(&entry, &tried) {
                 Ok(pick) => pick,
-                Err(NoInstance::Full) => return Err(Reason::InstancesFull),
+                Err(NoInstance::Full(_)) => return Err(Reason::InstancesFull),
                 Err(NoInstance::NoneReady) => {
                     entry = self.wait_for_instance(&tried, last).await?;
                     continue;
@@ -434,6 +434,7 @@ impl Session {
             grpc_status: None,
             attempts: told.attempts,
             total: took,
+            queued: None,
             connect: None,
             first_byte: None,
             request_id: "",

@@ -79,7 +79,19 @@ const REFUSED: Family = Family {
     labels: &["listener", "reason"],
     kind: MetricType::COUNTER,
 };
-const FAMILIES: [&Family; 10] = [
+const QUEUED: Family = Family {
+    name: "fairway_queued_requests",
+    help: "Requests that wait for a place at a full instance now, of routes where any ever did.",
+    labels: &["route"],
+    kind: MetricType::GAUGE,
+};
+const QUEUE_WAITS: Family = Family {
+    name: "fairway_queue_wait_seconds",
+    help: "How long requests waited for a place at a full instance.",
+    labels: &["route"],
+    kind: MetricType::HISTOGRAM,
+};
+const FAMILIES: [&Family; 12] = [
     &REQUESTS,
     &GRPC,
     &DURATIONS,
@@ -90,6 +102,8 @@ const FAMILIES: [&Family; 10] = [
     &CONNECTIONS,
     &HANDSHAKES,
     &REFUSED,
+    &QUEUED,
+    &QUEUE_WAITS,
 ];
 
 impl TableCollector {
@@ -124,6 +138,8 @@ impl Collector for TableCollector {
             CONNECTIONS.of(connections(metrics)),
             HANDSHAKES.of(handshakes(metrics)),
             REFUSED.of(refused(metrics)),
+            QUEUED.of(queued(&self.table)),
+            QUEUE_WAITS.of(series.iter().filter_map(|series| queue_waits(series)).collect()),
         ]
     }
 }
@@ -178,6 +194,19 @@ fn in_flight(table: &TableHandle) -> Vec<Metric> {
     }
     let sorted: BTreeMap<_, _> = sums.into_iter().collect();
     sorted.into_iter().map(|(backend, sum)| gauge(IN_FLIGHT.labelled(&[backend]), sum)).collect()
+}
+
+/// Of the routes of the table where a request has waited before.
+fn queued(table: &TableHandle) -> Vec<Metric> {
+    let table = table.load();
+    let waited = table.entries().iter().filter(|entry| entry.series.has_queued());
+    waited.map(|entry| gauge(QUEUED.labelled(&[&entry.name]), entry.queue.len().into())).collect()
+}
+
+fn queue_waits(series: &Series) -> Option<Metric> {
+    let mut metric = Metric::from_label(QUEUE_WAITS.labelled(&[&series.route]));
+    metric.set_histogram(series.waits()?);
+    Some(metric)
 }
 
 fn builds(metrics: &Metrics) -> Vec<Metric> {

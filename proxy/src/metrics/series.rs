@@ -10,7 +10,7 @@ use fairway_config::names::BackendId;
 use prometheus::proto;
 
 use super::figures::{self, Figures, VersionFigures};
-use super::histogram::{self, CONNECT, Histogram, REQUEST};
+use super::histogram::{self, CONNECT, Histogram, REQUEST, WAIT};
 use super::shards::Shards;
 use crate::forward::grpc::Status;
 use crate::reason::Reason;
@@ -24,6 +24,9 @@ pub struct Series {
     /// The backend's name as printed.
     pub backend: Arc<str>,
     shards: Shards<Requests>,
+    /// How long requests waited for a place at full instances; of a route's own series, once one has. Rare enough to be
+    /// shared.
+    waits: OnceLock<Box<Histogram>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +40,27 @@ struct Requests {
 
 impl Series {
     pub(super) fn new(route: &Arc<str>, backend: &Arc<str>, workers: usize) -> Self {
-        Self { route: route.clone(), backend: backend.clone(), shards: Shards::new(workers) }
+        Self {
+            route: route.clone(),
+            backend: backend.clone(),
+            shards: Shards::new(workers),
+            waits: OnceLock::new(),
+        }
+    }
+
+    /// Counts a request that waited this long for a place at full instances.
+    pub(crate) fn queued(&self, took: Duration) {
+        self.waits.get_or_init(Box::default).observe(&WAIT, took);
+    }
+
+    /// How long requests waited; `None` as long as none did.
+    pub(super) fn waits(&self) -> Option<proto::Histogram> {
+        histogram::sum(std::iter::once(&**self.waits.get()?), &WAIT)
+    }
+
+    /// Whether any request of the route ever waited.
+    pub(super) fn has_queued(&self) -> bool {
+        self.waits.get().is_some()
     }
 
     pub(super) fn request_done(&self, worker: usize, code: u16, reason: Reason, took: Duration) {

@@ -81,9 +81,18 @@ pub enum NoInstance {
     /// None is ready, or none that the request has not been at: hold it.
     #[error("no instance is ready")]
     NoneReady,
-    /// Those that may serve have their limit of requests in flight: 503 at once.
+    /// Those that may serve have their limit of requests in flight: wait for a place (see `queue`).
     #[error("every instance is at its limit of requests in flight")]
-    Full,
+    Full(Crowded),
+}
+
+/// Whose instances are full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowded {
+    /// The number of the one version that would do; `None`: any version would.
+    pub version: Option<usize>,
+    /// Why that version.
+    pub why: Why,
 }
 
 impl NoInstance {
@@ -91,7 +100,7 @@ impl NoInstance {
     pub fn reason(self) -> Reason {
         match self {
             Self::NoneReady => Reason::NoReadyInstance,
-            Self::Full => Reason::InstancesFull,
+            Self::Full(_) => Reason::InstancesFull,
         }
     }
 }
@@ -124,6 +133,11 @@ impl Tried {
         self.uids.contains(&endpoint.state.uid)
     }
 
+    /// The numbers of the instances' states.
+    pub(crate) fn uids(&self) -> &[u64] {
+        &self.uids
+    }
+
     fn has_version(&self, version: &Version) -> bool {
         self.versions.contains(&version.name)
     }
@@ -144,6 +158,34 @@ impl RouteEntry {
             return Ok(pick);
         }
         if tried.is_empty() { chooser.by_lots(&self.lots) } else { chooser.by_lots(&self.lots_after(tried)) }
+    }
+
+    /// Chooses once more for a request that found only full instances: of the version that was drawn for it, if one was.
+    pub(crate) fn pick_crowded(
+        &self,
+        crowded: Crowded,
+        request: &RequestView<'_>,
+        tried: &Tried,
+        rng: &mut Rng,
+        now: Instant,
+    ) -> Option<Pick> {
+        let Some(index) = crowded.version else { return self.pick(request, tried, rng, now).ok() };
+        let version = self.versions.get(index)?;
+        let mut chooser = Chooser { entry: self, request, tried, rng, now };
+        chooser.instance_of(version, self.endpoints_in_turn(version), crowded.why)
+    }
+
+    /// The pick of a request that was handed a place at an instance; `None` if nothing new is sent there any more.
+    pub(crate) fn pick_at(&self, in_flight: InFlight, why: Why) -> Option<Pick> {
+        let uid = in_flight.at().uid;
+        self.versions
+            .iter()
+            .find_map(|version| {
+                let endpoint =
+                    self.endpoints_in_turn(version).iter().find(|endpoint| endpoint.state.uid == uid)?;
+                Some((version.clone(), endpoint.clone()))
+            })
+            .map(|(version, endpoint)| Pick { endpoint, version, why, in_flight })
     }
 
     /// Whether a request that failed at `tried` could be sent anywhere, full instances too.
@@ -247,15 +289,15 @@ impl Chooser<'_, '_> {
         // Full. With a split, what is too much for one version is refused rather than poured over another: the weights
         // are a promise, and a canary would drown. Without one, versions make no difference.
         if lots.tier() == Tier::Weighted && self.entry.route.split.is_some() {
-            return Err(NoInstance::Full);
+            return Err(NoInstance::Full(Crowded { version: Some(index), why }));
         }
+        let full = NoInstance::Full(Crowded { version: None, why });
         let tried = self.tried;
         let free =
             Lots::new(&self.entry.versions, |endpoint| !tried.has(endpoint) && !endpoint.state.is_full());
-        let index = self.draw(&free).ok_or(NoInstance::Full)?;
-        let version = self.entry.versions.get(index).ok_or(NoInstance::Full)?;
-        self.instance_of(version, free.tier().endpoints(version), self.why(free.tier()))
-            .ok_or(NoInstance::Full)
+        let index = self.draw(&free).ok_or(full)?;
+        let version = self.entry.versions.get(index).ok_or(full)?;
+        self.instance_of(version, free.tier().endpoints(version), self.why(free.tier())).ok_or(full)
     }
 
     /// The version: at random, independently of every other request; or by the client, where the route asks for it and

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{NoInstance, Pick, Tried, Why};
+use super::{Crowded, NoInstance, Pick, Tried, Why};
 use crate::endpoint::IN_FLIGHT_MAX;
 use crate::request::{FieldList, RequestView};
 use crate::table::fixture::*;
@@ -388,7 +388,7 @@ fn what_is_too_much_for_one_version_is_refused_rather_than_poured_over_another()
             Err(why) => break why,
         }
     };
-    assert_eq!(refused, NoInstance::Full);
+    assert!(matches!(refused, NoInstance::Full(Crowded { version: Some(0), .. })), "{refused:?}");
     let of_v0 = running.iter().filter(|pick| name(pick) == "v0").count();
     assert_eq!(of_v0, IN_FLIGHT_MAX as usize);
     assert!(running.len() - of_v0 < 50, "the small version does not take what the large one cannot");
@@ -402,7 +402,8 @@ fn without_a_split_every_instance_is_filled_before_a_request_is_refused() {
     let mut rng = Rng::with_seed(5);
     let running: Vec<_> = std::iter::from_fn(|| pick(&equal, &Tried::default(), &mut rng).ok()).collect();
     assert_eq!(running.len(), 3 * IN_FLIGHT_MAX as usize);
-    assert_eq!(pick(&equal, &Tried::default(), &mut rng).err(), Some(NoInstance::Full));
+    let full = Crowded { version: None, why: Why::Equal };
+    assert_eq!(pick(&equal, &Tried::default(), &mut rng).err(), Some(NoInstance::Full(full)));
 }
 
 fn balanced(balance: Balance, weights: &[u16]) -> Arc<RouteEntry> {

@@ -17,6 +17,7 @@ use crate::pick::Pick;
 use crate::pick::balance::Turn;
 use crate::pick::budget::RetryBudget;
 use crate::pick::lots::Lots;
+use crate::queue::RouteQueue;
 
 /// One route of a table.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct RouteEntry {
     pub series: Arc<Series>,
     /// How many retries its requests may still cause; outlives the entry.
     pub(crate) budget: Arc<RetryBudget>,
+    /// Who waits for a place at its instances; outlives the entry.
+    pub(crate) queue: Arc<RouteQueue>,
     pub(crate) versions: Box<[Arc<Version>]>,
     /// What is drawn from while no instance has failed the request.
     pub(crate) lots: Lots,
@@ -79,6 +82,7 @@ impl RouteEntry {
             },
             features: Features::compile(route, before.and_then(|before| before.features.as_ref())),
             budget: before.map_or_else(Arc::default, |before| before.budget.clone()),
+            queue: before.map_or_else(Arc::default, |before| before.queue.clone()),
             lots: Lots::new(&versions, |_| true),
             has_rules: versions.iter().any(|version| !version.backend.transport.matches.is_empty()),
             versions,
@@ -119,6 +123,11 @@ impl RouteEntry {
     /// Whether new clients are sent to the instance whose state has this number.
     pub(crate) fn serves_new(&self, uid: u64) -> bool {
         self.versions.iter().flat_map(|version| version.serving()).any(|endpoint| endpoint.state.uid == uid)
+    }
+
+    /// The instances of this version that a draw of this moment leads to.
+    pub(crate) fn endpoints_in_turn<'a>(&self, version: &'a Version) -> &'a [Arc<Endpoint>] {
+        if version.serving().is_empty() { self.lots.tier().endpoints(version) } else { version.serving() }
     }
 
     /// Every endpoint of every version.

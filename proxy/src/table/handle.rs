@@ -15,6 +15,7 @@ use super::{Lasting, RouteTable};
 use crate::endpoint::EndpointStates;
 use crate::hold::Holds;
 use crate::metrics::{Metrics, VersionFigures};
+use crate::queue::QueueLimits;
 
 /// The present table, and what outlives it.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct TableHandle {
     /// The serial of the table that is live.
     applied: watch::Sender<u64>,
     pub(crate) holds: Holds,
+    /// How many requests wait for a place at full instances, and how long.
+    pub(crate) queue_limits: QueueLimits,
 }
 
 impl TableHandle {
@@ -36,6 +39,7 @@ impl TableHandle {
             lasting,
             applied: watch::Sender::new(0),
             holds: Holds::default(),
+            queue_limits: QueueLimits::default(),
         })
     }
 
@@ -60,6 +64,11 @@ impl TableHandle {
         &self.lasting.states
     }
 
+    /// How many requests of this route wait for a place at its full instances.
+    pub fn queued(&self, route: &RouteId) -> u32 {
+        self.load().by_id(route).map_or(0, |entry| entry.queue.len())
+    }
+
     /// What is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.lasting.metrics
@@ -82,6 +91,7 @@ impl TableHandle {
         let now = Instant::now();
         self.metrics().build_done("routes", now.duration_since(start));
         self.holds.wake(&table);
+        before.not_kept_by(&table).for_each(|entry| entry.queue.look_again());
         self.applied.send_replace(table.serial);
         drop(before);
         self.metrics().sweep(now);

@@ -159,6 +159,17 @@ impl RouteTable {
         &self.entries
     }
 
+    /// The entries that the next table does not have as they are.
+    pub(crate) fn not_kept_by<'a>(&'a self, next: &'a Self) -> impl Iterator<Item = &'a Arc<RouteEntry>> {
+        let mut news = next.entries.iter().peekable();
+        self.entries.iter().filter(move |old| {
+            // Most are the very same value: hardly a comparison of names.
+            let is_before = |new: &&Arc<RouteEntry>| !Arc::ptr_eq(new, old) && new.route.id < old.route.id;
+            while news.next_if(is_before).is_some() {}
+            news.next_if(|new| Arc::ptr_eq(new, old)).is_none()
+        })
+    }
+
     /// Heap memory in octets, as far as it is the table's own: neither the catalog's values nor the metrics.
     pub fn heap_bytes(&self) -> usize {
         let entry = |entry: &Arc<RouteEntry>| {

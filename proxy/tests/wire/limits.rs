@@ -419,26 +419,6 @@ async fn behind_a_balancer_the_client_that_it_names_is_counted() {
 }
 
 #[tokio::test]
-async fn an_instance_has_as_many_requests_as_it_may() {
-    let origin = Origin::new().await;
-    let plane = plane(&origin, &[], |limits| limits.requests_per_instance = 2);
-    let mut clients = Vec::new();
-    let mut instances = Vec::new();
-    for _ in 0..2 {
-        let mut client = plane.connect().await;
-        client.send(get("/")).await;
-        let mut instance = origin.accept().await;
-        instance.head().await;
-        clients.push(client);
-        instances.push(instance);
-    }
-    let mut third = plane.connect().await;
-    third.send(get("/")).await;
-    let answer = third.read_until("}\n").await;
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("instances-full"), "{answer}");
-}
-
-#[tokio::test]
 async fn a_reload_changes_the_limits_of_connections_that_are_open() {
     let origin = Origin::new().await;
     let plane = plane(&origin, &[], |_| {});

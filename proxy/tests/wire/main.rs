@@ -16,6 +16,7 @@ mod logged;
 mod messages;
 mod passthrough;
 mod proxy_headers;
+mod queued;
 mod refusals;
 mod secure_origins;
 mod spreading;
