@@ -4,6 +4,7 @@
 //! shares rather than one draw. Not here: how it looks on a terminal (see [`text`]), the API around it (that is `admin`'s).
 
 mod instances;
+pub(crate) mod live;
 mod routes;
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ pub mod request;
 pub mod running;
 mod sides;
 mod spread;
+pub mod sticky;
 mod stream;
 pub mod table;
 pub mod tls;

@@ -29,6 +29,8 @@ pub(crate) struct Refusal<'a> {
     pub says_keep_alive: bool,
     /// What it says besides.
     pub says: Says<'a>,
+    /// Fields that it has besides, whole lines.
+    pub added: &'a [u8],
     /// `Strict-Transport-Security`, if the listener has one.
     pub hsts: Option<&'a str>,
     /// The request is a call of gRPC over HTTP/2: it is refused in the words of gRPC.
@@ -94,7 +96,8 @@ impl Refusal<'_> {
         } else if self.says_keep_alive {
             writer.field(b"Connection", b"keep-alive");
         }
-        writer.end();
+        out.extend_from_slice(self.added);
+        out.extend_from_slice(b"\r\n");
         if self.to_head { Bytes::new() } else { body.into() }
     }
 
@@ -113,7 +116,8 @@ impl Refusal<'_> {
         if !self.request_id.is_empty() {
             writer.field(b"X-Request-Id", self.request_id.as_bytes());
         }
-        writer.end();
+        out.extend_from_slice(self.added);
+        out.extend_from_slice(b"\r\n");
     }
 
     fn content_type(&self) -> &'static [u8] {
@@ -190,6 +194,7 @@ mod tests {
             close: true,
             says_keep_alive: false,
             says: Says::Nothing,
+            added: b"",
             hsts: None,
             grpc: false,
         }

@@ -60,6 +60,7 @@ impl Hop {
             node: "edge",
             id,
             upgrade,
+            hides_cookie: false,
             certificate,
             applied: None,
         };
@@ -72,13 +73,13 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, length: BodyLength
     forward::write_response(
         out,
         head,
-        &ResponsePlan { length, close, says_keep_alive: false, hsts: None, changes: None },
+        &ResponsePlan { length, close, says_keep_alive: false, hsts: None, added: b"", changes: None },
     );
 }
 
 /// Appends the head of an answer that comes before the final one.
 pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead) {
-    forward::write_interim(out, head, None);
+    forward::write_interim(out, head, None, b"");
 }
 
 /// What the start of a connection with a PROXY header is.

@@ -28,7 +28,7 @@ pub(crate) fn run(
         let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
         Failure::Usage(format!("the configuration has {errors}\n{}", lines.join("\n")))
     })?;
-    for warning in config.warnings.iter().chain(&files::of_engines(&config)) {
+    for warning in config.warnings.iter().chain(&files::warnings(&config)) {
         writeln!(out, "warning: {}", printable(&warning.to_string()))?;
     }
     match &config.file {

@@ -1,16 +1,17 @@
 //! The files that the configuration names, read before anything starts: `fairway run` and `fairway check` refuse the same.
 //!
-//! Not here: what is in them (see `certificates`, `trust`), the users of a service (the configuration reads them itself).
+//! Not here: what is in them (see `certificates`, `trust`, `sticky`), the users of a service (the configuration reads them itself).
 
 use std::path::Path;
 use std::sync::Arc;
 
 use fairway_config::file::ConfigError;
 use fairway_config::{Config, ConfigErrors};
+use fairway_proxy::sticky::Keys;
 use fairway_proxy::tls::{Trust, authorities};
 
 use super::certificates::{self, Loaded, read_file};
-use super::trust;
+use super::{sticky, trust};
 
 /// What the files hold.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Files {
     pub(crate) certificates: Vec<Loaded>,
     /// Of `[upstream_tls]`.
     pub(crate) trust: Arc<Trust>,
+    /// Of `routing.sticky_secret_file`.
+    pub(crate) sticky: Option<Keys>,
 }
 
 /// Reads them. Fails with what is wrong with each of them, at once.
@@ -26,10 +29,12 @@ pub(crate) fn load(config: &Config) -> Result<Files, ConfigErrors> {
     let certificates = certificates::load(config);
     let trust = trust::load(&config.upstream_tls).map_err(of_upstream_tls);
     let mut others: Vec<_> = [token(config), authority(config)].into_iter().flatten().collect();
-    match (certificates, trust) {
-        (Ok(certificates), Ok(trust)) if others.is_empty() => Ok(Files { certificates, trust }),
-        (certificates, trust) => {
-            let failed = [certificates.err(), trust.err()].into_iter().flatten();
+    match (certificates, trust, sticky::load(config)) {
+        (Ok(certificates), Ok(trust), Ok(sticky)) if others.is_empty() => {
+            Ok(Files { certificates, trust, sticky })
+        }
+        (certificates, trust, sticky) => {
+            let failed = [certificates.err(), trust.err(), sticky.err()].into_iter().flatten();
             let mut errors: Vec<_> = failed.flat_map(|ConfigErrors(errors)| errors).collect();
             errors.append(&mut others);
             Err(ConfigErrors(errors))
@@ -70,9 +75,14 @@ fn authority(config: &Config) -> Option<ConfigError> {
     }
 }
 
+/// What is told of files and stops nothing.
+pub(crate) fn warnings(config: &Config) -> Vec<ConfigError> {
+    of_engines(config).into_iter().chain(sticky::too_open(config)).collect()
+}
+
 /// The files of engines that cannot be read. No reason not to start: an engine that cannot be reached is tried again for
 /// ever.
-pub(crate) fn of_engines(config: &Config) -> Vec<ConfigError> {
+fn of_engines(config: &Config) -> Vec<ConfigError> {
     let engines = config.docker.hosts.iter().enumerate().filter(|_| config.docker.enabled);
     let files = engines.filter_map(|(i, engine)| Some((i, engine.tls.as_ref()?)));
     let files = files.flat_map(|(i, tls)| [(i, "ca", &tls.ca), (i, "cert", &tls.cert), (i, "key", &tls.key)]);

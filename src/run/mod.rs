@@ -16,6 +16,7 @@ mod parts;
 mod persist;
 mod reload;
 mod settings;
+mod sticky;
 mod takeover;
 mod tell;
 mod trust;
@@ -26,7 +27,6 @@ use std::process::ExitCode;
 
 use fairway_config::file::{Flags, System};
 use fairway_config::{Config, ConfigErrors};
-use files::Files;
 
 /// Exit status for a configuration that cannot be used.
 const BAD_CONFIG: u8 = 2;
@@ -37,7 +37,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         let files = files::load(&config)?;
         Ok((config, files))
     });
-    let (config, Files { certificates, trust }) = match loaded {
+    let (config, files) = match loaded {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");
@@ -53,7 +53,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(parts::run(flags, config, certificates, trust)),
+        Ok(runtime) => runtime.block_on(parts::run(flags, config, files)),
         Err(error) => Err(format!("the system gives no threads for the control runtime: {error}").into()),
     };
     match ended {

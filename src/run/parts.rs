@@ -31,9 +31,11 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use super::certificates::{self, Ends, Keeper, Loaded, Names};
+use super::certificates::{self, Ends, Keeper, Names};
+use super::files::Files;
 use super::reload::{Reach, Reload};
 use super::settings::{Surroundings, settings};
+use super::sticky::Sealer;
 use super::takeover::giver::{Event, Giver};
 use super::takeover::taker::{self, Taken};
 use super::trust::Follow;
@@ -44,12 +46,8 @@ use super::{acme, conntrack, exec, file_limit, handover, persist, tell};
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs everything until SIGTERM or SIGINT, then drains. Fails when a part that was asked for cannot start.
-pub(crate) async fn run(
-    flags: Flags,
-    config: Config,
-    certificates: Vec<Loaded>,
-    trust: Arc<Trust>,
-) -> Result<(), Failure> {
+pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<(), Failure> {
+    let Files { certificates, trust, sticky } = files;
     let started = Timestamp::now();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -74,6 +72,7 @@ pub(crate) async fn run(
     }
 
     let opened = persist::open(&config.state_dir);
+    let sealer = Sealer::start(table.clone(), opened.store.clone(), sticky);
     let tls =
         (!config.https.items.is_empty()).then(|| certificates::names(&certificates::all(&certificates)));
     let around = Surroundings::new(started, proxy.addresses.clone(), tls);
@@ -186,7 +185,7 @@ pub(crate) async fn run(
     };
 
     let mut trust_files = Follow::new(&config.upstream_tls, inputs.clone());
-    let reach = Reach { inputs, file, dns: dns_config, certificates: keeper, acme };
+    let reach = Reach { inputs, file, dns: dns_config, certificates: keeper, acme, sealer };
     let mut reload = Reload::new(changes, flags, config, around, reach);
     let mut stops_at = None;
     let successor = loop {

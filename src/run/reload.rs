@@ -1,5 +1,6 @@
 //! Takes a changed configuration over while everything runs; a bad one is refused whole. The files of users
-//! (`auth.basic_file`) and of clients' authorities (`client_ca`) that it names are a part of it, and followed too.
+//! (`auth.basic_file`) and of clients' authorities (`client_ca`) that it names are a part of it, and followed too; so is the
+//! secret of sticky cookies (`routing.sticky_secret_file`).
 //!
 //! Not here: when to look (see `watch_file`, `watch_files`).
 
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use super::certificates::{Keeper, of_client_ca};
 use super::parts::{DnsConfig, with_file_limit};
 use super::settings::{Surroundings, settings, unless_same};
+use super::sticky::{self, Sealer};
 use super::trust;
 use super::watch_file::Changes;
 use super::watch_files::Watched;
@@ -56,6 +58,7 @@ pub(crate) struct Reach {
     pub(crate) dns: DnsConfig,
     pub(crate) certificates: Keeper,
     pub(crate) acme: watch::Sender<Option<Acme>>,
+    pub(crate) sealer: Sealer,
 }
 
 impl Reload {
@@ -96,21 +99,23 @@ impl Reload {
         let loaded = super::load(&self.flags).and_then(|config| {
             let certificates = self.reach.certificates.check(&config.certificates)?;
             let trust = trust::load(&config.upstream_tls)?;
+            let sticky = sticky::load(&config)?;
             let listeners = proxy.check(&listeners(&config), &config.tls).map_err(|error| of_tls(&error))?;
-            Ok((config, certificates, trust, listeners))
+            Ok((config, certificates, trust, sticky, listeners))
         });
         match loaded {
-            Ok((config, certificates, trust, listeners)) if config == self.config => {
+            Ok((config, certificates, trust, sticky, listeners)) if config == self.config => {
                 if cause == Cause::Asked {
                     tracing::info!("the configuration was read again and is the same");
                 }
                 self.reach.certificates.replace(certificates);
                 proxy.set_trust(trust);
+                self.reach.sealer.replace(sticky);
                 // Files that it names may have changed.
                 proxy.set_listeners(&with_file_limit(&self.config.limits), listeners);
                 self.report(&[]);
             }
-            Ok((config, certificates, trust, listeners)) => {
+            Ok((config, certificates, trust, sticky, listeners)) => {
                 let names_others = names(&config).ne(names(&self.config));
                 self.config = config;
                 self.apply(proxy);
@@ -119,6 +124,7 @@ impl Reload {
                 }
                 self.reach.certificates.replace(certificates);
                 proxy.set_trust(trust);
+                self.reach.sealer.replace(sticky);
                 proxy.set_listeners(&with_file_limit(&self.config.limits), listeners);
                 tracing::info!("the changed configuration holds");
             }
@@ -158,6 +164,8 @@ impl Reload {
         problems.extend(
             self.config.warnings.iter().map(|warning| problem("config-warning", Severity::Warning, warning)),
         );
+        let open = sticky::too_open(&self.config);
+        problems.extend(open.map(|open| problem("config-warning", Severity::Warning, &open)));
         problems.extend(needs_restart(&self.first, &self.config).map(restart_needed));
         self.reach.inputs.report(PART, problems);
     }
@@ -167,7 +175,8 @@ impl Reload {
 fn names(config: &Config) -> impl Iterator<Item = &Path> {
     let of_users = config.services.iter().filter_map(|service| service.auth_file.as_deref());
     let of_clients = config.https.items.iter().filter_map(|listener| listener.tls.as_ref()?.clients.as_ref());
-    of_users.chain(of_clients.map(|clients| clients.ca.as_path()))
+    let of_cookies = config.routing.sticky_secret_file.as_deref();
+    of_users.chain(of_clients.map(|clients| clients.ca.as_path())).chain(of_cookies)
 }
 
 /// The keys whose change waits for a restart.

@@ -9,12 +9,7 @@ use crate::problem::Problem;
 
 /// What a unit asks for in vain.
 pub(super) fn not_served(unit: &Unit) -> impl Iterator<Item = Problem> {
-    let (spec, transport) = (&unit.spec, &unit.spec.transport);
-    let sticky = (spec.session_sticky == Some(true)).then(|| {
-        let text = "clients are not bound to an instance: this version sets no cookie";
-        let remedy = "keep sessions where every instance finds them, or bind clients to a version with fairway.split_by";
-        label(unit, "aliyun.routing.session_sticky", "true", text, remedy)
-    });
+    let transport = &unit.spec.transport;
     let hedge = transport.hedge.is_some().then(|| {
         let text = "this version sends no second request to another instance";
         label(unit, "fairway.hedge", "", text, "leave it out, or shorten fairway.timeout.first_byte")
@@ -23,7 +18,7 @@ pub(super) fn not_served(unit: &Unit) -> impl Iterator<Item = Problem> {
         let text = "this version ends no drain: what runs at a draining instance may go on";
         label(unit, "fairway.drain", "", text, "leave it out; fairway.timeout.total ends what takes too long")
     });
-    sticky.into_iter().chain(hedge).chain(drain)
+    hedge.into_iter().chain(drain)
 }
 
 fn label(unit: &Unit, key: &str, value: &str, text: &str, remedy: &str) -> Problem {

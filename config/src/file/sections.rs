@@ -270,15 +270,7 @@ pub(super) fn routing(cx: &Cx<'_>, root: &mut Table<'_>) -> Routing {
         routing.domain_suffix = suffix.unwrap_or(routing.domain_suffix);
         let sticky = table.get("sticky_default");
         routing.sticky_default = sticky.as_ref().and_then(Node::boolean).unwrap_or_default();
-        let secret = table.get("sticky_secret_file");
-        routing.sticky_secret_file = path(cx, secret.clone());
-        for node in [sticky.filter(|_| routing.sticky_default), secret].into_iter().flatten() {
-            let text = "clients are not bound to an instance: this version sets no cookie";
-            node.warning(Wrong::new(
-                text,
-                "leave it out; `split_by` of a service binds clients to a version",
-            ));
-        }
+        routing.sticky_secret_file = path(cx, table.get("sticky_secret_file"));
         routing.internal = networks(table.get("internal"));
         let claims = table.get("claims").and_then(|node| node.array()).unwrap_or_default();
         routing.claims = claims.iter().filter_map(claim).collect();

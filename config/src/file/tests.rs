@@ -199,9 +199,7 @@ weights = { "legacy-shop@v1" = 90, "shop/shop@v2" = 0, v3 = 10 }
 #[test]
 fn every_key_is_read() {
     let config = from_file(EVERY_KEY);
-    let warned: Vec<_> = config.warnings.iter().map(|warning| warning.place.as_str()).collect();
-    let unserved = ["40: routing.sticky_default", "41: routing.sticky_secret_file"];
-    assert_eq!(warned, unserved.map(|place| format!("/etc/fairway.toml:{place}")));
+    assert_eq!(config.warnings, []);
     assert_eq!(config.file.as_deref(), Some(Path::new("/etc/fairway.toml")));
     assert_eq!(config.state_dir, Path::new("/etc/state"));
     assert_eq!((&*config.node.name, &*config.node.zone), ("edge", "a"));
@@ -616,8 +614,6 @@ fn what_is_used_though_not_as_written_is_a_warning() {
             "write `url` instead",
         ),
         ("https.listen = ['0.0.0.0:443']", "1: https.listen[0]", "[[certificate]]"),
-        ("routing.sticky_default = true", "1: routing.sticky_default", "`split_by`"),
-        ("routing.sticky_secret_file = 'a'", "1: routing.sticky_secret_file", "`split_by`"),
         (
             "http.listen = [{ addr = '0.0.0.0:80', redirect_to_https = true }]",
             "1: http.listen[0].addr",

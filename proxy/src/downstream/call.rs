@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::body::Kept;
 use super::exchange::{End, Exchange, Seen, TOO_LARGE};
+use super::extras::Extras;
 use super::fault::unless_panic;
 use super::guard::{Ruling, rule};
 use super::outcome::{Outcome, outcome};
@@ -63,6 +64,8 @@ pub(crate) struct Call<'c, D, B> {
     body_max: u64,
     /// It is a call of gRPC.
     grpc: Option<GrpcCall>,
+    /// What it carries along; mostly nothing.
+    extras: Option<Box<Extras>>,
     pub(super) record: Record,
 }
 
@@ -128,6 +131,15 @@ struct Found {
     route: Result<Arc<RouteEntry>, (Reason, Option<Arc<RouteEntry>>)>,
 }
 
+impl Found {
+    fn entry(&self) -> Option<&RouteEntry> {
+        match &self.route {
+            Ok(entry) => Some(entry),
+            Err((_, entry)) => entry.as_deref(),
+        }
+    }
+}
+
 /// How a request ended, for log and metrics.
 pub(super) struct Finish {
     status: u16,
@@ -147,7 +159,19 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let id = RequestId::random(&mut visit.worker.rng.borrow_mut());
         let body_max = visit.door.limits.get().body_max.unwrap_or(u64::MAX);
         let grpc = GrpcCall::of(&head, began);
-        Self { visit, down, source, timer, head, began, id, body_max, grpc, record: Record::default() }
+        Self {
+            visit,
+            down,
+            source,
+            timer,
+            head,
+            began,
+            id,
+            body_max,
+            grpc,
+            extras: None,
+            record: Record::default(),
+        }
     }
 
     pub(crate) async fn run(mut self) -> After {
@@ -189,6 +213,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let found = self.find();
         let client = found.client;
         self.record.client = Some(client);
+        self.extras = Extras::of(&self.head, &client, found.entry());
         if client.peer_is_trusted
             && let Some(id) = self.head.first(Known::XRequestId).and_then(RequestId::sent)
         {
@@ -274,7 +299,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let mut last: Option<(Refused, Failed)> = None;
         loop {
             let view = self.head.view(client.address, client.internal, client.secure);
-            let picked = entry.pick(&view, &tried, &mut worker.rng.borrow_mut(), turn::now().into_std());
+            let bound = self.extras.as_ref().and_then(|extras| extras.bound());
+            let now = turn::now().into_std();
+            let picked = entry.pick_bound(&view, bound, &tried, &mut worker.rng.borrow_mut(), now);
             let pick = match picked {
                 Ok(pick) => pick,
                 // Boxed, so that others need no room for it.
@@ -335,6 +362,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             }
             retries += u32::from(!free);
             worker.metrics.retried(&pick.version.upstream, refused.reason);
+            if let Some(extras) = &mut self.extras {
+                extras.failed(&pick, refused.reason);
+            }
             last = Some((refused, Failed::at(pick)));
             // The next choice is made from the table of now.
             if let Some(newer) = worker.table.borrow_mut().table().by_id(&entry.route.id) {
@@ -517,6 +547,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             return Attempt::Failed { refused: refused(Reason::Internal, ""), again: false };
         };
         let worker = &self.visit.worker;
+        if let (Some(extras), Some(entry)) = (&mut self.extras, &self.record.entry) {
+            extras.goes_to(&pick, entry, &client);
+        }
         let mut head_up = worker.buffers.lend_head();
         let (visit, node) = (self.visit, &worker.shared.node);
         let origin = Origin {
@@ -527,6 +560,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             node,
             id: &self.id,
             upgrade,
+            hides_cookie: self.extras.as_ref().is_some_and(|extras| extras.hides_cookie),
             certificate: visit.session.as_ref().and_then(|session| session.certificate.as_ref()),
             applied: applied(&self.record, &self.head, &self.id),
         };
@@ -648,6 +682,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             hsts: self.visit.hsts(),
             total,
             is_grpc: self.grpc.is_some(),
+            extras: self.extras.as_deref(),
             applied: applied(&self.record, &self.head, &self.id),
             timer: self.timer,
             buffers: &worker.buffers,
@@ -743,6 +778,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         // After any other refusal nobody is sure what the client means, or where its next request starts.
         let is_plain = matches!(reason.status(), Some(200 | 307 | 308 | 401 | 403 | 404 | 502..=504));
         let stays = is_plain && self.source.is_done() && self.head.keep_alive && self.visit.may_stay();
+        let entry = self.record.entry.as_deref();
+        let added = self.extras.as_ref().map(|extras| extras.line_of_refusal(reason, entry));
         let refusal = Refusal {
             reason,
             detail,
@@ -751,6 +788,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             close: !stays,
             says_keep_alive: stays && self.head.version == Version::Http10,
             says,
+            added: added.as_deref().unwrap_or_default(),
             hsts: self.visit.hsts(),
             grpc: D::HTTP2 && self.grpc.is_some(),
         };

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::body::Kept;
 use super::compressed::Compressed;
+use super::extras::Extras;
 use super::patience::{Patience, timed_out};
 use crate::buffers::Buffers;
 use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
@@ -59,6 +60,8 @@ pub(super) struct Exchange<'a, D, B, O, A> {
     pub(super) may_stay: &'a dyn Fn() -> bool,
     /// The listener's `Strict-Transport-Security`.
     pub(super) hsts: Option<&'a str>,
+    /// What the request carries along, if anything.
+    pub(super) extras: Option<&'a Extras>,
     /// What the route does with its answers besides.
     pub(super) applied: Option<Applied<'a>>,
     pub(super) total: Option<Instant>,
@@ -145,6 +148,7 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
             upgrade: self.upgrade,
             may_stay: self.may_stay,
             hsts: self.hsts,
+            extras: self.extras,
             applied: self.applied,
             settings,
             idle_time: limits.get().idle_time,
@@ -276,6 +280,7 @@ struct Download<'a, D, A> {
     upgrade: Option<&'a Arc<str>>,
     may_stay: &'a dyn Fn() -> bool,
     hsts: Option<&'a str>,
+    extras: Option<&'a Extras>,
     applied: Option<Applied<'a>>,
     settings: &'a UpstreamSettings,
     idle_time: Duration,
@@ -330,7 +335,7 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
             return Ok(());
         }
         out.clear();
-        write_interim(out, answer, None);
+        write_interim(out, answer, None, b"");
         // The wait for the instance's answer goes on where it was.
         let before = self.waits.get();
         self.down
@@ -354,12 +359,18 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
                 "the instance switched to WebSocket without the answer to the request's key",
             );
         }
-        write_interim(out, answer, Some(protocol));
+        out.clear(); // of an interim answer
+        write_interim(out, answer, Some(protocol), self.added(answer));
         self.seen.status.set(Some(answer.status));
         match self.down.write(out, &Piece::default(), &self.flow(false)).await {
             Ok(()) => End::Upgraded,
             Err(_) => End::ClientLeft(Reason::ClientLeft),
         }
+    }
+
+    /// The fields of ours that the answer gets.
+    fn added(&self, answer: &ResponseHead) -> &'a [u8] {
+        self.extras.map_or(b"", |extras| extras.lines_for(answer))
     }
 
     /// What the route makes of the answer, and what its body is compressed by.
@@ -388,8 +399,8 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
             && to_length != BodyLength::UntilClose
             && (self.may_stay)();
         let says_keep_alive = stays && old_client;
-        let plan =
-            ResponsePlan { length: to_length, close: !stays, says_keep_alive, hsts: self.hsts, changes };
+        let (length, hsts, added) = (to_length, self.hsts, self.added(&answer));
+        let plan = ResponsePlan { length, close: !stays, says_keep_alive, hsts, added, changes };
         out.clear();
         write_response(out, &answer, &plan);
         let reuse =

@@ -16,6 +16,7 @@ mod body;
 mod call;
 mod compressed;
 mod exchange;
+mod extras;
 mod fault;
 mod guard;
 mod head;
@@ -356,6 +357,7 @@ async fn refuse_unread(
         close: true,
         says_keep_alive: false,
         says: Says::Nothing,
+        added: b"",
         hsts: visit.hsts(),
         grpc: false,
     };

@@ -17,6 +17,7 @@ use crate::h1::syntax::list;
 use crate::h1::trailers::is_alias;
 use crate::h1::write::{HeadWriter, push_number};
 use crate::h1::{Field, Known, RequestHead, ResponseHead, Version};
+use crate::sticky::cookie;
 use crate::stream::Ends;
 use crate::tls::session::ClientCertificate;
 use address_text::AddressText;
@@ -43,6 +44,8 @@ pub(crate) struct Origin<'a> {
     pub id: &'a RequestId,
     /// The protocol that the connection is to be upgraded to.
     pub upgrade: Option<&'a Arc<str>>,
+    /// Our cookie is among the request's: it goes no further.
+    pub hides_cookie: bool,
     /// The certificate that the client showed us. What anybody else says of one is never passed on.
     pub certificate: Option<&'a ClientCertificate>,
     /// What the route does with its requests besides.
@@ -67,7 +70,8 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
         let may_pass = match field.known {
             Known::Other => !is_alias(name),
             Known::Claim => origin.client.peer_is_trusted && !name.contains(&b'_'),
-            Known::Host | Known::Via | Known::Proxy => false,
+            Known::Host | Known::Via | Known::Proxy | Known::XFairwayExplain => false,
+            Known::Cookie => !origin.hides_cookie,
             Known::Expect => head.expects_continue,
             Known::Traceparent | Known::Tracestate => keeps_trace,
             Known::Trailer => head.body == BodyLength::Chunked,
@@ -82,6 +86,12 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
     };
     connection_to_instance(&mut writer, head, origin);
     via(&mut writer, head, origin);
+    if origin.hides_cookie
+        && !head.is_nominated(b"cookie")
+        && edits.is_none_or(|edits| !edits.drops(b"cookie"))
+    {
+        head.values(Known::Cookie).for_each(|line| cookie::push_others(out, line));
+    }
     write_forwarding(out, head, origin);
     write_stripped(out, head, origin, rewritten.stripped);
     if let (Some(edits), Some(applied)) = (edits, origin.applied) {
@@ -236,6 +246,8 @@ pub(crate) struct ResponsePlan<'a> {
     pub says_keep_alive: bool,
     /// The value of `Strict-Transport-Security`, unless the instance sets its own.
     pub hsts: Option<&'a str>,
+    /// Fields that it gets besides, whole lines.
+    pub added: &'a [u8],
     /// What the route makes of its answers.
     pub changes: Option<AnswerChanges<'a>>,
 }
@@ -248,6 +260,8 @@ pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &Resp
         let name = field.name(raw);
         let may_pass = match field.known {
             Known::Trailer => plan.length == BodyLength::Chunked,
+            // Only we know.
+            Known::XFairwayExplain => false,
             known => !known.is_hop_by_hop(),
         };
         may_pass && !head.is_nominated(name) && plan.changes.is_none_or(|changes| changes.keeps(name))
@@ -277,11 +291,13 @@ pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead, plan: &Resp
     if let Some(changes) = plan.changes {
         changes.write(out, head);
     }
+    out.extend_from_slice(plan.added);
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the head of an answer that comes before the one that counts, or of a switch to `protocol`.
-pub(crate) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, protocol: Option<&str>) {
+/// Appends the head of an answer that comes before the one that counts, or of a switch to `protocol`, with these lines of
+/// ours.
+pub(crate) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, protocol: Option<&str>, added: &[u8]) {
     let raw = head.raw();
     let mut writer = HeadWriter::response(out, head.status, head.reason());
     let passes = |field: &&Field| !field.known.is_hop_by_hop() && !head.is_nominated(field.name(raw));
@@ -289,7 +305,8 @@ pub(crate) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, protocol: Op
     if let Some(protocol) = protocol {
         writer.field(b"Connection", b"Upgrade").field(b"Upgrade", protocol.as_bytes());
     }
-    writer.end();
+    out.extend_from_slice(added);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

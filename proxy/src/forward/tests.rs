@@ -16,6 +16,10 @@ fn forwarded(peer: &str, fields: &str) -> String {
 }
 
 fn written(head: &RequestHead, peer: &str, upgrade: Option<&Arc<str>>) -> String {
+    written_with(head, peer, upgrade, false)
+}
+
+fn written_with(head: &RequestHead, peer: &str, upgrade: Option<&Arc<str>>, hides_cookie: bool) -> String {
     let peer: IpAddr = peer.parse().expect("an address");
     let trusted = ["10.0.0.0/8".parse().expect("a net")];
     let client = Client::of(head, peer, false, &trusted, &InternalClients::default());
@@ -31,6 +35,7 @@ fn written(head: &RequestHead, peer: &str, upgrade: Option<&Arc<str>>) -> String
         node: "edge",
         id: &id,
         upgrade,
+        hides_cookie,
         certificate,
         applied: None,
     };
@@ -193,6 +198,7 @@ fn an_answer_is_framed_for_the_client_and_says_whether_the_connection_stays() {
         close: false,
         says_keep_alive: false,
         hsts: None,
+        added: b"",
         changes: None,
     };
     assert_eq!(
@@ -209,10 +215,40 @@ fn an_answer_is_framed_for_the_client_and_says_whether_the_connection_stays() {
         close: false,
         says_keep_alive: true,
         hsts: None,
+        added: b"",
         changes: None,
     };
     assert_eq!(
         answered("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", plan),
         "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n"
     );
+}
+
+#[test]
+fn our_cookie_stays_here_and_the_others_go_on_in_their_order() {
+    let sent = "GET / HTTP/1.1\r\nHost: a\r\nCookie: a=1; FAIRWAY=x; b=\"2\"\r\nX: 1\r\ncookie: FAIRWAY=y\r\nCOOKIE: c=3\r\n\r\n";
+    let head = RequestHead::read(Bytes::from_static(sent.as_bytes())).expect("a request");
+    assert_eq!(lines_of(&written_with(&head, "192.0.2.7", None, true), "cookie"), ["a=1; b=\"2\"", "c=3"]);
+    let all = ["a=1; FAIRWAY=x; b=\"2\"", "FAIRWAY=y", "c=3"];
+    assert_eq!(lines_of(&written(&head, "192.0.2.7", None), "cookie"), all);
+    let named = sent.replace("X: 1", "Connection: cookie");
+    let head = RequestHead::read(Bytes::from(named)).expect("a request");
+    assert!(lines_of(&written_with(&head, "192.0.2.7", None, true), "cookie").is_empty());
+}
+
+#[test]
+fn who_asks_for_an_account_is_between_the_client_and_us() {
+    let sent = "GET / HTTP/1.1\r\nHost: a\r\nX-Fairway-Explain: 1\r\n\r\n";
+    let head = RequestHead::read(Bytes::from_static(sent.as_bytes())).expect("a request");
+    assert!(lines_of(&written(&head, "192.0.2.7", None), "x-fairway-explain").is_empty());
+    let answer = "HTTP/1.1 200 OK\r\nX-Fairway-Explain: lies\r\nA: b\r\nContent-Length: 0\r\n\r\n";
+    let plan = ResponsePlan {
+        length: BodyLength::Exactly(0),
+        close: false,
+        says_keep_alive: false,
+        hsts: None,
+        added: b"X-Fairway-Explain: route=a/\r\n",
+        changes: None,
+    };
+    assert_eq!(lines_of(&answered(answer, plan), "x-fairway-explain"), ["route=a/"]);
 }

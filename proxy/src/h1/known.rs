@@ -101,6 +101,7 @@ known! {
         ContentEncoding = "content-encoding";
         CacheControl = "cache-control";
         XRequestId = "x-request-id";
+        XFairwayExplain = "x-fairway-explain";
         XForwardedFor = "x-forwarded-for";
         XForwardedHost = "x-forwarded-host";
         XForwardedPort = "x-forwarded-port";

@@ -1,8 +1,8 @@
 //! Chooses version and instance for one request.
 //!
-//! The version first, in this order: a match rule that fits; (a sticky cookie, once there are any, belongs here); the
-//! split, drawn anew for every request or bound to the client. Then the instance within the version, as its balance says.
-//! `disabled` and `draining` instances are never candidates: the table does not list them as serving.
+//! The version first, in this order: a match rule that fits; the cookie of a sticky route; the split, drawn anew for every
+//! request or bound to the client. Then the instance within the version, as its balance says. `disabled` instances are never
+//! candidates, `draining` ones only for the clients bound to them: the table lists neither as serving.
 //!
 //! - [`lots`]: which versions take part and with which weight.
 //! - [`balance`]: the instance within a version.
@@ -28,6 +28,7 @@ use fastrand::Rng;
 use crate::endpoint::{Endpoint, InFlight};
 use crate::reason::Reason;
 use crate::request::RequestView;
+use crate::sticky::Bound;
 use crate::table::{RouteEntry, Version};
 use lots::{Lots, Tier};
 
@@ -49,6 +50,8 @@ pub struct Pick {
 pub enum Why {
     /// One of its match rules fits the request.
     Rule,
+    /// The client is bound to it by its cookie.
+    Sticky,
     /// Drawn by the weights of the split.
     Split,
     /// The split, bound to the client (`fairway.split_by`).
@@ -66,6 +69,7 @@ impl Why {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rule => "rule",
+            Self::Sticky => "sticky",
             Self::Split => "split",
             Self::Client => "client",
             Self::Equal => "equal",
@@ -153,9 +157,24 @@ impl RouteEntry {
         rng: &mut Rng,
         now: Instant,
     ) -> Result<Pick, NoInstance> {
-        let mut chooser = Chooser { entry: self, request, tried, rng, now };
-        if let Some(pick) = chooser.by_rule() {
+        self.pick_bound(request, None, tried, rng, now)
+    }
+
+    /// The same for a client whose cookie says where it belongs.
+    pub(crate) fn pick_bound(
+        &self,
+        request: &RequestView<'_>,
+        bound: Option<&Bound>,
+        tried: &Tried,
+        rng: &mut Rng,
+        now: Instant,
+    ) -> Result<Pick, NoInstance> {
+        let mut chooser = Chooser { entry: self, request, bound, tried, rng, now };
+        if let Some(pick) = chooser.by_rule().or_else(|| chooser.by_cookie()) {
             return Ok(pick);
+        }
+        if let Some(crowded) = chooser.crowded_by_cookie() {
+            return Err(NoInstance::Full(crowded));
         }
         if tried.is_empty() { chooser.by_lots(&self.lots) } else { chooser.by_lots(&self.lots_after(tried)) }
     }
@@ -171,7 +190,7 @@ impl RouteEntry {
     ) -> Option<Pick> {
         let Some(index) = crowded.version else { return self.pick(request, tried, rng, now).ok() };
         let version = self.versions.get(index)?;
-        let mut chooser = Chooser { entry: self, request, tried, rng, now };
+        let mut chooser = Chooser { entry: self, request, bound: None, tried, rng, now };
         chooser.instance_of(version, self.endpoints_in_turn(version), crowded.why)
     }
 
@@ -238,6 +257,11 @@ impl RouteEntry {
         }
     }
 
+    /// The version that a client belongs to.
+    fn version_bound(&self, bound: &Bound) -> Option<&Arc<Version>> {
+        self.versions.iter().find(|version| *version.name == *bound.backend)
+    }
+
     fn lots_after(&self, tried: &Tried) -> Lots {
         let fresh = Lots::new(&self.versions, |endpoint| !tried.has(endpoint));
         fresh.without(|version| self.versions.get(version).is_some_and(|version| tried.has_version(version)))
@@ -262,6 +286,7 @@ pub(crate) struct Foresight<'a> {
 struct Chooser<'a, 'r> {
     entry: &'a RouteEntry,
     request: &'a RequestView<'r>,
+    bound: Option<&'a Bound>,
     tried: &'a Tried,
     rng: &'a mut Rng,
     now: Instant,
@@ -274,12 +299,49 @@ impl Chooser<'_, '_> {
             return None;
         }
         let entry = self.entry;
-        entry
-            .rules_for(self.request)
-            .find_map(|(version, _)| self.instance_of(version, version.serving(), Why::Rule))
+        entry.rules_for(self.request).find_map(|(version, _)| {
+            let bound = self.instance_bound(version, version.keeping(), Why::Rule);
+            bound.or_else(|| self.instance_of(version, version.serving(), Why::Rule))
+        })
+    }
+
+    /// Where the client's cookie says, whatever the weights: its instance, else another one of that version. Others that
+    /// drain are as good as none, unless the whole version does.
+    fn by_cookie(&mut self) -> Option<Pick> {
+        let version = self.entry.version_bound(self.bound?)?;
+        if self.is_failing_canary(version) {
+            return None;
+        }
+        self.instance_bound(version, version.keeping(), Why::Sticky)
+            .or_else(|| self.instance_of(version, version.serving(), Why::Sticky))
+            .or_else(|| self.instance_of(version, version.draining(), Why::Sticky))
+    }
+
+    /// With a split, a bound client waits for a place at its version rather than to be poured over another.
+    fn crowded_by_cookie(&self) -> Option<Crowded> {
+        let (bound, tried) = (self.bound?, self.tried);
+        self.entry.route.split.as_ref()?;
+        let version = self.entry.version_bound(bound).filter(|version| !self.is_failing_canary(version))?;
+        let is_full = version.serving().iter().any(|endpoint| !tried.has(endpoint));
+        let index = self.entry.versions.iter().position(|one| Arc::ptr_eq(one, version));
+        index.filter(|_| is_full).map(|index| Crowded { version: Some(index), why: Why::Sticky })
+    }
+
+    /// Whether the version has failed the request, and one that has more weight has an instance (design rule 7).
+    fn is_failing_canary(&self, version: &Version) -> bool {
+        let could_serve = |other: &Version| other.serving().iter().any(|endpoint| !self.tried.has(endpoint));
+        self.tried.has_version(version)
+            && self.entry.versions.iter().any(|other| other.weight > version.weight && could_serve(other))
     }
 
     fn by_lots(&mut self, lots: &Lots) -> Result<Pick, NoInstance> {
+        // Nobody is ready: what stops is as good elsewhere as where the client belongs.
+        if lots.tier() == Tier::Stopping
+            && let Some(version) = self.bound.and_then(|bound| self.entry.version_bound(bound))
+            && let Some(pick) = self.instance_bound(version, version.stopping(), Why::Stopping)
+        {
+            return Ok(pick);
+        }
         let index = self.draw(lots).ok_or(NoInstance::NoneReady)?;
         let why = self.why(lots.tier());
         let version = self.entry.versions.get(index).ok_or(NoInstance::NoneReady)?;
@@ -321,6 +383,14 @@ impl Chooser<'_, '_> {
             (Tier::StandIn, _) => Why::StandIn,
             (Tier::Stopping, _) => Why::Stopping,
         }
+    }
+
+    /// The client's own instance, if it is of this version and among these.
+    fn instance_bound(&self, version: &Arc<Version>, among: &[Arc<Endpoint>], why: Why) -> Option<Pick> {
+        let bound = self.bound.filter(|bound| *bound.backend == *version.name)?;
+        let endpoint = among.iter().find(|endpoint| endpoint.key.id.as_str() == &*bound.instance)?;
+        let in_flight = if self.tried.has(endpoint) { None } else { endpoint.state.begin() }?;
+        Some(Pick { endpoint: endpoint.clone(), version: version.clone(), why, in_flight })
     }
 
     fn instance_of(&mut self, version: &Arc<Version>, among: &[Arc<Endpoint>], why: Why) -> Option<Pick> {

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use super::{Crowded, NoInstance, Pick, Tried, Why};
 use crate::endpoint::IN_FLIGHT_MAX;
 use crate::request::{FieldList, RequestView};
+use crate::sticky::Bound;
 use crate::table::fixture::*;
 use crate::table::{RouteEntry, RouteTable};
 
@@ -534,4 +535,150 @@ fn a_client_with_very_many_requests_spills_over_to_its_next_instance() {
     let most = entry.endpoints().map(|endpoint| endpoint.state.in_flight()).max();
     assert_eq!(running.len(), 400);
     assert!(most <= Some(126), "{most:?} of 400 at one of four instances");
+}
+
+/// Where a bound client goes, and why.
+fn bound_to(
+    entry: &RouteEntry,
+    version: usize,
+    instance: usize,
+    asked: &Asked,
+    tried: &Tried,
+) -> Result<Pick, NoInstance> {
+    let version = &entry.versions()[version];
+    let instance = &version.backend.instances[instance];
+    let bound = Bound {
+        backend: (&*version.name).into(),
+        instance: instance.id.as_str().into(),
+        since: 1,
+        renewed: 1,
+    };
+    entry.pick_bound(&asked.view(), Some(&bound), tried, &mut Rng::new(), Instant::now())
+}
+
+fn went(pick: &Result<Pick, NoInstance>) -> Option<(String, usize, Why)> {
+    let pick = pick.as_ref().ok()?;
+    let instances = &pick.version.backend.instances;
+    let number = instances.iter().position(|instance| instance.id == pick.endpoint.key.id)?;
+    Some((name(pick), number, pick.why))
+}
+
+#[test]
+fn a_bound_client_stays_at_its_instance_whatever_the_weights() {
+    for (weight, is) in [(1, READY), (0, READY), (0, DRAINING), (1000, DRAINING)] {
+        let entry =
+            entry(&[version("v1", &[READY, is, READY]).weight(weight), version("v2", &[READY]).weight(1000)]);
+        let pick = bound_to(&entry, 0, 1, &Asked::default(), &Tried::default());
+        assert_eq!(went(&pick), Some(("v1".into(), 1, Why::Sticky)), "weight {weight}, {is:?}");
+    }
+    let draining = entry(&[version("v1", &[DRAINING]).weight(1), version("v2", &[READY]).weight(1)]);
+    for seed in 0..64 {
+        let new = pick(&draining, &Tried::default(), &mut Rng::with_seed(seed)).expect("an instance");
+        assert_eq!(name(&new), "v2", "a draining one gets no new client");
+    }
+}
+
+#[test]
+fn a_client_whose_instance_is_gone_falls_to_its_version_and_then_to_any() {
+    let v2 = || version("v2", &[READY]).weight(1000);
+    for (is, others, want) in [
+        (UNHEALTHY, READY, ("v1", 1, Why::Sticky)),
+        (DISABLED, READY, ("v1", 1, Why::Sticky)),
+        (STOPPING, READY, ("v1", 1, Why::Sticky)),
+        (UNHEALTHY, DRAINING, ("v1", 1, Why::Sticky)),
+        (UNHEALTHY, UNHEALTHY, ("v2", 0, Why::Split)),
+        (STOPPING, STOPPING, ("v2", 0, Why::Split)),
+        (DISABLED, DISABLED, ("v2", 0, Why::Split)),
+    ] {
+        let entry = entry(&[version("v1", &[is, others]).weight(0), v2()]);
+        let pick = bound_to(&entry, 0, 0, &Asked::default(), &Tried::default());
+        assert_eq!(went(&pick), Some((want.0.into(), want.1, want.2)), "{is:?}, {others:?}");
+    }
+    let entry = entry(&[version("v1", &[READY])]);
+    for (backend, instance) in [("gone@v0", "x:80"), (&*entry.versions()[0].name, "x:80")] {
+        let bound = Bound { backend: backend.into(), instance: instance.into(), since: 1, renewed: 1 };
+        let asked = Asked::default();
+        let pick =
+            entry.pick_bound(&asked.view(), Some(&bound), &Tried::default(), &mut Rng::new(), Instant::now());
+        assert!(pick.is_ok(), "{backend} {instance}");
+    }
+}
+
+#[test]
+fn a_client_stays_at_its_stopping_instance_while_no_other_one_is_ready() {
+    let entry = entry(&[
+        version("v1", &[STOPPING, STOPPING]).weight(0),
+        version("v2", &[STOPPING, UNHEALTHY]).weight(1),
+    ]);
+    for instance in [0, 1] {
+        let pick = bound_to(&entry, 0, instance, &Asked::default(), &Tried::default());
+        assert_eq!(went(&pick), Some(("v1".into(), instance, Why::Stopping)));
+    }
+}
+
+#[test]
+fn a_rule_is_above_the_cookie_which_still_tells_the_instance() {
+    let rule = MatchRule::Header("x-group".into(), "beta".into());
+    let entry = entry(&[
+        version("v1", &[READY; 3]).weight(1),
+        version("v2", &[READY; 3]).weight(0).with(|transport| transport.matches = vec![rule]),
+    ]);
+    let beta = || Asked::default().field("x-group", "beta");
+    for instance in 0..3 {
+        let of_v1 = bound_to(&entry, 0, instance, &beta(), &Tried::default()).expect("an instance");
+        assert_eq!((name(&of_v1), of_v1.why), ("v2".into(), Why::Rule));
+        let of_v2 = bound_to(&entry, 1, instance, &beta(), &Tried::default());
+        assert_eq!(went(&of_v2), Some(("v2".into(), instance, Why::Rule)));
+    }
+}
+
+#[test]
+fn a_retry_of_a_bound_client_stays_at_its_version_unless_that_is_a_canary() {
+    for (weights, want) in [([1, 1], "v1"), ([9, 1], "v1"), ([1, 9], "v2"), ([0, 9], "v2")] {
+        let versions =
+            [version("v1", &[READY; 2]).weight(weights[0]), version("v2", &[READY; 2]).weight(weights[1])];
+        let entry = entry(&versions);
+        let mut tried = Tried::default();
+        let first = bound_to(&entry, 0, 0, &Asked::default(), &tried);
+        assert_eq!(went(&first), Some(("v1".into(), 0, Why::Sticky)));
+        tried.add(&first.expect("an instance"));
+        let second = bound_to(&entry, 0, 0, &Asked::default(), &tried).expect("an instance");
+        assert_eq!(name(&second), want, "{weights:?}");
+    }
+    let entry = entry(&[version("v1", &[READY; 2]), version("v2", &[READY; 8])]);
+    let mut tried = Tried::default();
+    tried.add(&bound_to(&entry, 0, 0, &Asked::default(), &tried).expect("an instance"));
+    let second = bound_to(&entry, 0, 0, &Asked::default(), &tried);
+    assert_eq!(went(&second), Some(("v1".into(), 1, Why::Sticky)), "without a split no version is a canary");
+}
+
+#[test]
+fn a_bound_client_of_a_full_instance_goes_elsewhere() {
+    let entry = entry(&[version("v1", &[READY; 2])]);
+    let full: Vec<_> = (0..IN_FLIGHT_MAX)
+        .map_while(|_| bound_to(&entry, 0, 0, &Asked::default(), &Tried::default()).ok())
+        .collect();
+    assert!(full.iter().all(|pick| pick.endpoint.state.uid == full[0].endpoint.state.uid));
+    let next = bound_to(&entry, 0, 0, &Asked::default(), &Tried::default());
+    assert_eq!(went(&next), Some(("v1".into(), 1, Why::Sticky)));
+}
+
+#[test]
+fn a_bound_client_waits_for_its_full_version_where_weights_hold() {
+    let versions = |weight: Option<u16>| {
+        let versions = [version("v1", &[READY]), version("v2", &[READY])];
+        versions.map(|version| weight.map_or(version.clone(), |weight| version.weight(weight)))
+    };
+    for (weight, waits) in [(Some(1), true), (None, false)] {
+        let entry = entry(&versions(weight));
+        let _full: Vec<_> = (0..IN_FLIGHT_MAX)
+            .map_while(|_| bound_to(&entry, 0, 0, &Asked::default(), &Tried::default()).ok())
+            .collect();
+        match bound_to(&entry, 0, 0, &Asked::default(), &Tried::default()) {
+            Err(NoInstance::Full(crowded)) => {
+                assert!(waits && crowded.version == Some(0) && crowded.why == Why::Sticky, "{crowded:?}");
+            }
+            other => assert!(!waits && went(&other) == Some(("v2".into(), 0, Why::Equal)), "{other:?}"),
+        }
+    }
 }

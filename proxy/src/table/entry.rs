@@ -18,6 +18,7 @@ use crate::pick::balance::Turn;
 use crate::pick::budget::RetryBudget;
 use crate::pick::lots::Lots;
 use crate::queue::RouteQueue;
+use crate::sticky::Sticky;
 
 /// One route of a table.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct RouteEntry {
     pub(crate) features: Option<Arc<Features>>,
     /// Some version has match rules.
     pub(crate) has_rules: bool,
+    /// How its clients are bound, if they are; boxed, for most routes bind nobody.
+    pub(crate) sticky: Option<Box<Sticky>>,
 }
 
 /// One backend within one route.
@@ -60,9 +63,11 @@ pub struct Version {
     pub upstream: Arc<BackendSeries>,
     /// Whose turn it is; outlives the entry.
     pub(crate) turn: Arc<Turn>,
-    /// The instances that have an address: first those that serve new clients, then the stopping ones, then the others.
+    /// The instances that have an address: first those that serve new clients, then those that serve bound ones alone, then
+    /// the stopping ones, then the others.
     endpoints: Box<[Arc<Endpoint>]>,
     serving: usize,
+    draining: usize,
     stopping: usize,
 }
 
@@ -84,6 +89,7 @@ impl RouteEntry {
             budget: before.map_or_else(Arc::default, |before| before.budget.clone()),
             queue: before.map_or_else(Arc::default, |before| before.queue.clone()),
             lots: Lots::new(&versions, |_| true),
+            sticky: Sticky::of(route, &name, &lasting.sticky).map(Box::new),
             has_rules: versions.iter().any(|version| !version.backend.transport.matches.is_empty()),
             versions,
             name,
@@ -173,6 +179,7 @@ impl Version {
             upstream: old.map_or_else(|| lasting.metrics.backend(&name), |old| old.upstream.clone()),
             turn: old.map_or_else(Arc::default, |old| old.turn.clone()),
             serving: count(Rank::Serving),
+            draining: count(Rank::Draining),
             stopping: count(Rank::Stopping),
             endpoints: sorted.into_iter().map(|(_, endpoint)| endpoint).collect(),
             backend,
@@ -191,9 +198,20 @@ impl Version {
         &self.endpoints[..self.serving]
     }
 
+    /// Those that clients bound to them stay with: the serving ones, then the draining ones.
+    pub fn keeping(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints[..self.serving + self.draining]
+    }
+
+    /// Those that people ordered to drain, and that still serve clients bound to them.
+    pub fn draining(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints[self.serving..self.serving + self.draining]
+    }
+
     /// Those whose stop signal was seen, and that nobody ordered out: the last resort (design rule 6).
     pub fn stopping(&self) -> &[Arc<Endpoint>] {
-        &self.endpoints[self.serving..self.serving + self.stopping]
+        let start = self.serving + self.draining;
+        &self.endpoints[start..start + self.stopping]
     }
 
     /// How an instance is chosen.
@@ -206,6 +224,7 @@ impl Version {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Serving,
+    Draining,
     Stopping,
     Out,
 }
@@ -214,6 +233,7 @@ impl Rank {
     fn of(instance: &Instance) -> Self {
         match instance {
             _ if instance.serves_new() => Self::Serving,
+            _ if instance.state == State::Draining && instance.condition.is_ready() => Self::Draining,
             _ if instance.state == State::Active && instance.condition == Condition::Stopping => {
                 Self::Stopping
             }

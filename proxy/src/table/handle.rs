@@ -16,6 +16,7 @@ use crate::endpoint::EndpointStates;
 use crate::hold::Holds;
 use crate::metrics::{Metrics, VersionFigures};
 use crate::queue::QueueLimits;
+use crate::sticky::Keys;
 
 /// The present table, and what outlives it.
 #[derive(Debug)]
@@ -80,6 +81,11 @@ impl TableHandle {
         let table = self.load();
         let versions = table.by_id(route).map_or(&[][..], |entry| entry.versions());
         versions.iter().map(|version| version.series.figures(&version.backend.id)).collect()
+    }
+
+    /// Seals the cookies of sticky routes with these keys from now on, and opens no others.
+    pub fn set_sticky_keys(&self, keys: Keys) {
+        self.lasting.sticky.store(Arc::new(keys));
     }
 
     /// Makes the table of this catalog the live one. Only one caller at a time: see [`follow`].

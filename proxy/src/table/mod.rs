@@ -16,6 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use fairway_catalog::{Catalog, InstanceKey, InternalClients, Route, Settings};
 use fairway_config::names::RouteId;
 
@@ -26,6 +27,7 @@ use host_match::Matcher;
 use crate::endpoint::EndpointStates;
 use crate::metrics::Metrics;
 use crate::request::RequestView;
+use crate::sticky::Keys;
 
 /// Every route, as requests find them.
 #[derive(Debug)]
@@ -54,12 +56,15 @@ pub struct Lasting {
     pub states: EndpointStates,
     /// Of the routes and backends.
     pub metrics: Arc<Metrics>,
+    /// What the cookies of sticky routes are sealed with: a key of this process alone, until somebody sets others.
+    pub(crate) sticky: Arc<ArcSwap<Keys>>,
 }
 
 impl Lasting {
     /// Nothing known yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { states: EndpointStates::default(), metrics }
+        let sticky = Arc::new(ArcSwap::from_pointee(Keys::ephemeral()));
+        Self { states: EndpointStates::default(), metrics, sticky }
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fairway_catalog::facts::{SourceFacts, UnitKind};
-use fairway_catalog::{Catalog, Inputs, Lifecycle, Settings, SourceId, Unit};
+use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
+use fairway_catalog::{Catalog, Decisions, Inputs, InstanceId, Lifecycle, Settings, SourceId, State, Unit};
 use fairway_config::file::{HttpListener, Limits, ListenerTls, Tls};
 use fairway_config::labels;
 use fairway_config::names::Weight;
@@ -46,6 +47,8 @@ pub(crate) struct Plane {
 #[derive(Default)]
 pub(crate) struct Cluster {
     units: Vec<Unit>,
+    /// Splits and states, as people ordered them.
+    decisions: Decisions,
     serial: u64,
     before: Option<Catalog>,
     /// How much later than it is the catalog thinks it is.
@@ -91,6 +94,49 @@ impl Cluster {
         self.units.iter().map(|unit| unit.id.clone()).collect()
     }
 
+    /// The same containers, for another node.
+    pub(crate) fn copy_of(&mut self, other: &Self) {
+        self.units.clone_from(&other.units);
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self, id: &str) -> SocketAddr {
+        let unit = self.units.iter().find(|unit| *unit.id == *id).expect("it is there");
+        SocketAddr::new(unit.ip.expect("an address"), unit.spec.ports[0].port)
+    }
+
+    /// Orders the weights of a route.
+    pub(crate) fn split(&mut self, route: &str, weights: &[(&str, u64)]) {
+        let weight = |(backend, weight): &(&str, u64)| {
+            (backend.parse().expect("a backend"), Weight::new(*weight).expect("a weight"))
+        };
+        let record = SplitRecord {
+            weights: weights.iter().map(weight).collect(),
+            author: "tests".into(),
+            at: Timestamp::now(),
+            expires_at: None,
+            reason: "".into(),
+            then: None,
+        };
+        self.decisions.splits.insert(route.parse().expect("a route"), record);
+    }
+
+    /// Orders the state of a container's instances.
+    pub(crate) fn state(&mut self, id: &str, state: State) {
+        let port = self.address(id).port();
+        self.order(StateSubject::Instance(InstanceId::of_container(id, port)), state);
+    }
+
+    /// Orders the state of a backend.
+    pub(crate) fn backend_state(&mut self, backend: &str, state: State) {
+        self.order(StateSubject::Backend(backend.parse().expect("a backend")), state);
+    }
+
+    fn order(&mut self, subject: StateSubject, state: State) {
+        let record = StateRecord { state, author: "tests".into(), at: Timestamp::now(), reason: "".into() };
+        self.decisions.states.insert(subject, record);
+    }
+
     /// Its stop signal was seen.
     pub(crate) fn stop(&mut self, id: &str) {
         let stopping = Lifecycle::Stopping { since: Timestamp::now(), timeout: Duration::from_secs(600) };
@@ -121,6 +167,7 @@ impl Cluster {
         let mut inputs = Inputs::default();
         self.serial += 1;
         inputs.serial = self.serial;
+        inputs.decisions = Arc::new(self.decisions.clone());
         // There may be a TLS listener; what it has certificates for is its own affair here.
         inputs.settings = Arc::new(Settings { tls: Some([].into()), ..Settings::default() });
         inputs.sources.insert(SourceId::File, Arc::new(facts));

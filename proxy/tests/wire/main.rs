@@ -20,6 +20,7 @@ mod queued;
 mod refusals;
 mod secure_origins;
 mod spreading;
+mod sticky;
 mod stopping;
 mod tls;
 mod upgrades;
