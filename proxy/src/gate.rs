@@ -104,7 +104,7 @@ impl Drop for Pass {
 }
 
 /// Whoever has one IPv6 address has the 2^64 beside it, too.
-fn group(client: IpAddr) -> IpAddr {
+pub(crate) fn group(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,

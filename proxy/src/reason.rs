@@ -53,6 +53,10 @@ reasons! {
     // What the features of the route say.
     /// The client is not in the route's list.
     ClientRefused = "client-refused", Some(403), "this client is not served here";
+    /// All clients of the route together ask too often.
+    RateLimited = "rate-limited", Some(429), "this route gets too many requests";
+    /// The client asks too often.
+    ClientRateLimited = "client-rate-limited", Some(429), "this client sends too many requests";
     /// No user, or a wrong password.
     Unauthorized = "unauthorized", Some(401), "a user and a password are asked for here";
     /// Too many passwords wait to be checked.

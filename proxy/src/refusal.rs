@@ -47,6 +47,8 @@ pub(crate) enum Says<'a> {
     Location(&'a [u8]),
     /// The same, with the status of a route's own.
     Redirect(u16, &'a [u8]),
+    /// After how many seconds the client may well try again.
+    RetryAfter(u64),
     /// How the client may tell who it is.
     Challenge(&'a str),
 }
@@ -78,6 +80,9 @@ impl Refusal<'_> {
         }
         match self.says {
             Says::Nothing => {}
+            Says::RetryAfter(seconds) => {
+                writer.number(b"Retry-After", seconds.max(1));
+            }
             Says::Location(location) | Says::Redirect(_, location) => {
                 writer.field(b"Location", location);
             }

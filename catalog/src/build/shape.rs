@@ -389,6 +389,8 @@ fn features(route: &RouteId, units: &[&Unit], problems: &mut Vec<Problem>) -> Op
     }
     Some(Arc::new(Features {
         allow: first!("fairway.allow", allow),
+        rate_limit: first!("fairway.rate_limit", rate_limit),
+        client_rate_limit: first!("fairway.rate_limit.client", client_rate_limit),
         auth: first!("fairway.auth.basic", auth),
         redirect: first!("fairway.redirect", redirect),
         strip_prefix: first!("fairway.strip_prefix", strip_prefix),

@@ -19,7 +19,7 @@ use crate::names::{RouteEntry, RouteId, Version, Weight};
 type List = (&'static str, &'static str, &'static str);
 
 /// Keys of a service, each with the label that says the same.
-const AS_LABELS: [(&str, &str); 30] = [
+const AS_LABELS: [(&str, &str); 31] = [
     ("name", "fairway.service"),
     ("project", "fairway.project"),
     ("version", "fairway.version"),
@@ -36,6 +36,7 @@ const AS_LABELS: [(&str, &str); 30] = [
     ("drain", "fairway.drain"),
     ("split_by", "fairway.split_by"),
     ("hedge", "fairway.hedge"),
+    ("rate_limit.client", "fairway.rate_limit.client"),
     ("redirect", "fairway.redirect"),
     ("strip_prefix", "fairway.strip_prefix"),
     ("add_prefix", "fairway.add_prefix"),
@@ -80,6 +81,9 @@ const PROBE: [(&str, &str); 4] = [
 const TLS_PASSTHROUGH: List = ("passthrough", "fairway.tls.passthrough", ";");
 /// The others.
 const TLS: [(&str, &str); 2] = [("server_name", "fairway.tls.server_name"), ("verify", "fairway.tls.verify")];
+/// Keys of the table `rate_limit`.
+const RATE_LIMIT: [(&str, &str); 2] =
+    [("route", "fairway.rate_limit"), ("client", "fairway.rate_limit.client")];
 /// Keys of the table `timeout`.
 const TIMEOUT: [(&str, &str); 4] = [
     ("connect", "fairway.timeout.connect"),
@@ -214,6 +218,16 @@ fn service(cx: &Cx<'_>, table: &mut Table<'_>) -> Option<StaticService> {
         labels.take(&mut section, &TLS);
         labels.take_list(&mut section, TLS_PASSTHROUGH);
         section.finish();
+    }
+    // A rate alone, or a table of both.
+    match table.get("rate_limit") {
+        Some(node) if node.is_table() => labels.take_section(table, "rate_limit", &RATE_LIMIT),
+        Some(node) => {
+            if let Some(rate) = node.scalar() {
+                labels.add("fairway.rate_limit", rate, node);
+            }
+        }
+        None => {}
     }
     labels.take_section(table, "timeout", &TIMEOUT);
     labels.take_section(table, "probe", &PROBE);

@@ -183,6 +183,8 @@ scale = 3
 depends = ["db"]
 zone = "c"
 allow = ["10.0.0.0/8", "192.0.2.7"]
+rate_limit = { route = "100/s burst 200", client = "60/m" }
+in_flight_max = 50
 compress = "br, gzip"
 redirect = "www 308"
 strip_prefix = true
@@ -281,9 +283,12 @@ fn a_static_service_says_what_labels_would_say() {
     assert_eq!(transport.total_timeout, Some(Duration::from_secs(300)));
     assert_eq!((transport.retries, transport.outlier), (Some(0), Some(false)));
     assert!(matches!(transport.split_by, Some(SplitBy::Client(_))));
+    assert_eq!(transport.in_flight_max, Some(50));
     assert_eq!(transport.matches.len(), 2);
     let Features {
         allow,
+        rate_limit,
+        client_rate_limit,
         auth,
         redirect,
         strip_prefix,
@@ -292,6 +297,8 @@ fn a_static_service_says_what_labels_would_say() {
         response_headers,
         compress,
     } = &spec.features;
+    assert_eq!(rate_limit.map(|limit| limit.to_string()).as_deref(), Some("100/s burst 200"));
+    assert_eq!(client_rate_limit.map(|limit| limit.to_string()).as_deref(), Some("60/m burst 1"));
     assert_eq!(allow.as_ref().map(|list| list.len()), Some(2));
     let auth = auth.as_ref().expect("users");
     assert_eq!((auth.users.len(), &*auth.realm, auth.forward), (1, "Staff", true));
@@ -545,6 +552,8 @@ fn each_wrong_value_of_a_service_or_split_has_its_place_and_remedy() {
         ("probe = { url = 'https://container' }", "4: service[0].probe.url", "`http://`"),
         ("probe = { uri = 'tcp://container:1' }", "4: service[0].probe.uri", "did you mean `url`?"),
         ("timeout.conect = '1s'", "4: service[0].timeout.conect", "did you mean `connect`?"),
+        ("rate_limit = \"fast\"", "4: service[0].rate_limit", "`100/s`"),
+        ("rate_limit = { client = \"1/d\" }", "4: service[0].rate_limit.client", "`100/s`"),
         ("timeout = { idle = 5 }", "4: service[0].timeout.idle", "`5s`"),
         ("timeout.idle = '1s'\n'timeout.idle' = '2s'", "4: service[0].timeout.idle", "written twice"),
         ("match = ['header:a=b', 'x']", "4: service[0].match", "`header:NAME=VALUE`"),

@@ -5,7 +5,7 @@
 use super::flaw::{Flaw, shown};
 
 /// Every `fairway.*` key, without the family.
-pub(crate) const FAIRWAY: [&str; 36] = [
+pub(crate) const FAIRWAY: [&str; 38] = [
     "add_prefix",
     "allow",
     "auth.basic",
@@ -27,6 +27,8 @@ pub(crate) const FAIRWAY: [&str; 36] = [
     "project",
     "protocol",
     "proxy_protocol",
+    "rate_limit",
+    "rate_limit.client",
     "redirect",
     "retries",
     "service",

@@ -277,6 +277,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let ruling = rule(features, &self.head, client, self.down).await?;
         let (reason, says) = match &ruling {
             Ruling::Serve => return Ok(None),
+            Ruling::Wait(reason, seconds) => (*reason, Says::RetryAfter(*seconds)),
             Ruling::LogIn(challenge) => (Reason::Unauthorized, Says::Challenge(challenge)),
             Ruling::GoTo(status, location) => {
                 (Reason::Redirected, Says::Redirect(*status, location.as_bytes()))
@@ -776,7 +777,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     /// Answers without an instance.
     async fn answer(&mut self, reason: Reason, detail: &str, says: Says<'_>) -> (After, Finish) {
         // After any other refusal nobody is sure what the client means, or where its next request starts.
-        let is_plain = matches!(reason.status(), Some(200 | 307 | 308 | 401 | 403 | 404 | 502..=504));
+        let is_plain = matches!(reason.status(), Some(200 | 307 | 308 | 401 | 403 | 404 | 429 | 502..=504));
         let stays = is_plain && self.source.is_done() && self.head.keep_alive && self.visit.may_stay();
         let entry = self.record.entry.as_deref();
         let added = self.extras.as_ref().map(|extras| extras.line_of_refusal(reason, entry));

@@ -9,6 +9,7 @@ use std::task::Poll;
 use super::refused;
 use crate::features::Features;
 use crate::features::auth::{self, Check, Checked, Look};
+use crate::features::rate::{TooMany, Whose};
 use crate::features::redirect::Asked;
 use crate::forward::client::Client;
 use crate::h1::{Known, Refused, RequestHead};
@@ -21,13 +22,15 @@ use crate::turn;
 pub(super) enum Ruling<'f> {
     /// An instance gets it.
     Serve,
+    /// There are too many requests; with the seconds after which one more is served.
+    Wait(Reason, u64),
     /// The client must say who it is; with the value of `WWW-Authenticate`.
     LogIn(&'f str),
     /// The client is sent elsewhere, with this status.
     GoTo(u16, String),
 }
 
-/// What the features of the route make of this request: first who may ask, then who they are, then where they should go.
+/// What the features of the route make of this request: first who may ask, then how often, then who they are, then where they should go.
 pub(super) async fn rule<'f>(
     features: &'f Features,
     head: &RequestHead,
@@ -37,6 +40,16 @@ pub(super) async fn rule<'f>(
     if features.allow.as_ref().is_some_and(|list| !list.contains(client.address)) {
         let detail = "the route has a list of clients, and this is none of them";
         return Err(refused(Reason::ClientRefused, detail));
+    }
+    // Before passwords are looked at, which costs more than most requests.
+    if let Some(Err(TooMany { whose, wait })) =
+        features.rates.as_ref().map(|rates| rates.take(client.address))
+    {
+        let reason = match whose {
+            Whose::Route => Reason::RateLimited,
+            Whose::Client => Reason::ClientRateLimited,
+        };
+        return Ok(Ruling::Wait(reason, wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
     }
     if let Some(auth) = &features.auth {
         let known = match auth.look(head.values(Known::Authorization), turn::now().into_std()) {

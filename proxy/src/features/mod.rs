@@ -1,7 +1,7 @@
 //! What a route does with requests and answers beside choosing an instance, compiled once when its entry of the table is
 //! made: a route that asks for nothing has none of this, and its requests pay one branch.
 //!
-//! The order for one request: who may ask at all ([`allow`]), who they are ([`auth`]), whether they should go elsewhere
+//! The order for one request: who may ask at all ([`allow`]), how often ([`rate`]), who they are ([`auth`]), whether they should go elsewhere
 //! ([`redirect`]); then the way to the instance ([`prefix`], [`edits`]) and the way back ([`edits`], [`compress`]).
 //!
 //! Pure: nothing here reads or writes a socket. Not here: what labels mean (see `fairway_config::labels::features`), when each
@@ -13,6 +13,7 @@ pub(crate) mod compress;
 pub(crate) mod edits;
 pub(crate) mod encoder;
 pub(crate) mod prefix;
+pub(crate) mod rate;
 pub(crate) mod redirect;
 pub(crate) mod show;
 
@@ -26,6 +27,7 @@ use auth::BasicAuth;
 use compress::{Compress, Shape};
 use edits::{Edits, Words};
 use prefix::Prefixes;
+use rate::Rates;
 use redirect::Redirect;
 
 use crate::h1::{RequestHead, ResponseHead};
@@ -35,6 +37,8 @@ use crate::h1::{RequestHead, ResponseHead};
 pub(crate) struct Features {
     /// Who is served.
     pub(crate) allow: Option<AllowList>,
+    /// How often.
+    pub(crate) rates: Option<Rates>,
     /// Who may log in.
     pub(crate) auth: Option<BasicAuth>,
     /// Where clients are sent instead.
@@ -55,13 +59,20 @@ impl Features {
     /// Those of this route. What `before` has is kept as long as the same is asked for: it knows who has logged in.
     pub(crate) fn compile(route: &Route, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
         let asked = route.features.as_ref()?;
-        if let Some(before) = before.filter(|before| before.asked == *asked) {
+        if let Some(before) = before
+            && before.asked == *asked
+        {
             return Some(before.clone());
         }
         let auth = asked.auth.as_ref().map(|auth| BasicAuth::new(auth));
         let hides = auth.as_ref().is_some_and(|auth| !auth.forwards());
         Some(Arc::new(Self {
             allow: asked.allow.as_ref().map(|networks| AllowList::new(networks)),
+            rates: Rates::new(
+                asked.rate_limit,
+                asked.client_rate_limit,
+                before.and_then(|before| before.rates.as_ref()),
+            ),
             auth,
             redirect: asked.redirect.as_ref().map(|redirect| Redirect::new(redirect)),
             prefixes: Prefixes::new(&route.id.path, asked.strip_prefix.as_ref(), asked.add_prefix.as_deref()),
@@ -74,7 +85,7 @@ impl Features {
 
     /// Whether some requests are answered without an instance.
     pub(crate) fn answers_itself(&self) -> bool {
-        self.allow.is_some() || self.auth.is_some() || self.redirect.is_some()
+        self.allow.is_some() || self.rates.is_some() || self.auth.is_some() || self.redirect.is_some()
     }
 
     /// What is asked for, a line each, for people; without secrets.

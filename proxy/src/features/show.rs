@@ -8,6 +8,8 @@ use fairway_config::labels::features::{
 pub(crate) fn lines(asked: &Features) -> Vec<String> {
     let Features {
         allow,
+        rate_limit,
+        client_rate_limit,
         auth,
         redirect,
         strip_prefix,
@@ -25,6 +27,9 @@ pub(crate) fn lines(asked: &Features) -> Vec<String> {
             (_, 0) => format!("allow: {}", listed.join(", ")),
             _ => format!("allow: {} and {more} more", listed.join(", ")),
         });
+    }
+    for (key, limit) in [("rate_limit", rate_limit), ("rate_limit.client", client_rate_limit)] {
+        lines.extend(limit.map(|limit| format!("{key}: {limit}")));
     }
     if let Some(auth) = auth {
         let goes = if auth.forward { ", passed on to the instance" } else { "" };
@@ -94,6 +99,8 @@ mod tests {
         let parsed = labels::parse([
             ("fairway.allow", "10.0.0.0/8"),
             ("fairway.auth.basic", "a:{SHA256}n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="),
+            ("fairway.rate_limit", "100/s burst 200"),
+            ("fairway.rate_limit.client", "60/m"),
             ("fairway.redirect", "https://{host}:8443/a{path}?x 308"),
             ("fairway.strip_prefix", "/api"),
             ("fairway.add_prefix", "/v2"),
@@ -106,6 +113,8 @@ mod tests {
             lines(&parsed.spec.features),
             [
                 "allow: 10.0.0.0/8",
+                "rate_limit: 100/s burst 200",
+                "rate_limit.client: 60/m burst 1",
                 "auth: basic, users: 1, realm: restricted",
                 "redirect: https://{host}:8443/a{path}?x 308",
                 "strip_prefix: /api",

@@ -1,4 +1,4 @@
-//! What a route does with requests and answers beside choosing an instance: `fairway.allow`, `.auth`, `.redirect`,
+//! What a route does with requests and answers beside choosing an instance: `fairway.allow`, `.rate_limit`, `.auth`, `.redirect`,
 //! `.strip_prefix`, `.add_prefix`, `.headers` and `.compress`.
 //!
 //! Here: which keys there are and what their values come to, a file for each. Not here: what is done with them (that is
@@ -10,6 +10,7 @@ mod auth;
 mod compress;
 mod headers;
 mod prefix;
+mod rate;
 mod redirect;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use auth::{BasicAuth, PasswordHash, User, users};
 pub use compress::{Coding, Compression};
 pub use headers::{HeaderAction, HeaderEdit, ValuePart};
 pub use prefix::StripPrefix;
+pub use rate::RateLimit;
 pub use redirect::{Origin as RedirectOrigin, Redirect, RedirectTo, Target as RedirectTarget};
 
 use super::flaw::Flaw;
@@ -30,6 +32,10 @@ use super::scalar;
 pub struct Features {
     /// `fairway.allow`: the clients that are served; with an empty list nobody is.
     pub allow: Option<Arc<[IpNet]>>,
+    /// `fairway.rate_limit`: of all clients together.
+    pub rate_limit: Option<RateLimit>,
+    /// `fairway.rate_limit.client`: of each.
+    pub client_rate_limit: Option<RateLimit>,
     /// `fairway.auth.*`: who may log in; without a user nobody may.
     pub auth: Option<Arc<BasicAuth>>,
     /// `fairway.redirect`.
@@ -72,6 +78,8 @@ pub(super) fn apply<'a>(
 ) -> Result<bool, Flaw> {
     match name {
         "allow" => features.allow = Some(allow::list(value, found)),
+        "rate_limit" => features.rate_limit = rate::limit(value)?,
+        "rate_limit.client" => features.client_rate_limit = rate::limit(value)?,
         "auth.basic" => draft.users = Some(auth::users(value, found)),
         "auth.realm" => draft.realm = Some(auth::realm(value)?),
         "auth.forward" => draft.forward = Some(scalar::boolean(value)?),

@@ -2,6 +2,7 @@
 
 mod compression;
 mod guards;
+mod rates;
 mod rewriting;
 
 use crate::kit::*;
