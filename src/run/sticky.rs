@@ -24,7 +24,7 @@ pub(crate) fn load(config: &Config) -> Result<Option<Keys>, ConfigErrors> {
     let Some(file) = config.routing.sticky_secret_file.as_deref() else { return Ok(None) };
     let wrong = |text: String, remedy| ConfigErrors(vec![error(file, text, remedy)]);
     let contents = read_file(file).map_err(|why| {
-        let remedy = "check the path, and that the user that Fairway runs as may read it; every node needs the same secret";
+        let remedy = "check the path, and that the user that Fairway runs as may read it; it holds the same secret on every node";
         wrong(format!("the file cannot be read: {why}"), remedy)
     })?;
     Keys::from_lines(&contents).map(Some).map_err(|why| {
