@@ -10,6 +10,7 @@ mod metrics;
 mod page;
 mod probes;
 mod problems;
+mod releases;
 mod routes;
 mod status;
 
@@ -62,6 +63,12 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(routes::list))
         .routes(routes!(routes::one))
         .routes(routes!(routes::put_split, routes::delete_split))
+        .routes(routes!(releases::list))
+        .routes(routes!(releases::one, releases::start))
+        .routes(routes!(releases::confirm))
+        .routes(routes!(releases::rollback))
+        .routes(routes!(releases::pause))
+        .routes(routes!(releases::resume))
         .routes(routes!(backends::list))
         .routes(routes!(backends::one))
         .routes(routes!(backends::put_state))

@@ -2,11 +2,13 @@
 //! waits until it is live.
 //!
 //! One order at a time. An order that has begun is carried out whether or not its client still waits. Not here: what a
-//! split may say (see `weights`), how refusals look (see `refused`).
+//! split may say (see `weights`), releases, which change decisions by themselves, too (see `release`), how refusals look (see
+//! `refused`).
 
 pub(crate) mod error;
 mod names;
 mod refused;
+pub(crate) mod release;
 mod weights;
 
 use std::sync::Arc;
@@ -24,6 +26,9 @@ use tokio::time::timeout;
 use crate::types::{SplitOrder, StateOrder};
 pub(crate) use error::OrderError;
 pub(crate) use names::{find_backend, find_instances, find_route};
+pub use release::Figures;
+use release::Releases;
+pub(crate) use release::{Running, Step};
 
 /// Longest wait until an order is live everywhere.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
@@ -61,6 +66,8 @@ struct Shared {
     store: Option<Arc<Store>>,
     /// The serials that the table of the data plane, the zone of the DNS, ... were built from.
     applied: Vec<watch::Receiver<u64>>,
+    /// Each route's last release.
+    releases: Releases,
     turn: Mutex<()>,
 }
 
@@ -73,7 +80,8 @@ impl Control {
         store: Option<Arc<Store>>,
         applied: Vec<watch::Receiver<u64>>,
     ) -> Self {
-        Self(Arc::new(Shared { inputs, catalogs, store, applied, turn: Mutex::new(()) }))
+        let (releases, turn) = (Releases::default(), Mutex::new(()));
+        Self(Arc::new(Shared { inputs, catalogs, store, applied, releases, turn }))
     }
 
     /// Replaces the whole split of a route.
@@ -182,6 +190,7 @@ impl Shared {
         let catalog = self.catalog();
         let route = find_route(&catalog, route)?;
         check_etag(&route, if_match)?;
+        self.check_no_release(&route.id)?;
         error::check_reason(&order.reason)?;
         let weights = weights::check(&order.weights, route.members.iter().map(|member| &member.backend.id))?;
         let now = Timestamp::now();
@@ -251,6 +260,7 @@ impl Shared {
             // What is remembered of a route that is gone can be removed, too.
             Err(error) => route.parse::<RouteId>().ok().filter(stored).ok_or(error)?,
         };
+        self.check_no_release(&id)?;
         let mut live = true;
         if stored(&id) {
             let audit = audit(who, "delete-split", &id, String::new(), "", Timestamp::now());

@@ -22,7 +22,7 @@ pub mod types;
 mod view;
 
 pub use adopt::{Adopted, ListeningSocket};
-pub use control::Control;
+pub use control::{Control, Figures};
 pub use guard::TokenError;
 pub use start::{BindError, Running, start};
 pub use state::{AdminState, Listeners};

@@ -6,14 +6,16 @@ mod cluster;
 mod feed;
 mod order;
 mod process;
+mod release;
 
 pub use cluster::{
     Backend, Instance, InstanceFound, Layer, ProblemItem, Route, RouteBackend, Severity, Split,
 };
 pub use cluster::{Condition, State};
 pub use feed::{AuditEntry, BackendHealth, EventItem, HealthList, InstanceHealth, ProbeAnswer};
-pub use order::{SplitOrder, StateOrder, Weights};
+pub use order::{ReleaseEnd, ReleaseOrder, SplitOrder, StateOrder, Weights};
 pub use process::{Conntrack, Counts, Listener, Lost, Ready, ReadyCondition, Source, Status, StoreStatus};
+pub use release::{Evidence, Ordered, Release, Side};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

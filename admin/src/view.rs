@@ -4,10 +4,14 @@ use fairway_catalog::facts::UnitKind;
 use fairway_catalog::model::SourceStatus;
 use fairway_catalog::{self as catalog, Catalog};
 use fairway_config::labels::{ClientKey, SplitBy};
+use fairway_config::names::RouteId;
 use fairway_health::{ProbeLog, ProbeResult};
 use fairway_proxy::endpoint::EndpointStates;
+use fairway_release::comparison::Sample;
+use fairway_release::figures::{NEEDED, QUANTILES};
 use fairway_store::AuditRecord;
 
+use crate::control::Running;
 use crate::types::*;
 
 pub(crate) fn list<T>(items: impl IntoIterator<Item = T>, catalog: &Catalog) -> List<T> {
@@ -54,6 +58,51 @@ fn member(member: &catalog::Member) -> RouteBackend {
         ready: member.instances.iter().filter(|instance| instance.serves_new()).count(),
         desired: member.backend.desired,
         state: member.backend.state.into(),
+    }
+}
+
+pub(crate) fn release(route: &RouteId, running: &Running) -> Release {
+    let machine = &running.machine;
+    let kept = machine.release();
+    let plan = &kept.plan;
+    let figures = machine.figures();
+    Release {
+        route: route.to_string(),
+        state: kept.stage.as_str().to_owned(),
+        to: plan.to.to_string(),
+        from: kept.from.iter().filter(|(_, weight)| weight.get() > 0).map(|(id, _)| id.to_string()).collect(),
+        step: kept.step.map_or(0, |step| step + 1),
+        steps: if plan.manual { Vec::new() } else { plan.steps.clone() },
+        step_seconds: plan.step_time.as_secs(),
+        step_seconds_over: machine.spent().as_secs(),
+        weight: kept.weight,
+        manual: plan.manual,
+        max_error_rate: plan.max_error_rate,
+        since: kept.since,
+        reason: kept.why.to_string(),
+        ending: kept.ending.map(|ending| ending.as_str().to_owned()),
+        evidence: Evidence {
+            canary: side(&figures.canary),
+            stable: side(&figures.stable),
+            odds: figures.odds(),
+            odds_needed: NEEDED,
+            most: machine.strongest().as_text().to_owned(),
+        },
+        ordered: Ordered { author: kept.author.to_string(), at: kept.at, reason: kept.reason.to_string() },
+    }
+}
+
+fn side(sample: &Sample) -> Side {
+    let Sample { requests, failures, latencies } = sample;
+    let millis = |quantile| latencies.quantile(quantile).map(|time| time.as_secs_f64() * 1e3);
+    let [p50_ms, p90_ms, p99_ms] = QUANTILES.map(millis);
+    Side {
+        requests: *requests,
+        failures: *failures,
+        failure_rate: (*requests > 0).then(|| *failures as f64 / *requests as f64),
+        p50_ms,
+        p90_ms,
+        p99_ms,
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind: `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `backend-added`,
     /// `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `problem-raised`,
-    /// `problem-cleared`, `source-lost`, `source-found`.
+    /// `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
     pub kind: Arc<str>,
     /// Whom it concerns, by the name that the API uses.
     pub subject: Arc<str>,
@@ -30,7 +30,7 @@ pub struct Event {
     pub reason: Arc<str>,
 }
 
-/// Every change between two catalogs, in a fixed order: sources, backends, instances, routes, problems.
+/// Every change between two catalogs, in a fixed order: sources, backends, instances, routes, releases, problems.
 pub fn diff(before: &Catalog, after: &Catalog) -> Vec<Event> {
     let mut log = Log { revision: after.revision, at: after.at, events: Vec::new() };
     log.sources(before, after);
@@ -49,6 +49,7 @@ pub fn diff(before: &Catalog, after: &Catalog) -> Vec<Event> {
     for (id, old, new) in changes(&before.routes, &after.routes) {
         log.route(&id.to_string(), old.map(|route| &**route), new.map(|route| &**route));
     }
+    log.releases(before, after);
     log.problems(before, after);
     log.events
 }
@@ -135,6 +136,26 @@ impl Log {
                 self.push("route-split", subject, &weights(old), &weights(new), reason);
             }
             _ => {}
+        }
+    }
+
+    /// Of a release that another start of the process knew already nothing is new.
+    fn releases(&mut self, before: &Catalog, after: &Catalog) {
+        if before.at == Timestamp::UNIX_EPOCH {
+            return;
+        }
+        for (route, new) in after.releases.iter() {
+            let old = before.releases.get(route).filter(|old| old.ordered == new.ordered);
+            let subject = route.to_string();
+            let from = old.map_or("", |old| old.state);
+            if from != new.state {
+                self.push("release-state", &subject, from, new.state, &new.why);
+            }
+            let from = old.map_or(0, |old| old.weight);
+            if from != new.weight {
+                let share = |percent: u8| format!("{} {percent} %", new.to);
+                self.push("release-step", &subject, &share(from), &share(new.weight), &new.why);
+            }
         }
     }
 

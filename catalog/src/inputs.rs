@@ -31,6 +31,8 @@ pub struct Inputs {
     pub decisions: Arc<Decisions>,
     /// What health found; an instance with a probe and without a verdict is pending.
     pub verdicts: Arc<HashMap<InstanceKey, Verdict>>,
+    /// Releases, for those who follow what happens: each route's last one.
+    pub releases: Arc<BTreeMap<RouteId, ReleaseNote>>,
     /// Problems that other parts report, each under a name of its own: `listeners`, `dns`, `store`, `config`.
     pub reports: Arc<BTreeMap<&'static str, Vec<Problem>>>,
 }
@@ -154,6 +156,21 @@ pub struct Owner {
     pub project: Option<Arc<str>>,
     /// When a container of it last claimed the route.
     pub last_claim: Timestamp,
+}
+
+/// Where a release is, as events tell it. Its split and states are decisions like any others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseNote {
+    /// `waiting`, `stepping`, `paused`, `inconclusive`, `confirming`, `done`, `rolled_back`.
+    pub state: &'static str,
+    /// When it was ordered: another time, another release.
+    pub ordered: Timestamp,
+    /// What is released.
+    pub to: BackendId,
+    /// Its share of the route, in percent.
+    pub weight: u8,
+    /// Why it is where it is, with the figures that caused it.
+    pub why: Arc<str>,
 }
 
 /// What health found about one life of an instance.

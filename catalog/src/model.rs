@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::facts::{Lost, SourceId, Unit};
 use crate::ids::{InstanceId, InstanceKey};
-use crate::inputs::Settings;
+use crate::inputs::{ReleaseNote, Settings};
 use crate::internal::InternalClients;
 use crate::problem::Problem;
 
@@ -38,6 +38,8 @@ pub struct Catalog {
     pub backends: BTreeMap<BackendId, Arc<Backend>>,
     /// Instances by id.
     pub instances: BTreeMap<InstanceId, Arc<Instance>>,
+    /// Each route's last release.
+    pub releases: Arc<BTreeMap<RouteId, ReleaseNote>>,
     /// What is wrong, errors first.
     pub problems: Vec<Arc<Problem>>,
     /// Who is internal.

@@ -31,6 +31,10 @@ pub const PATIENCE: u32 = 5;
 pub const SUSPICION: f64 = 10.0;
 /// So long the target may be without a ready instance after a restart of ours, before it has had one.
 pub const AFTER_RESTART: Duration = Duration::from_secs(30);
+/// At 100 % nobody is left to compare with. What may fail there: three times what failed of the others' requests, and this.
+pub const ALONE_MORE: f64 = 0.1;
+/// What may fail at 100 % where nothing is known of the others, or so much of theirs failed.
+pub const ALONE_MOST: f64 = 0.5;
 /// More time than this between two looks is a hole in what was seen, and no time of a step.
 const HOLE: Duration = Duration::from_secs(5);
 /// At least this part of a step is watched again after a restart.
@@ -92,6 +96,8 @@ pub struct Machine {
     release: Release,
     comparison: Comparison,
     limit: Option<Limit>,
+    /// While the target has everything.
+    alone: Option<Limit>,
     /// What both sides did while the target had a share; since the start, or the restart.
     canary: Sample,
     stable: Sample,
@@ -113,6 +119,7 @@ impl Machine {
         Self {
             comparison: Comparison::default(),
             limit: release.plan.max_error_rate.map(Limit::new),
+            alone: None,
             canary: Sample::default(),
             stable: Sample::default(),
             in_step: (0, 0),
@@ -181,6 +188,10 @@ impl Machine {
         self.comparison.observe(canary, stable);
         if let Some(limit) = &mut self.limit {
             limit.observe(canary);
+        }
+        match self.release.weight == 100 {
+            true => self.alone_limit().observe(canary),
+            false => self.alone = None,
         }
         self.canary.add(canary);
         self.stable.add(stable);
@@ -297,9 +308,24 @@ impl Machine {
             let why = format!("more than {} % of its requests fail", limit.rate() * 100.0);
             return Some((Ending::MaxErrorRate, why));
         }
+        if let Some(alone) = self.alone.as_ref().filter(|alone| alone.is_exceeded()) {
+            let why =
+                format!("more than {:.0} % of its requests fail since it has them all", alone.rate() * 100.0);
+            return Some((Ending::Failures, why));
+        }
         let respect = self.comparison.worse()?;
         let ending = if respect == Respect::Failures { Ending::Failures } else { Ending::Latency };
         Some((ending, respect.as_text().to_owned()))
+    }
+
+    /// From the moment that the target has everything: what of its requests may fail, by what failed of the others' before.
+    fn alone_limit(&mut self) -> &mut Limit {
+        let Sample { requests, failures, .. } = self.stable;
+        let rate = match requests {
+            0..ENOUGH => ALONE_MOST,
+            _ => (3.0 * failures as f64 / requests as f64 + ALONE_MORE).min(ALONE_MOST),
+        };
+        self.alone.get_or_insert_with(|| Limit::new(rate))
     }
 
     fn begin(&self) -> Move {

@@ -118,7 +118,8 @@ impl Plan {
     pub fn weights(&self, percent: u8, from: &BTreeMap<BackendId, Weight>) -> BTreeMap<BackendId, Weight> {
         let percent = u32::from(percent.min(100));
         let mut parts = portions((100 - percent) * 10, from);
-        let divisor = parts.iter().map(|(_, part)| *part).fold(percent * 10, gcd).max(1);
+        // In percent where that is exact, which reads best.
+        let divisor = if parts.iter().all(|(_, part)| part % 10 == 0) { 10 } else { 1 };
         parts.push((self.to.clone(), percent * 10));
         let weight = |part: u32| Weight::new(u64::from(part / divisor)).unwrap_or(Weight::ZERO);
         parts.into_iter().map(|(id, part)| (id, weight(part))).collect()
@@ -176,10 +177,6 @@ fn portions(total: u32, from: &BTreeMap<BackendId, Weight>) -> Vec<(BackendId, u
     parts.into_iter().map(|(id, part, _)| (id, part)).collect()
 }
 
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -204,14 +201,15 @@ mod tests {
 
     #[test]
     fn the_others_share_what_is_left_as_before() {
-        assert_eq!(weights(0, &[("web@v1", 7)]), "web@v1=1 web@v2=0");
+        assert_eq!(weights(0, &[("web@v1", 7)]), "web@v1=100 web@v2=0");
         assert_eq!(weights(1, &[("web@v1", 7)]), "web@v1=99 web@v2=1");
-        assert_eq!(weights(100, &[("web@v1", 7)]), "web@v1=0 web@v2=1");
+        assert_eq!(weights(100, &[("web@v1", 7)]), "web@v1=0 web@v2=100");
         assert_eq!(
             weights(25, &[("web@v0", 0), ("web@v1", 1), ("web@v3", 2)]),
-            "web@v0=0 web@v1=1 web@v2=1 web@v3=2"
+            "web@v0=0 web@v1=25 web@v2=25 web@v3=50"
         );
         assert_eq!(weights(5, &[("web@v0", 1), ("web@v1", 999)]), "web@v0=1 web@v1=949 web@v2=50");
+        assert_eq!(weights(1, &[("web@v0", 1), ("web@v1", 1)]), "web@v0=495 web@v1=495 web@v2=10");
     }
 
     #[test]

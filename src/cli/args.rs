@@ -92,6 +92,9 @@ pub(crate) enum Ask {
     Status(ApiArgs),
     /// Set the weights of a route's backends, or clear them
     Split(SplitArgs),
+    /// Release a version step by step; it goes back by itself when it is worse
+    #[command(subcommand)]
+    Release(ReleaseCommand),
     /// Let an instance or a backend finish what runs; nothing new is sent to it
     Drain(StateArgs),
     /// Send nobody to an instance or a backend
@@ -114,6 +117,14 @@ impl Ask {
             | Self::Problems(api)
             | Self::Status(api)
             | Self::Split(SplitArgs { api, .. })
+            | Self::Release(
+                ReleaseCommand::Start(ReleaseStartArgs { api, .. })
+                | ReleaseCommand::Status(ReleaseStatusArgs { api, .. })
+                | ReleaseCommand::Confirm(ReleaseConfirmArgs { api, .. })
+                | ReleaseCommand::Rollback(ReleaseStepArgs { api, .. })
+                | ReleaseCommand::Pause(ReleaseStepArgs { api, .. })
+                | ReleaseCommand::Resume(ReleaseStepArgs { api, .. }),
+            )
             | Self::Drain(StateArgs { api, .. })
             | Self::Disable(StateArgs { api, .. })
             | Self::Activate(StateArgs { api, .. })
@@ -194,6 +205,91 @@ pub(crate) struct SplitArgs {
     /// How long it holds, such as 30m or 2h; then the split it replaces returns
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) expires: Option<String>,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+/// What is done about releases.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReleaseCommand {
+    /// Begin a release of a backend
+    Start(ReleaseStartArgs),
+    /// Each route's last release, or one with its evidence
+    Status(ReleaseStatusArgs),
+    /// Promote the target now: it gets everything, the others drain
+    Confirm(ReleaseConfirmArgs),
+    /// Take it back now: the former split returns, the target is disabled
+    Rollback(ReleaseStepArgs),
+    /// Hold it at its weight; it is watched as before
+    Pause(ReleaseStepArgs),
+    /// Let it go on; one that is inconclusive takes its next step
+    Resume(ReleaseStepArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: fairway release start shop.company.com/ --to web@v2 --steps 5,25,100 --step-seconds 300"
+)]
+pub(crate) struct ReleaseStartArgs {
+    /// The route, as `fairway routes` names it: shop.company.com/api
+    pub(crate) route: String,
+    /// The backend that is released
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) to: String,
+    /// Its share in each step, in percent [default: 1,5,25,50,100]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        conflicts_with = "manual"
+    )]
+    pub(crate) steps: Option<Vec<f64>>,
+    /// How long a step takes, 1 to 86400 [default: 60]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) step_seconds: Option<i64>,
+    /// Start at 0, move the weights by hand (`fairway split`), then confirm
+    #[arg(long)]
+    pub(crate) manual: bool,
+    /// The share of its requests that may fail, such as 0.05; more takes it back at once
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub(crate) max_error_rate: Option<f64>,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseStatusArgs {
+    /// The route; all of them when none is named
+    pub(crate) route: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseConfirmArgs {
+    /// The route
+    pub(crate) route: String,
+    /// Leave split and states as they are
+    #[arg(long)]
+    pub(crate) keep_weights: bool,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseStepArgs {
+    /// The route
+    pub(crate) route: String,
     /// Why, for those who look later
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,

@@ -12,6 +12,7 @@ mod explain;
 mod failure;
 mod lint;
 mod outline;
+mod release;
 mod split;
 mod state;
 mod status;
@@ -93,6 +94,7 @@ async fn execute_ask(
         }
         Ask::Explain(args) => explain::run(client, &args, format, out).await,
         Ask::Split(args) => split::run(client, &args, format, out).await,
+        Ask::Release(command) => release::run(client, &command, format, out).await,
         Ask::Drain(args) => state::run(client, State::Draining, &args, format, out).await,
         Ask::Disable(args) => state::run(client, State::Disabled, &args, format, out).await,
         Ask::Activate(args) => state::run(client, State::Active, &args, format, out).await,

@@ -127,14 +127,14 @@ pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<()
     tokio::spawn(acme::run(acme_followed, parts));
 
     let (draining, drains) = watch::channel(false);
+    let applied = vec![table.applied(), dns.applied()];
+    let control = Control::new(inputs.clone(), catalogs.clone(), opened.store.clone(), applied);
+    control.take_up(opened.releases);
+    // Whether or not anybody can ask for them: they go on without the admin API.
+    tokio::spawn(control.clone().watch_releases(table.clone()));
     let admin = AdminState {
         catalogs: catalogs.clone(),
-        control: Control::new(
-            inputs.clone(),
-            catalogs.clone(),
-            opened.store.clone(),
-            vec![table.applied(), dns.applied()],
-        ),
+        control,
         table: table.clone(),
         probes,
         listeners: listeners(&bound, &listener_problems, dns.addresses()),

@@ -1,6 +1,6 @@
 //! The state on disk: opened at the start, the owners of routes kept current in it.
 //!
-//! Not here: splits and states, which `admin` stores before it answers.
+//! Not here: splits, states and releases, which `admin` stores before it answers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use fairway_catalog::inputs::Owner;
 use fairway_catalog::{Catalog, Decisions, InputsHandle, Problem};
 use fairway_config::names::RouteId;
+use fairway_release::model::Release;
 use fairway_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -25,6 +26,7 @@ pub(crate) struct Opened {
     /// `None`: traffic goes on, and what would have to be stored is refused.
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) decisions: Decisions,
+    pub(crate) releases: BTreeMap<RouteId, Release>,
     pub(crate) revision: u64,
     /// Why there is no store, or what in it cannot be read.
     pub(crate) problems: Vec<Problem>,
@@ -37,13 +39,20 @@ pub(crate) fn open(folder: &Path) -> Opened {
         Ok((store, loaded)) => Opened {
             store: Some(Arc::new(store)),
             decisions: loaded.decisions,
+            releases: loaded.releases,
             revision: loaded.revision,
             problems: loaded.problems,
         },
         Err(error) => {
             tracing::error!(error = %chain(&error), remedy = error.remedy(), "no state is kept");
             let problems = vec![error.to_problem()];
-            Opened { store: None, decisions: Decisions::default(), revision: 0, problems }
+            Opened {
+                store: None,
+                decisions: Decisions::default(),
+                releases: BTreeMap::new(),
+                revision: 0,
+                problems,
+            }
         }
     }
 }

@@ -7,16 +7,18 @@ use fairway_catalog::config::labels::Severity;
 use fairway_catalog::config::names::RouteId;
 use fairway_catalog::inputs::{Owner, SplitRecord, StateRecord, StateSubject};
 use fairway_catalog::{Decisions, Problem};
+use fairway_release::model::Release;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use crate::error::StoreError;
 use crate::log::{self, AuditRecord};
 use crate::open::Store;
+use crate::releases;
 use crate::stored::{Stored, StoredOwner, StoredSplit, StoredState, Unreadable, read_subject, subject_key};
 
-const SPLITS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("splits");
+pub(crate) const SPLITS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("splits");
 /// By kind (`instance`, `backend`) and name.
-const STATES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("states");
+pub(crate) const STATES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("states");
 const OWNERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("owners");
 
 /// What a start reads.
@@ -24,6 +26,8 @@ const OWNERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("owners");
 pub struct Loaded {
     /// Splits, states and owners.
     pub decisions: Decisions,
+    /// Every route's last release, ended or not.
+    pub releases: BTreeMap<RouteId, Release>,
     /// What the first catalog's revision must be above: more than any that was published before.
     pub revision: u64,
     /// Entries that cannot be read and are left out; they stay in the file.
@@ -57,7 +61,9 @@ impl Store {
                 let read = StoredOwner::decode(value.value()).map(StoredOwner::read);
                 keep(&mut problems, key.value(), pair(route(key.value()), read), &mut decisions.owners);
             }
-            Ok(Loaded { decisions, revision, problems })
+            let mut found = BTreeMap::new();
+            releases::load(transaction, &mut Entries { problems: &mut problems, found: &mut found })?;
+            Ok(Loaded { decisions, releases: found, revision, problems })
         })
     }
 
@@ -146,16 +152,25 @@ fn insert_changed(table: &mut Table<'_, &str, &[u8]>, key: &str, value: &[u8]) -
     Ok(())
 }
 
-fn route(name: &str) -> Result<RouteId, Unreadable> {
+/// Where what is read goes.
+pub(crate) struct Entries<'a, V> {
+    pub(crate) problems: &'a mut Vec<Problem>,
+    pub(crate) found: &'a mut BTreeMap<RouteId, V>,
+}
+
+pub(crate) fn route(name: &str) -> Result<RouteId, Unreadable> {
     name.parse().map_err(|_| Unreadable::Word(format!("`{name}` is not a route")))
 }
 
-fn pair<K, V>(key: Result<K, Unreadable>, value: Result<V, Unreadable>) -> Result<(K, V), Unreadable> {
+pub(crate) fn pair<K, V>(
+    key: Result<K, Unreadable>,
+    value: Result<V, Unreadable>,
+) -> Result<(K, V), Unreadable> {
     Ok((key?, value?))
 }
 
 /// One entry that cannot be read costs no other.
-fn keep<K: Ord, V>(
+pub(crate) fn keep<K: Ord, V>(
     problems: &mut Vec<Problem>,
     name: &str,
     entry: Result<(K, V), Unreadable>,
@@ -168,7 +183,7 @@ fn keep<K: Ord, V>(
         Err(error) => {
             let subject: Arc<str> = name.into();
             let text = format!("what is stored about {subject} cannot be read and is left out: {error}");
-            let remedy = "order it again: set the split, state or weight anew";
+            let remedy = "order it again: set the split or state anew, start the release anew";
             problems.push(Problem::new("store-entry-unreadable", Severity::Error, subject, text, remedy));
         }
     }

@@ -37,7 +37,7 @@ pub struct AuditRecord {
     pub who: String,
     /// From where: an address, or the user at the other end of a Unix socket.
     pub from: String,
-    /// What was done: `put-split`, `delete-split`, `put-state`.
+    /// What was done: `put-split`, `delete-split`, `put-state`, `release-start`, `release-stepping`, ...
     pub action: String,
     /// To what: a route, a backend, instances.
     pub subject: String,

@@ -3,6 +3,8 @@
 //! Fields that are not known are ignored, new ones must have a default: an older version reads what a newer one wrote
 //! as long as the format's number is the same.
 
+mod release;
+
 use std::collections::BTreeMap;
 
 use fairway_catalog::State;
@@ -14,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::log::AuditRecord;
+pub(crate) use release::StoredRelease;
 
 /// A stored value that makes no sense.
 #[derive(Debug, thiserror::Error)]

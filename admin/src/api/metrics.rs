@@ -36,6 +36,7 @@ pub(super) async fn metrics(
 fn gather(app: &Arc<App>) -> prometheus::Result<Vec<MetricFamily>> {
     let mut families = app.state.registry.gather();
     families.extend(of_catalog(app, &app.catalog())?);
+    families.extend(app.state.control.endings().collect());
     families.retain(|family| !family.get_metric().is_empty());
     families.sort_by(|a, b| a.name().cmp(b.name()));
     Ok(families)
@@ -73,6 +74,13 @@ fn of_catalog(app: &Arc<App>, catalog: &Catalog) -> prometheus::Result<Vec<Metri
     problems.with_label_values(&["error"]).set(number(counts.errors));
     problems.with_label_values(&["warning"]).set(number(counts.warnings));
     families.extend(problems.collect());
+
+    let releases = Opts::new("fairway_releases", "1 for the state that the last release of a route is in.");
+    let releases = IntGaugeVec::new(releases, &["route", "state"])?;
+    for (route, release) in catalog.releases.iter() {
+        releases.with_label_values(&[route.to_string().as_str(), release.state]).set(1);
+    }
+    families.extend(releases.collect());
 
     let sources = Opts::new("fairway_source_up", "Whether a source is listed and not lost.");
     let sources = IntGaugeVec::new(sources, &["source"])?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fairway_config::names::{BackendId, RouteId};
+use fairway_release::plan::PlanError;
 use fairway_store::StoreError;
 
 use super::weights::WeightError;
@@ -33,6 +34,26 @@ pub(crate) enum OrderError {
     TooManyExpiries { most: usize },
     #[error("the reason has more than {REASON_CHARS_MAX} characters")]
     ReasonTooLong,
+    #[error("{}", first(.0))]
+    Plan(Vec<PlanError>),
+    #[error("{to} is being released on {route}")]
+    ReleaseRunning { route: RouteId, to: BackendId },
+    #[error("the weights of {route} belong to the release of {to} while it runs")]
+    ReleaseHasSplit { route: RouteId, to: BackendId },
+    #[error("there is no release of {route}")]
+    NoRelease { route: RouteId },
+    #[error("the release of {route} has ended: it is {state}")]
+    ReleaseEnded { route: RouteId, state: &'static str },
+    #[error("{to} has no ready instance: nobody would be served")]
+    TargetNotReady { to: BackendId },
+    #[error("{to} is disabled: it would never be ready")]
+    TargetDisabled { to: BackendId },
+    #[error(
+        "{to} may not be released here while the release of {other} runs: one takes from the backend that the other releases"
+    )]
+    Contradiction { to: BackendId, other: RouteId },
+    #[error("no other version of {route} has anything that {to} could take over")]
+    NothingToTakeFrom { route: RouteId, to: BackendId },
     #[error("there is no store, so that no order would survive a restart")]
     NoStore,
     #[error("the order cannot be stored: {}", chain(.0))]
@@ -48,7 +69,7 @@ pub(super) fn check_reason(reason: &str) -> Result<(), OrderError> {
     }
 }
 
-fn first(errors: &[WeightError]) -> String {
+fn first<E: ToString>(errors: &[E]) -> String {
     errors.first().map(ToString::to_string).unwrap_or_default()
 }
 

@@ -1,5 +1,6 @@
 //! Orders that are not carried out, as the API answers them.
 
+use fairway_release::plan::PlanError;
 use http::StatusCode;
 use http::header::{ETAG, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, json};
@@ -58,6 +59,15 @@ impl From<OrderError> for Refusal {
             OrderError::ReasonTooLong => {
                 Refusal::unprocessable("reason-too-long", "The reason is too long", detail)
             }
+            OrderError::Plan(errors) => of_plan(&errors, detail),
+            error @ (OrderError::ReleaseRunning { .. }
+            | OrderError::ReleaseHasSplit { .. }
+            | OrderError::NoRelease { .. }
+            | OrderError::ReleaseEnded { .. }
+            | OrderError::TargetNotReady { .. }
+            | OrderError::TargetDisabled { .. }
+            | OrderError::Contradiction { .. }
+            | OrderError::NothingToTakeFrom { .. }) => of_release(&error, detail),
             OrderError::NoStore => unavailable("no-store", "Nothing can be stored")
                 .with("remedy", "GET /api/v1/problems says why there is none; nothing was changed"),
             OrderError::Store(error) => {
@@ -96,6 +106,49 @@ fn of_weights(errors: &[WeightError], detail: String) -> Refusal {
         refusal = refusal.with("errors", list.collect::<Value>());
     }
     refusal
+}
+
+/// What stands against an order about a release, each with what to do instead.
+fn of_release(error: &OrderError, detail: String) -> Refusal {
+    let conflict = |kind, title| Refusal::new(StatusCode::CONFLICT, kind, title, &detail);
+    match error {
+        OrderError::ReleaseRunning { route, .. } => conflict("release-running", "A release is running").with(
+            "remedy",
+            format!("wait for it, or end it first: `fairway release confirm {route}` or `fairway release rollback {route}`"),
+        ),
+        OrderError::ReleaseHasSplit { route, .. } => conflict("release-running", "A release is running").with(
+            "remedy",
+            format!(
+                "end it first: `fairway release confirm {route}` or `fairway release rollback {route}`; a pause holds the weights \
+                 and does not give them away"
+            ),
+        ),
+        OrderError::ReleaseEnded { .. } => conflict("release-ended", "The release has ended")
+            .with("remedy", "start another one: `fairway release start`"),
+        OrderError::TargetNotReady { to } => conflict("target-not-ready", "The target is not ready")
+            .with("remedy", format!("start instances of {to}; `fairway instances` tells why one is not ready")),
+        OrderError::TargetDisabled { to } => conflict("target-disabled", "The target is disabled")
+            .with("remedy", format!("`fairway activate {to}` first")),
+        OrderError::Contradiction { other, .. } => conflict("release-contradicts", "Another release stands against it")
+            .with("remedy", format!("let the release of {other} end first")),
+        OrderError::NothingToTakeFrom { to, .. } => {
+            Refusal::unprocessable("nothing-to-take-over", "Nothing to take over", &detail).with(
+                "remedy",
+                format!("{to} has everything already, unless another version is active and has a weight above 0"),
+            )
+        }
+        _ => Refusal::not_found("no-release", "No release", &detail)
+            .with("remedy", "`fairway release start ROUTE --to BACKEND` begins one"),
+    }
+}
+
+/// The first error speaks for all; the others are in `errors`.
+fn of_plan(errors: &[PlanError], detail: String) -> Refusal {
+    let refusal = Refusal::unprocessable("bad-release", "No such release", detail);
+    match errors {
+        [] | [_] => refusal,
+        several => refusal.with("errors", names(several)),
+    }
 }
 
 fn words(error: &WeightError) -> (&'static str, &'static str) {

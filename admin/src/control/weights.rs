@@ -75,7 +75,7 @@ pub(super) fn check<'a>(
     }
 }
 
-fn resolve<'a>(
+pub(super) fn resolve<'a>(
     reference: &str,
     known: impl Iterator<Item = &'a BackendId>,
 ) -> Result<BackendId, WeightError> {

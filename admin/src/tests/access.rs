@@ -66,7 +66,6 @@ async fn what_is_not_built_is_404() {
     let (world, _folder) = World::new().await;
     for path in [
         "/api/v1/topology",
-        "/api/v1/routes/shop.company.com/release",
         "/api/v1",
         "/api/v2/routes",
         "/favicon.ico",

@@ -244,6 +244,13 @@ async fn the_description_is_openapi_3_1_and_lists_every_path_that_answers() {
         ("/api/v1/routes/{route}", "get"),
         ("/api/v1/routes/{route}/split", "put"),
         ("/api/v1/routes/{route}/split", "delete"),
+        ("/api/v1/releases", "get"),
+        ("/api/v1/routes/{route}/release", "get"),
+        ("/api/v1/routes/{route}/release", "post"),
+        ("/api/v1/routes/{route}/release/confirm", "post"),
+        ("/api/v1/routes/{route}/release/rollback", "post"),
+        ("/api/v1/routes/{route}/release/pause", "post"),
+        ("/api/v1/routes/{route}/release/resume", "post"),
         ("/api/v1/backends", "get"),
         ("/api/v1/backends/{id}", "get"),
         ("/api/v1/backends/{id}/state", "put"),
@@ -264,7 +271,7 @@ async fn the_description_is_openapi_3_1_and_lists_every_path_that_answers() {
         let answer = world.get(&path.replace("{route}", "shop.company.com").replace("{id}", "v1")).await;
         assert_ne!(answer.json_type(), "unknown-path", "{path}");
     }
-    assert_eq!(paths.len(), 18, "a path without a test: {:?}", paths.keys());
+    assert_eq!(paths.len(), 24, "a path without a test: {:?}", paths.keys());
     // Every schema that is referred to is there.
     let text = description.to_string();
     for reference in text.split("\"#/components/schemas/").skip(1) {

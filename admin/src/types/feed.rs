@@ -16,7 +16,7 @@ pub struct EventItem {
     pub at: Timestamp,
     /// `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `backend-added`,
     /// `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `problem-raised`,
-    /// `problem-cleared`, `source-lost`, `source-found`.
+    /// `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Whom it concerns.
@@ -93,7 +93,7 @@ pub struct AuditEntry {
     pub who: String,
     /// From where: an address, or the user at the other end of a Unix socket.
     pub from: String,
-    /// What was done: `put-split`, `delete-split`, `put-state`.
+    /// What was done: `put-split`, `delete-split`, `put-state`, `release-start`, `release-stepping`, ...
     pub action: String,
     /// To what.
     pub subject: String,

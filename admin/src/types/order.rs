@@ -75,3 +75,39 @@ pub struct StateOrder {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
+
+/// A release of a route's backend: it takes over step by step, and goes back by itself when it is worse than the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseOrder {
+    /// The backend that is released; a part of its name will do, as in a split.
+    pub to: String,
+    /// Its shares in percent, whole numbers from 1 to 100, each above the one before; default 1, 5, 25, 50, 100. A last step
+    /// of 100 is added to those that end below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Vec<f64>>,
+    /// How long a step takes, 1 to 86400; default 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_seconds: Option<i64>,
+    /// Starts at 0; people move the weights, and confirm.
+    #[serde(default)]
+    pub manual: bool,
+    /// The share of its requests that may fail, above 0 and below 1; more takes it back at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_error_rate: Option<f64>,
+    /// Why, for those who look later.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// What goes with an order about a release that runs; may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseEnd {
+    /// For `confirm`: split and states stay as they are.
+    #[serde(default)]
+    pub keep_weights: bool,
+    /// Why, for those who look later.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}

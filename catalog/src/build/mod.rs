@@ -56,6 +56,7 @@ impl Catalog {
             routes: BTreeMap::new(),
             backends: BTreeMap::new(),
             instances: BTreeMap::new(),
+            releases: Arc::default(),
             problems: Vec::new(),
             internal: InternalClients::default().into(),
             networks: Vec::new(),
@@ -104,6 +105,7 @@ impl Catalog {
             routes,
             backends,
             instances,
+            releases: inputs.releases.clone(),
             problems: date_problems(problems, before, now),
             internal: if shape_kept { before.internal.clone() } else { internal_clients(inputs) },
             networks: networks(inputs),
@@ -137,6 +139,7 @@ impl Catalog {
     fn differs_from(&self, before: &Self) -> bool {
         self.settled != before.settled
             || self.sources != before.sources
+            || self.releases != before.releases
             || !same_pointers(&self.instances, &before.instances)
             || !same_pointers(&self.backends, &before.backends)
             || !same_pointers(&self.routes, &before.routes)

@@ -179,6 +179,33 @@ fn more_failures_than_may_be_take_it_back_though_the_others_fail_as_well() {
 }
 
 #[test]
+fn one_that_breaks_when_it_has_everything_is_taken_back_though_there_is_nobody_to_compare_with() {
+    for arrive in [250, 310] {
+        let mut world = World::new(|_| {});
+        world.good(arrive);
+        assert_eq!(world.weight(), 100);
+        let made =
+            (0..10).find_map(|_| world.second(sample(200, 60), Sample::default())).expect("it is taken back");
+        assert_eq!((world.stage(), made.ending), (Stage::RolledBack, Some(Ending::Failures)));
+        assert!(
+            made.why.starts_with("more than 10 % of its requests fail since it has them all"),
+            "{}",
+            made.why
+        );
+    }
+    let mut world = World::new(|_| {});
+    world.good(1);
+    // What fails everywhere is nobody's fault: no more may fail than thrice as much.
+    let bad = |requests: u64| sample(requests, requests / 10);
+    while world.weight() < 100 {
+        let share = u64::from(world.weight()) * 2;
+        world.second(bad(share), bad(200 - share));
+    }
+    (0..120).for_each(|_| drop(world.second(sample(200, 30), Sample::default())));
+    assert_eq!(world.stage(), Stage::Done);
+}
+
+#[test]
 fn too_few_requests_are_no_verdict_and_it_goes_on_once_there_are_enough() {
     let mut world = World::new(|_| {});
     world.good(1);

@@ -1,0 +1,154 @@
+//! What the moves of a release make of its route's split and of states. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
+use fairway_catalog::{Catalog, Decisions, State};
+use fairway_config::names::{BackendId, RouteId, Weight};
+use fairway_release::model::{Release, Stage};
+use fairway_release::restore::former_split;
+use fairway_store::Consequences;
+use jiff::Timestamp;
+
+use super::ITSELF;
+
+/// The reason of a target's state after a rollback: scripts look for it.
+const ROLLED_BACK: &str = "rolled_back";
+
+/// A release begins: its first weights. A target that is draining, from a release before perhaps, is active again.
+pub(super) fn of_start(release: &Release, catalog: &Catalog, now: Timestamp) -> Consequences {
+    let to = &release.plan.to;
+    let drains = catalog.backends.get(to).is_some_and(|target| target.state == State::Draining);
+    let states = if drains { vec![(to.clone(), None)] } else { Vec::new() };
+    Consequences { split: Some(Some(split(release, release.weights(), now))), states }
+}
+
+/// A move has been made; before it the target had a share of `before` percent.
+pub(super) fn of_move(
+    route: &RouteId,
+    release: &Release,
+    before: u8,
+    catalog: &Catalog,
+    now: Timestamp,
+) -> Consequences {
+    match release.stage {
+        Stage::RolledBack => Consequences {
+            split: Some(Some(former_split(release, now))),
+            states: vec![(
+                release.plan.to.clone(),
+                Some(state(State::Disabled, ROLLED_BACK.to_owned(), now)),
+            )],
+        },
+        Stage::Done => of_end(route, release, catalog, now),
+        _ if release.weight != before => {
+            Consequences { split: Some(Some(split(release, release.weights(), now))), states: Vec::new() }
+        }
+        _ => Consequences::default(),
+    }
+}
+
+/// The target takes everything: the others drain, and no split is needed any more. Unless a backend that would have to drain
+/// still serves another route, or the layers below would keep the target from what it holds: then a split stays that says so.
+fn of_end(route: &RouteId, release: &Release, catalog: &Catalog, now: Timestamp) -> Consequences {
+    let to = &release.plan.to;
+    let members = catalog.routes.get(route).into_iter().flat_map(|route| &route.members);
+    let members = members.map(|member| &member.backend.id);
+    let others: BTreeSet<&BackendId> = release.from.keys().chain(members).filter(|id| *id != to).collect();
+    let (needed, idle): (Vec<_>, Vec<_>) =
+        others.iter().copied().partition(|id| serves_elsewhere(catalog, id, route));
+    let is_active =
+        |id: &&BackendId| catalog.backends.get(*id).is_none_or(|backend| backend.state == State::Active);
+    let reason = format!("{to} has taken over {route}");
+    let drained = |id: &BackendId| (id.clone(), Some(state(State::Draining, reason.clone(), now)));
+    let states = idle.into_iter().filter(is_active).map(drained).collect();
+    let stays = !needed.is_empty() || is_kept_down(catalog, route, to);
+    let kept = || {
+        let zeros = others.iter().map(|id| ((*id).clone(), Weight::ZERO));
+        let weights = zeros.chain([(to.clone(), Weight::DEFAULT)]).collect();
+        SplitRecord { reason: reason.as_str().into(), ..split(release, weights, now) }
+    };
+    Consequences { split: Some(stays.then(kept)), states }
+}
+
+/// Whether a backend has a part of another route, now or as soon as one of its instances is ready.
+fn serves_elsewhere(catalog: &Catalog, id: &BackendId, route: &RouteId) -> bool {
+    let others = catalog.routes.values().filter(|other| other.id != *route);
+    let mut members = others.flat_map(|other| &other.members).filter(|member| member.backend.id == *id);
+    members.any(|member| !member.promised_zero)
+}
+
+/// Whether the target would get nothing, or only what nobody else can take, if no split of the API held: its label or the
+/// configuration file says 0.
+fn is_kept_down(catalog: &Catalog, route: &RouteId, to: &BackendId) -> bool {
+    let zero = |weight: Option<Weight>| weight == Some(Weight::ZERO);
+    let settings = &catalog.settings;
+    let file = settings.splits.iter().find(|split| split.route.route(&settings.domain_suffix) == *route);
+    if let Some(file) = file {
+        let written = file.weights.iter().find(|(reference, _)| to.answers_to(reference));
+        return zero(written.map(|(_, weight)| *weight));
+    }
+    let instances = catalog.backends.get(to).map_or(&[][..], |target| &target.instances);
+    instances.iter().any(|instance| zero(instance.unit.spec.weight))
+}
+
+/// What is in force of a release that has been rolled back.
+pub(super) fn as_in_force(decisions: &Decisions, route: &RouteId, release: &Release) -> Consequences {
+    let to = &release.plan.to;
+    Consequences {
+        split: Some(decisions.splits.get(route).cloned()),
+        states: vec![(to.clone(), decisions.states.get(&StateSubject::Backend(to.clone())).cloned())],
+    }
+}
+
+/// Puts them into the decisions.
+pub(super) fn apply(decisions: &mut Decisions, route: &RouteId, then: &Consequences) {
+    match &then.split {
+        None => {}
+        Some(None) => drop(decisions.splits.remove(route)),
+        Some(Some(split)) => drop(decisions.splits.insert(route.clone(), split.clone())),
+    }
+    for (backend, state) in &then.states {
+        let subject = StateSubject::Backend(backend.clone());
+        match state {
+            None => decisions.states.remove(&subject),
+            Some(state) => decisions.states.insert(subject, state.clone()),
+        };
+    }
+}
+
+/// For the audit log: `web@v2 stepping 5 %: web@v1=95 web@v2=5`
+pub(super) fn describe(release: &Release, then: &Consequences) -> String {
+    let Release { plan, stage, weight, .. } = release;
+    let mut text = format!("{} {} {weight} %", plan.to, stage.as_str());
+    match &then.split {
+        None => {}
+        Some(None) => text.push_str(": no split"),
+        Some(Some(split)) => text.push_str(&format!(": {}", super::super::describe(split))),
+    }
+    for (backend, state) in &then.states {
+        let state = state.as_ref().map_or(State::Active, |record| record.state);
+        text.push_str(&format!(", {backend} {state}"));
+    }
+    text
+}
+
+fn split(release: &Release, weights: BTreeMap<BackendId, Weight>, now: Timestamp) -> SplitRecord {
+    let Release { plan, step, .. } = release;
+    let reason = match step {
+        _ if plan.manual => format!("manual release of {}: its weights are set by hand", plan.to),
+        None => format!("release of {}: it has no ready instance yet", plan.to),
+        Some(step) => format!("release of {}: step {} of {}", plan.to, step + 1, plan.steps.len()),
+    };
+    SplitRecord {
+        weights,
+        author: ITSELF.into(),
+        at: now,
+        expires_at: None,
+        reason: reason.into(),
+        then: None,
+    }
+}
+
+fn state(state: State, reason: String, now: Timestamp) -> StateRecord {
+    StateRecord { state, author: ITSELF.into(), at: now, reason: reason.into() }
+}

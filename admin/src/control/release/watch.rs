@@ -1,0 +1,194 @@
+//! The look at each release, every second: what its versions did meanwhile, how its target is, and the move that is due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairway_catalog::{Catalog, Condition, Member, Route};
+use fairway_config::names::{BackendId, RouteId};
+use fairway_proxy::metrics::VersionFigures;
+use fairway_proxy::table::TableHandle;
+use fairway_release::comparison::Sample;
+use fairway_release::machine::{Second, Seen};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::super::{Shared, Who};
+use super::{ITSELF, Order, Running, Trouble};
+
+/// From one look to the next.
+const EVERY: Duration = Duration::from_secs(1);
+/// A rollback that could not be stored is tried again with one of so many looks.
+const STORE_AGAIN: u64 = 5;
+
+/// Tells what each version of a route has done so far, in numbers that only grow.
+pub trait Figures: Send + Sync {
+    /// Of this route; empty when it is not there.
+    fn of(&self, route: &RouteId) -> Vec<VersionFigures>;
+}
+
+impl Figures for TableHandle {
+    fn of(&self, route: &RouteId) -> Vec<VersionFigures> {
+        self.figures(route)
+    }
+}
+
+/// Looks at every release, for ever.
+pub(super) async fn watch(shared: &Arc<Shared>, figures: &dyn Figures) {
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut last, mut looks) = (Instant::now(), 0u64);
+    loop {
+        every.tick().await;
+        let passed = last.elapsed();
+        last += passed;
+        looks += 1;
+        // Until every source has been listed nobody knows what is gone.
+        if !shared.releases.any() || !shared.catalog().settled {
+            continue;
+        }
+        let _turn = shared.turn.lock().await;
+        for (route, running) in shared.releases.all() {
+            if running.is_running() {
+                shared.look(&route, running, figures, passed).await;
+            } else if running.trouble.is_some() && looks.is_multiple_of(STORE_AGAIN) {
+                // What fails is told as a problem already.
+                let _ = shared.store_again(&route, running).await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn look(&self, route: &RouteId, mut running: Running, figures: &dyn Figures, passed: Duration) {
+        let catalog = self.catalog();
+        let listed = catalog.sources.iter().all(|source| source.listed);
+        let is_known = |route: &Arc<Route>| member(route, &running.machine.release().plan.to).is_some();
+        if !listed && !catalog.routes.get(route).is_some_and(is_known) {
+            // It may be where nobody has looked yet since the start.
+            return;
+        }
+        let before = (running.machine.release().weight, running.trouble.clone());
+        let second = running.second(&catalog, route, figures.of(route), passed);
+        running.machine.observe(&second);
+        let Some(made) = running.machine.due() else {
+            running.trouble = None;
+            let changed = before != (running.machine.release().weight, None);
+            self.releases.put(route.clone(), running);
+            if changed {
+                self.show_releases(|_| {});
+            }
+            return;
+        };
+        self.releases.put(route.clone(), running.clone());
+        let who = Who { name: ITSELF.to_owned(), from: "fairway".to_owned() };
+        let order = Order { route, made: &made, keep_weights: false, who: &who, reason: "" };
+        if let Err(error) = self.carry(running.clone(), order).await {
+            let trouble = Some(Trouble::Held(error.to_string()));
+            if before.1 != trouble {
+                tracing::error!(%route, %error, "the release is held: its next move cannot be stored");
+                running.trouble = trouble;
+                self.releases.put(route.clone(), running);
+                self.show_releases(|_| {});
+            }
+        }
+    }
+}
+
+impl Running {
+    /// What happened since the last look.
+    fn second(
+        &mut self,
+        catalog: &Catalog,
+        route: &RouteId,
+        figures: Vec<VersionFigures>,
+        passed: Duration,
+    ) -> Second {
+        let to = self.machine.release().plan.to.clone();
+        let route = catalog.routes.get(route);
+        let mut second = Second {
+            passed,
+            instances: route.map(|route| instances(route, &to)).unwrap_or_default(),
+            weight: route.and_then(|route| percent(route, &to)),
+            ..Second::default()
+        };
+        let is_first = self.seen.is_none();
+        let seen = self.seen.get_or_insert_default();
+        for now in figures {
+            let before = seen.entry(now.backend.clone()).or_insert_with(|| nothing(&now.backend));
+            let sample = since(before, now);
+            if !is_first {
+                let side = if before.backend == to { &mut second.canary } else { &mut second.stable };
+                side.add(&sample);
+            }
+        }
+        second
+    }
+}
+
+/// What was counted since `before`, which becomes what has been looked at. A failure that is counted a moment before its
+/// request waits for it.
+fn since(before: &mut VersionFigures, now: VersionFigures) -> Sample {
+    if now.requests < before.requests {
+        // The version was gone for long, and its numbers begin anew.
+        *before = nothing(&now.backend);
+    }
+    let requests = now.requests - before.requests;
+    let failures = now.failures.saturating_sub(before.failures).min(requests);
+    let latencies = now.latencies.since(&before.latencies);
+    *before = VersionFigures { failures: before.failures + failures, ..now };
+    Sample { requests, failures, latencies }
+}
+
+fn nothing(backend: &BackendId) -> VersionFigures {
+    VersionFigures { backend: backend.clone(), requests: 0, failures: 0, latencies: Default::default() }
+}
+
+fn member<'a>(route: &'a Route, to: &BackendId) -> Option<&'a Member> {
+    route.members.iter().find(|member| member.backend.id == *to)
+}
+
+/// The target's instances in its route.
+pub(super) fn instances(route: &Route, to: &BackendId) -> Vec<Seen> {
+    let instances = member(route, to).map_or(&[][..], |member| &member.instances);
+    let seen = |instance: &Arc<fairway_catalog::Instance>| Seen {
+        id: instance.id.clone(),
+        ready: instance.serves_new(),
+        failing: (instance.condition == Condition::Unhealthy).then(|| instance.reason.clone()),
+    };
+    instances.iter().map(seen).collect()
+}
+
+/// The target's weight in the split in force, in percent of all weights; above 0 when it has any. Without a split its share.
+fn percent(route: &Route, to: &BackendId) -> Option<u8> {
+    let member = member(route, to)?;
+    let part = match member.weight {
+        None => member.share,
+        Some(weight) => {
+            let all: u32 = route.members.iter().filter_map(|m| m.weight).map(|w| u32::from(w.get())).sum();
+            f64::from(weight.get()) / f64::from(all.max(1))
+        }
+    };
+    // Rounded up: what gets anything at all is watched.
+    Some((part * 100.0).ceil().clamp(0.0, 100.0) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(requests: u64, failures: u64) -> VersionFigures {
+        let mut figures = nothing(&"web@v1".parse().expect("a backend"));
+        (figures.requests, figures.failures) = (requests, failures);
+        figures
+    }
+
+    #[test]
+    fn a_failure_waits_for_its_request_and_numbers_that_begin_anew_are_no_loss() {
+        let mut before = figures(10, 1);
+        let mut seen = Vec::new();
+        for (requests, failures) in [(10, 2), (11, 2), (20, 4), (3, 1)] {
+            let Sample { requests, failures, .. } = since(&mut before, figures(requests, failures));
+            seen.push((requests, failures));
+        }
+        assert_eq!(seen, [(0, 0), (1, 1), (9, 2), (3, 1)]);
+    }
+}
