@@ -145,6 +145,7 @@ pub(crate) fn instance(instance: &catalog::Instance, states: &EndpointStates) ->
         condition: instance.condition.into(),
         since: instance.since,
         reason: instance.reason.to_string(),
+        until: instance.until,
         started_at: unit.started,
         in_flight: in_flight(instance, states),
     }

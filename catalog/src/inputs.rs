@@ -33,6 +33,8 @@ pub struct Inputs {
     pub verdicts: Arc<HashMap<InstanceKey, Verdict>>,
     /// Releases, for those who follow what happens: each route's last one.
     pub releases: Arc<BTreeMap<RouteId, ReleaseNote>>,
+    /// Who is out for a while after its own failures; the data plane has acted on it already.
+    pub ejections: Arc<HashMap<InstanceKey, Ejection>>,
     /// Problems that other parts report, each under a name of its own: `listeners`, `dns`, `store`, `config`.
     pub reports: Arc<BTreeMap<&'static str, Vec<Problem>>>,
 }
@@ -184,6 +186,19 @@ pub struct Verdict {
     pub reason: Arc<str>,
     /// A problem of the probe itself: exec refused, ...
     pub problem: Option<Problem>,
+}
+
+/// That one life of an instance gets no new requests for a while, though its container runs and its probe succeeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ejection {
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when, at the latest.
+    pub until: Timestamp,
+    /// It ends with the first success of the instance's probe after `since`.
+    pub until_probed: bool,
+    /// Why, and until when, one line.
+    pub reason: Arc<str>,
 }
 
 /// The one handle that changes the inputs; cheap to clone.

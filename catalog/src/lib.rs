@@ -23,7 +23,7 @@ pub mod publish;
 pub use facts::{Lifecycle, Network, SourceFacts, SourceId, Unit};
 pub use fairway_config as config;
 pub use ids::{InstanceId, InstanceKey};
-pub use inputs::{Decisions, Inputs, InputsHandle, Settings, Verdict};
+pub use inputs::{Decisions, Ejection, Inputs, InputsHandle, Settings, Verdict};
 pub use internal::InternalClients;
 pub use model::{Backend, Catalog, Condition, Instance, Layer, Member, Route, SplitInfo, State};
 pub use problem::Problem;

@@ -193,6 +193,8 @@ pub struct Instance {
     pub since: Timestamp,
     /// Why, one line.
     pub reason: Arc<str>,
+    /// Until when it is ejected, at the latest.
+    pub until: Option<Timestamp>,
     /// Its stop signal came StopTimeout + 5 s ago and it still runs: health finds out whether it answers.
     pub overdue: bool,
 }
@@ -207,6 +209,11 @@ impl Instance {
     /// Whether new clients may be sent to it: active, and ready or not to be probed.
     pub fn serves_new(&self) -> bool {
         self.state == State::Active && self.condition.is_ready() && self.address.is_some()
+    }
+
+    /// Whether it would serve new clients, were it not ejected: it does so when no other instance can.
+    pub fn serves_as_last(&self) -> bool {
+        self.state == State::Active && self.condition == Condition::Ejected && self.address.is_some()
     }
 }
 

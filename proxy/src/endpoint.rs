@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use fairway_catalog::facts::UnitKind;
 use fairway_catalog::{Instance, InstanceKey};
 use fairway_config::labels::{Balance, Protocol, ProxyProtocol, Transport};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::client::Resumption;
+use tokio::sync::watch;
 
+use crate::outlier::{Book, Cause, Ejections, IN_A_ROW, Peers, Standing, stamp};
 use crate::pick::failures::Failures;
 use crate::pick::peak_ewma::PeakEwma;
 use crate::pick::stable_hash::BuildStable;
@@ -22,6 +25,9 @@ use crate::reason::Reason;
 
 /// Most requests in flight at one instance, where nothing else is said.
 pub const IN_FLIGHT_MAX: u32 = 1024;
+
+/// How long after its start a container may not listen yet.
+const YOUNG: SignedDuration = SignedDuration::from_secs(60);
 
 /// What an instance counts as that failed a moment ago, or has not answered yet.
 const SLOW: Duration = Duration::from_secs(1);
@@ -72,24 +78,54 @@ pub struct Endpoint {
     pub state: Arc<EndpointState>,
     /// What the catalog says of it.
     pub instance: Arc<Instance>,
+    /// Since when it may serve new clients, as far as that is known.
+    pub(crate) ready_at: Instant,
+    /// It is new beside others that are not: it gets a part of its requests, which grows from then on.
+    pub(crate) is_new: bool,
+    /// It is in our own zone.
+    pub(crate) is_local: bool,
+}
+
+/// What a new table knows of an instance beyond what the catalog says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newness {
+    pub(crate) serving: bool,
+    pub(crate) ready_at: Instant,
+    pub(crate) is_new: bool,
+    pub(crate) is_local: bool,
 }
 
 impl Endpoint {
-    /// `None` while the instance has no address.
     pub(crate) fn new(
         instance: &Arc<Instance>,
         settings: &Arc<UpstreamSettings>,
-        states: &EndpointStates,
-    ) -> Option<Arc<Self>> {
-        let key = instance.key()?;
-        Some(Arc::new(Self {
-            address: key.address,
+        state: Arc<EndpointState>,
+        newness: Newness,
+    ) -> Arc<Self> {
+        let Newness { serving, ready_at, is_new, is_local } = newness;
+        state.standing.note(serving, settings.outlier, instance.unit.spec.probe.is_some());
+        Arc::new(Self {
+            address: state.key.address,
             weight: instance.unit.weight.get().max(1),
             settings: settings.clone(),
-            state: states.of(&key, settings.in_flight_max),
             instance: instance.clone(),
-            key,
-        }))
+            key: state.key.clone(),
+            state,
+            ready_at,
+            is_new,
+            is_local,
+        })
+    }
+
+    /// Whether a refused connection may only say that it has just started: a container that nothing has proven, no probe,
+    /// no HEALTHCHECK and no connection so far.
+    pub(crate) fn may_yet_listen(&self) -> bool {
+        let unit = &self.instance.unit;
+        let is_proven =
+            unit.spec.probe.is_some() || unit.docker_health.is_some() || self.state.standing.listens();
+        !is_proven
+            && unit.kind == UnitKind::Container
+            && Timestamp::now().duration_since(unit.started) < YOUNG
     }
 
     /// What the balancer compares at this moment.
@@ -121,6 +157,8 @@ pub struct UpstreamSettings {
     pub in_flight_max: Option<u32>,
     /// Whom its certificate must be for; `None`: the name it is known by.
     pub tls_server_name: Option<Arc<str>>,
+    /// Whether an instance is ejected for its failures; default yes.
+    pub outlier: bool,
     /// Whether its certificate is checked; `None`: as the configuration file says.
     pub tls_verify: Option<bool>,
 }
@@ -139,6 +177,7 @@ impl UpstreamSettings {
             total_timeout: transport.total_timeout,
             retries: transport.retries.unwrap_or(1),
             in_flight_max: transport.in_flight_max,
+            outlier: transport.outlier.unwrap_or(true),
             tls_server_name: transport.tls_server_name.clone(),
             tls_verify: transport.tls_verify,
         }
@@ -149,6 +188,12 @@ impl UpstreamSettings {
 pub struct EndpointState {
     /// Unique in this process: pooled connections belong to it rather than to an address.
     pub uid: u64,
+    /// Whose they are.
+    pub(crate) key: InstanceKey,
+    /// Ejected, coming back, not listening yet.
+    pub(crate) standing: Standing,
+    /// Those it is compared with.
+    pub(crate) peers: Arc<Peers>,
     in_flight: AtomicU32,
     /// Most requests in flight.
     in_flight_max: AtomicU32,
@@ -176,10 +221,13 @@ pub(crate) struct LastFailure {
 }
 
 impl EndpointState {
-    fn new(in_flight_max: u32) -> Self {
+    fn new(key: &InstanceKey, peers: &Arc<Peers>, in_flight_max: u32) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             uid: NEXT.fetch_add(1, Ordering::Relaxed),
+            key: key.clone(),
+            standing: Standing::default(),
+            peers: peers.clone(),
             in_flight: AtomicU32::new(0),
             in_flight_max: AtomicU32::new(in_flight_max),
             crowd: Crowd::default(),
@@ -257,14 +305,50 @@ impl EndpointState {
     pub fn observe(&self, latency: Duration, now: Instant) {
         self.latency.observe(latency, now);
         self.failures.succeeded();
+        self.standing.succeeded();
     }
 
-    /// Takes in a failure of the instance: no connection, no answer, or one that says "not me" (502, 503, 504).
-    pub fn observe_failure(&self, took: Duration, now: Instant) {
-        self.failures.failed(now);
+    /// The same of an answer that says that the instance went wrong (500, 501, 505 and above).
+    pub(crate) fn observe_error(&self, latency: Duration, now: Instant) {
+        self.peers.trouble(now);
+        self.latency.observe(latency, now);
+        self.failures.succeeded();
+        self.standing.failed();
+    }
+
+    /// Takes in a failure of the instance: no connection, no answer, or one that says "not me" (502, 503, 504). `how` says
+    /// which, in words.
+    pub(crate) fn observe_failure(&self, took: Duration, now: Instant, how: &str) {
+        self.peers.trouble(now);
+        self.standing.failed();
         if took >= SLOW {
             self.latency.observe(took, now);
         }
+        // What was under way when it was ejected says nothing new.
+        if self.standing.is_ejected(stamp(now)) {
+            return;
+        }
+        let run = self.failures.failed(now);
+        if run >= IN_A_ROW && self.standing.is_judged() {
+            let how = format_args!("{run} failures in a row, the last: {how}");
+            self.peers.eject(self, Cause::InARow, &how, now);
+        }
+    }
+
+    /// The instance said in an answer that it wants no further requests.
+    pub(crate) fn take_out(&self, now: Instant) {
+        let how = "it answered with x-envoy-immediate-health-check-fail";
+        self.peers.eject(self, Cause::Own, &how, now);
+    }
+
+    /// Failures in a row up to now.
+    pub(crate) fn failures_in_a_row(&self) -> u32 {
+        self.failures.in_a_row()
+    }
+
+    /// What it did before counts no longer.
+    pub(crate) fn forget_failures(&self) {
+        self.failures.succeeded();
     }
 
     /// Keeps how a request failed there, for those who ask.
@@ -337,11 +421,12 @@ impl Drop for InFlight {
 pub struct EndpointStates {
     known: DashMap<InstanceKey, Arc<EndpointState>, BuildStable>,
     in_flight_max: AtomicU32,
+    pub(crate) book: Arc<Book>,
 }
 
 impl Default for EndpointStates {
     fn default() -> Self {
-        Self { known: DashMap::default(), in_flight_max: AtomicU32::new(IN_FLIGHT_MAX) }
+        Self { known: DashMap::default(), in_flight_max: AtomicU32::new(IN_FLIGHT_MAX), book: Arc::default() }
     }
 }
 
@@ -354,16 +439,38 @@ impl EndpointStates {
         states.iter().for_each(|state| state.renew_max(&self.in_flight_max));
     }
 
-    /// The state of this life of an instance, a new one if it is not known; with the limit of requests in flight that its
-    /// labels say.
-    pub(crate) fn of(&self, key: &InstanceKey, in_flight_max: Option<u32>) -> Arc<EndpointState> {
-        let new = || Arc::new(EndpointState::new(self.in_flight_max.load(Ordering::SeqCst)));
+    /// The state of this life of an instance, a new one among `peers` if it is not known; with the limit of requests in
+    /// flight that its labels say.
+    pub(crate) fn of(
+        &self,
+        key: &InstanceKey,
+        in_flight_max: Option<u32>,
+        peers: &Arc<Peers>,
+    ) -> Arc<EndpointState> {
+        let new = || {
+            let most = self.in_flight_max.load(Ordering::SeqCst);
+            let state = Arc::new(EndpointState::new(key, peers, most));
+            peers.join(&state);
+            state
+        };
         let state = self.known.entry(key.clone()).or_insert_with(new).clone();
         let own = in_flight_max.unwrap_or(0);
         if state.own_max.swap(own, Ordering::SeqCst) != own {
             state.renew_max(&self.in_flight_max);
         }
         state
+    }
+
+    /// Follows who is ejected now.
+    pub fn ejections(&self) -> watch::Receiver<Ejections> {
+        self.book.follow()
+    }
+
+    /// Ends the ejection of an instance before its time; none if it is not ejected.
+    pub fn end_ejection(&self, key: &InstanceKey) {
+        if let Some(state) = self.get(key) {
+            state.peers.end(&state, Instant::now());
+        }
     }
 
     /// The state of this life of an instance.
@@ -375,6 +482,7 @@ impl EndpointStates {
     pub(crate) fn retire(&self, key: &InstanceKey) {
         if let Some((_, state)) = self.known.remove(key) {
             state.retired.store(true, Ordering::Release);
+            self.book.over(key);
         }
     }
 
@@ -391,10 +499,18 @@ impl EndpointStates {
 
 #[cfg(test)]
 mod tests {
+    use fairway_catalog::InstanceId;
+
     use super::*;
+    use crate::metrics::Metrics;
 
     fn state() -> EndpointState {
-        EndpointState::new(IN_FLIGHT_MAX)
+        let states = EndpointStates::default();
+        let peers = Peers::new(states.book.clone(), Metrics::new(1).backend(&"shop@v1".into()));
+        let id = InstanceId::from_printed("shop@v1/192.0.2.1:80");
+        let address = ([192, 0, 2, 1], 80).into();
+        let key = InstanceKey { id, started: Timestamp::UNIX_EPOCH, address };
+        EndpointState::new(&key, &peers, IN_FLIGHT_MAX)
     }
 
     #[test]

@@ -11,6 +11,7 @@ use fairway_config::names::RouteId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::endpoint::EndpointState;
 use crate::pick::Tried;
 use crate::reason::Reason;
 use crate::table::{RouteEntry, RouteTable, TableHandle};
@@ -19,6 +20,9 @@ use crate::table::{RouteEntry, RouteTable, TableHandle};
 pub const HOLD: Duration = Duration::from_secs(5);
 /// Most requests of one route that wait at a time.
 pub const HELD_MAX: u32 = 1024;
+
+/// How often a request that waits for one instance to listen looks whether it does.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// Why a wait ended without an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +64,31 @@ pub async fn hold(
         }
         if tokio::time::timeout_at(deadline, woken).await.is_err() {
             return Err(NotHeld::Expired);
+        }
+    }
+}
+
+/// Waits until there is news of the route, or it is the caller's turn to ask whether this instance listens by now, which
+/// has just started. May be dropped at any time.
+pub(crate) async fn until_listening(
+    handle: &TableHandle,
+    route: &RouteId,
+    state: &EndpointState,
+    deadline: Instant,
+) -> Result<(), NotHeld> {
+    let held = handle.holds.enter(route)?;
+    loop {
+        let mut woken = std::pin::pin!(held.queue.woken.notified());
+        woken.as_mut().enable();
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(NotHeld::Expired);
+        }
+        if state.standing.may_knock(now.into_std()) {
+            return Ok(());
+        }
+        if tokio::time::timeout_at(deadline.min(now + LOOK), woken).await.is_ok() {
+            return Ok(());
         }
     }
 }

@@ -19,6 +19,7 @@ mod l4;
 pub mod listener;
 pub mod metrics;
 mod opening;
+pub mod outlier;
 mod pace;
 pub mod pick;
 mod proxy_header;

@@ -261,6 +261,9 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         sleep(TICK).await;
         worker.sweep();
+        if worker.number == 0 {
+            worker.handle.states().book.look(Instant::now().into_std());
+        }
         let now = worker.shared.shortages.load(Relaxed);
         if now != shortages {
             shortages = now;

@@ -110,6 +110,9 @@ pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<()
     tokio::spawn(async move {
         fairway_health::run(health_catalogs, health_inputs, exec, health_log, &health_registry).await;
     });
+    let (ejections, ended) = (table.states().ejections(), table.clone());
+    let end = move |key: &_| ended.states().end_ejection(key);
+    tokio::spawn(fairway_health::follow_ejections(ejections, inputs.clone(), probes.clone(), end));
     tokio::spawn(follow(catalogs.clone(), table.clone()));
     if let Some(store) = opened.store.clone() {
         let keep = persist::keep_owners(store, catalogs.clone(), inputs.clone(), opened.problems);

@@ -131,6 +131,9 @@ pub struct Instance {
     pub since: Timestamp,
     /// Why it is in this condition.
     pub reason: String,
+    /// Until when it is ejected, at the latest; null when it is not.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
     /// When its container started.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,

@@ -1,6 +1,6 @@
-//! What is seen of one instance: from its container's life, its probe and Docker's own HEALTHCHECK.
+//! What is seen of one instance: from its container's life, its probe, Docker's own HEALTHCHECK and its requests.
 //!
-//! Not here: how a verdict is reached (that is `health`'s).
+//! Not here: how a verdict is reached (that is `health`'s), who is ejected and when (that is `proxy`'s).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use fairway_config::labels::Severity;
 use jiff::Timestamp;
 
 use crate::facts::{DockerHealth, Lifecycle, Unit};
-use crate::inputs::Verdict;
+use crate::inputs::{Ejection, Verdict};
 use crate::model::Condition;
 use crate::problem::Problem;
 
@@ -22,6 +22,7 @@ pub(super) struct Seen {
     pub(super) condition: Condition,
     pub(super) since: Timestamp,
     pub(super) reason: Arc<str>,
+    pub(super) until: Option<Timestamp>,
     pub(super) overdue: bool,
     /// When it changes by itself.
     pub(super) changes_at: Option<Timestamp>,
@@ -31,7 +32,7 @@ pub(super) struct Seen {
 impl Seen {
     fn new(condition: Condition, since: Timestamp, reason: impl Into<Arc<str>>) -> Self {
         let reason = reason.into();
-        Self { condition, since, reason, overdue: false, changes_at: None, problem: None }
+        Self { condition, since, reason, until: None, overdue: false, changes_at: None, problem: None }
     }
 }
 
@@ -40,8 +41,25 @@ pub(super) fn of(
     unit: &Unit,
     address: Option<SocketAddr>,
     verdict: Option<&Verdict>,
+    ejection: Option<&Ejection>,
     now: Timestamp,
 ) -> Seen {
+    let seen = lives(unit, address, verdict, now);
+    match ejection {
+        // Only what would serve can be ejected: whatever else is wrong with it says more.
+        Some(ejection) if seen.condition.is_ready() => Seen {
+            condition: Condition::Ejected,
+            since: ejection.since,
+            reason: ejection.reason.clone(),
+            until: Some(ejection.until),
+            ..seen
+        },
+        _ => seen,
+    }
+}
+
+/// The same, whatever its requests say.
+fn lives(unit: &Unit, address: Option<SocketAddr>, verdict: Option<&Verdict>, now: Timestamp) -> Seen {
     match unit.lifecycle {
         Lifecycle::Restarting => Seen::new(Condition::Pending, unit.started, "Docker is restarting it"),
         Lifecycle::Paused => Seen::new(Condition::Pending, unit.started, "it is paused"),

@@ -177,8 +177,10 @@ fn build_instances(
     for planned in shape.instances.values() {
         let old = before.instances.get(&planned.id);
         let backend = &planned.unit.backend;
-        let verdict = planned.key().and_then(|key| inputs.verdicts.get(&key));
-        let seen = condition::of(&planned.unit, planned.address, verdict, now);
+        let key = planned.key();
+        let verdict = key.as_ref().and_then(|key| inputs.verdicts.get(key));
+        let ejection = key.as_ref().and_then(|key| inputs.ejections.get(key));
+        let seen = condition::of(&planned.unit, planned.address, verdict, ejection, now);
         problems.extend(seen.problem);
         if let Some(end) = seen.changes_at {
             overdue_at = Some(overdue_at.map_or(end, |earlier| earlier.min(end)));
@@ -196,6 +198,7 @@ fn build_instances(
             condition: seen.condition,
             since,
             reason: seen.reason,
+            until: seen.until,
             overdue: seen.overdue,
         };
         instances.insert(planned.id.clone(), keep(instance, old));

@@ -112,9 +112,16 @@ fn set_weight(member: &mut Member, effective: &Effective, route: &RouteId, probl
 }
 
 /// The part of new requests that each member gets now: by weight among those that can serve; else those without a
-/// promised zero stand in, equally per instance; else stopping instances of them.
+/// promised zero stand in, equally per instance; else stopping instances of them. Ejected ones count where no other of the
+/// member is ready.
 fn fill_shares(members: &mut [Member]) {
-    let ready = |member: &Member| member.instances.iter().filter(|i| i.serves_new()).count() as f64;
+    let ready = |member: &Member| {
+        let count = |serves: fn(&crate::model::Instance) -> bool| {
+            member.instances.iter().filter(|instance| serves(instance)).count() as f64
+        };
+        let ready = count(crate::model::Instance::serves_new);
+        if ready > 0.0 { ready } else { count(crate::model::Instance::serves_as_last) }
+    };
     let stopping = |member: &Member| {
         let lasts =
             |i: &&Arc<crate::model::Instance>| i.state == State::Active && i.condition == Condition::Stopping;

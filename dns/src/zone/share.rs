@@ -18,11 +18,14 @@ pub(super) struct Part<'a> {
     pub(super) promised_zero: bool,
 }
 
-/// Keeps the instances that serve new clients. Only when there are none, those that still finish their work: a stopping
-/// or draining instance is never in an answer unless it is the last.
+/// Keeps the instances that serve new clients. Only when there are none, those that are ejected; when there are none of them
+/// either, those that still finish their work: a stopping or draining instance is never in an answer unless it is the last.
 pub(super) fn keep_answering(parts: &mut [Part<'_>]) {
-    let any_serves = parts.iter().flat_map(|part| &part.instances).any(|instance| serves(instance));
-    let answers = if any_serves { serves } else { finishes };
+    let any = |serves: fn(&Instance) -> bool| {
+        parts.iter().flat_map(|part| &part.instances).any(|instance| serves(instance))
+    };
+    let tiers: [fn(&Instance) -> bool; 2] = [serves, serves_as_last];
+    let answers = tiers.into_iter().find(|tier| any(*tier)).unwrap_or(finishes);
     for part in parts {
         part.instances.retain(|instance| answers(instance));
     }
@@ -83,6 +86,11 @@ fn gcd(a: u64, b: u64) -> u64 {
 /// Whether it is active and ready.
 pub(super) fn serves(instance: &Instance) -> bool {
     instance.serves_new() && instance.unit.ip.is_some()
+}
+
+/// Whether it would serve, were it not ejected.
+fn serves_as_last(instance: &Instance) -> bool {
+    instance.serves_as_last() && instance.unit.ip.is_some()
 }
 
 /// Whether it still finishes its work: draining by order, or stopping.

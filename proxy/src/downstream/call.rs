@@ -5,7 +5,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,7 +22,7 @@ use super::outcome::{Outcome, outcome};
 use super::{After, Visit, refused, send};
 use crate::access_log::Line;
 use crate::deadline::Timer;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointState};
 use crate::features::edits::Words;
 use crate::features::{Applied, Features};
 use crate::forward::client::Client;
@@ -30,7 +30,7 @@ use crate::forward::grpc::{GrpcCall, Status};
 use crate::forward::request_id::RequestId;
 use crate::forward::{Origin, PASSES_MAX, passes, write_request};
 use crate::h1::{BodyLength, Known, Refused, RequestHead, Version};
-use crate::hold::{HOLD, hold};
+use crate::hold::{HOLD, NotHeld, hold, until_listening};
 use crate::pick::{Crowded, NoInstance, Pick, Tried, Why};
 use crate::queue::Told;
 use crate::reason::Reason;
@@ -298,6 +298,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let mut tried = Tried::default();
         let mut retries = 0;
         let mut last: Option<(Refused, Failed)> = None;
+        // The instance of which it is ours to find out whether it listens by now, and whether there was nobody else to ask.
+        let (mut knocks_at, mut looked_again) = (None, false);
         loop {
             let view = self.head.view(client.address, client.internal, client.secure);
             let bound = self.extras.as_ref().and_then(|extras| extras.bound());
@@ -327,6 +329,25 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                     continue;
                 }
             };
+            let state = &pick.endpoint.state;
+            if knocks_at != Some(state.uid) && !state.standing.may_knock(turn::now().into_std()) {
+                let (state, refusal) = (state.clone(), last.as_ref().map(|(refused, _)| *refused));
+                drop(pick);
+                // Another request has just taken its turn: from now on others are preferred.
+                if !std::mem::replace(&mut looked_again, true) {
+                    continue;
+                }
+                if let Err(why) = self.until_it_listens(&entry, &state, refusal).await? {
+                    self.record.failed = last.map(|(_, at)| at);
+                    return Err(why);
+                }
+                knocks_at = Some(state.uid);
+                if let Some(newer) = worker.table.borrow_mut().table().by_id(&entry.route.id) {
+                    entry = newer.clone();
+                }
+                continue;
+            }
+            (knocks_at, looked_again) = (None, false);
             self.record.attempts += 1;
             self.record.pick = Some(pick);
             let chosen = turn::now();
@@ -339,6 +360,17 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                 Attempt::Failed { refused, again } => (refused, again),
             };
             let Some(pick) = self.record.pick.take() else { return Err(refused) };
+            if refused.reason == Reason::ConnectFailed
+                && pick.endpoint.may_yet_listen()
+                && self.still_serves(&entry, &pick)
+            {
+                // As if it had not been asked: it has just started.
+                let state = &pick.endpoint.state;
+                state.peers.does_not_listen(state, turn::now().into_std());
+                self.record.attempts -= 1;
+                last = Some((refused, Failed::at(pick)));
+                continue;
+            }
             tried.add(&pick);
             let now = turn::now().into_std();
             if !refused.reason.is_of_the_way() {
@@ -347,7 +379,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             }
             if self.blames_instance(refused.reason) {
                 let state = &pick.endpoint.state;
-                state.observe_failure(turn::now().duration_since(chosen), now);
+                state.observe_failure(turn::now().duration_since(chosen), now, refused.reason.as_str());
                 state.keep_failure(refused.reason, refused.detail);
             }
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
@@ -453,6 +485,24 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         }
     }
 
+    /// Waits until it is this request's turn to find out whether an instance listens that has just started, or there is
+    /// news; as long as a request may be held.
+    async fn until_it_listens(
+        &self,
+        entry: &RouteEntry,
+        state: &EndpointState,
+        last: Option<Refused>,
+    ) -> Result<Result<(), Refused>, Refused> {
+        let limit = self.began + HOLD;
+        let deadline = self.deadline().map_or(limit, |own| own.min(limit));
+        let mut waiting = pin!(until_listening(&self.visit.worker.handle, &entry.route.id, state, deadline));
+        let waited = self.unless_client_leaves(|cx| waiting.as_mut().poll(cx)).await?;
+        Ok(waited.map_err(|error| match (error, last) {
+            (NotHeld::Expired, Some(last)) => last,
+            (error, _) => refused(error.reason(), ""),
+        }))
+    }
+
     /// Waits until the deadline, unless the client leaves.
     async fn held(
         &self,
@@ -460,13 +510,19 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         tried: &Tried,
         deadline: Instant,
     ) -> Result<Result<Arc<RouteEntry>, Reason>, Refused> {
-        let (handle, down) = (&self.visit.worker.handle, self.down);
-        let mut holding = pin!(hold(handle, route, tried, deadline));
-        poll_fn(|cx| {
-            if let Poll::Ready(held) = holding.as_mut().poll(cx) {
-                return Poll::Ready(Ok(held.map_err(|error| error.reason())));
-            }
-            down.poll_gone(cx).map(|()| Err(refused(Reason::ClientLeft, "")))
+        let mut holding = pin!(hold(&self.visit.worker.handle, route, tried, deadline));
+        let held = self.unless_client_leaves(|cx| holding.as_mut().poll(cx)).await?;
+        Ok(held.map_err(|error| error.reason()))
+    }
+
+    async fn unless_client_leaves<T>(
+        &self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Refused> {
+        let down = self.down;
+        poll_fn(|cx| match poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => down.poll_gone(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
         })
         .await
     }
@@ -521,7 +577,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             }
             Some(Told::Place(in_flight)) => {
                 self.renew(entry);
-                Ok(entry.pick_at(in_flight, crowded.why))
+                Ok(entry.pick_at(in_flight, crowded.why, turn::now().into_std()))
             }
         }
     }
@@ -740,12 +796,19 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         if let Some(first_byte) = seen.first_byte.get() {
             let now = turn::now().into_std();
             let took = first_byte.duration_since(chosen);
+            let state = &pick.endpoint.state;
             match status {
-                502..=504 => pick.endpoint.state.observe_failure(took, now),
+                502 => state.observe_failure(took, now, "it answered 502"),
+                503 => state.observe_failure(took, now, "it answered 503"),
+                504 => state.observe_failure(took, now, "it answered 504"),
+                500.. => state.observe_error(took, now),
                 _ if seen.grpc.get() == Some(Status::UNAVAILABLE) => {
-                    pick.endpoint.state.observe_failure(took, now);
+                    state.observe_failure(took, now, "it answered UNAVAILABLE");
                 }
-                _ => pick.endpoint.state.observe(took, now),
+                _ => state.observe(took, now),
+            }
+            if seen.wants_out.get() {
+                state.take_out(now);
             }
         }
         let finish = |status, reason| Finish { status, reason };

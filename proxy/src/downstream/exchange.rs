@@ -24,7 +24,7 @@ use crate::features::encoder::Encoder;
 use crate::features::{AnswerChanges, Applied};
 use crate::forward::grpc::{Status, status_of};
 use crate::forward::{ResponsePlan, write_interim, write_response};
-use crate::h1::{BodyLength, RequestHead, ResponseHead, Version};
+use crate::h1::{BodyLength, Known, RequestHead, ResponseHead, Version};
 use crate::pace::Pace;
 use crate::reason::Reason;
 use crate::relay::{RelayError, Terms, relay};
@@ -91,6 +91,8 @@ pub(super) struct Seen {
     pub(super) body_bytes_before: Cell<u64>,
     /// How the call of gRPC ended, as the instance says.
     pub(super) grpc: Cell<Option<Status>>,
+    /// The instance said that it wants no further requests.
+    pub(super) wants_out: Cell<bool>,
     /// The request is sent whole.
     pub(super) uploaded: Cell<bool>,
     /// When it was, if its body was still coming from the client when the instance was chosen.
@@ -408,6 +410,7 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
         self.seen.status.set(Some(answer.status));
         self.seen.framed.set(Some(to_length));
         self.seen.sent_before.set(self.seen.sent.get());
+        self.seen.wants_out.set(answer.fields.has(Known::WantsOut));
         if self.is_grpc {
             self.seen.grpc.set(status_of(&answer));
         }

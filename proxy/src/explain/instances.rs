@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Endpoint, LastFailure};
+use crate::pick::care::Care;
 use crate::table::{RouteEntry, Version};
 
 /// One instance of the route.
@@ -32,6 +33,9 @@ pub struct InstanceView {
     pub since: Timestamp,
     /// Why it is in this condition.
     pub reason: String,
+    /// Until when it is ejected, at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// Relative to the version's other instances.
     pub weight: u16,
     /// Requests in flight now.
@@ -75,10 +79,17 @@ pub(super) fn of(
 ) -> Vec<InstanceView> {
     let member = entry.route.members.iter().find(|member| member.backend.id == version.backend.id);
     let instances = member.into_iter().flat_map(|member| &member.instances);
+    let care = Care::of_the_lucky(version, version.serving(), now);
     let view = |instance: &Arc<Instance>| {
         let endpoint = version.endpoints().iter().find(|endpoint| endpoint.key.id == instance.id);
         let first = would_serve.is_some_and(|first| first.key.id == instance.id);
-        let why = why(version, instance, endpoint, drawn);
+        let why = why(version, instance, endpoint, drawn, &care);
+        // What the catalog will have in a moment.
+        let ejection = endpoint.and_then(|endpoint| endpoint.state.standing.ejection(now));
+        let (condition, since, reason, until) = match &ejection {
+            Some(out) => (Condition::Ejected, out.since, &out.reason, Some(out.until)),
+            None => (instance.condition, instance.since, &instance.reason, instance.until),
+        };
         InstanceView {
             id: instance.id.to_string(),
             name: instance.unit.name.to_string(),
@@ -86,9 +97,10 @@ pub(super) fn of(
             address_reason: instance.unit.address_reason.to_string(),
             node: instance.unit.node.to_string(),
             state: instance.state.to_string(),
-            condition: instance.condition.to_string(),
-            since: instance.since,
-            reason: instance.reason.to_string(),
+            condition: condition.to_string(),
+            since,
+            reason: reason.to_string(),
+            until,
             weight: endpoint.map_or(1, |endpoint| endpoint.weight),
             in_flight: endpoint.map_or(0, |endpoint| endpoint.state.in_flight()),
             latency_ms: endpoint
@@ -97,8 +109,8 @@ pub(super) fn of(
             last_failure: endpoint.and_then(|e| e.state.last_failure()).map(FailureView::from),
             candidate: why.is_ok(),
             why: match why {
-                Ok(()) if first => "first choice now".to_owned(),
-                Ok(()) => "could serve".to_owned(),
+                Ok(note) if first => format!("first choice now{note}"),
+                Ok(note) => format!("could serve{note}"),
                 Err(why) => why,
             },
         }
@@ -111,7 +123,8 @@ fn why(
     instance: &Instance,
     endpoint: Option<&Arc<Endpoint>>,
     drawn: bool,
-) -> Result<(), String> {
+    care: &Care<'_>,
+) -> Result<String, String> {
     let Some(endpoint) = endpoint else {
         return Err(format!("it has no address: {}", instance.unit.address_reason));
     };
@@ -124,11 +137,13 @@ fn why(
     match instance.condition {
         Condition::Stopping if last_resort => {}
         Condition::Stopping => return Err(format!("stopping: {}", instance.reason)),
+        Condition::Ejected => {}
         condition if !condition.is_ready() => return Err(format!("{condition}: {}", instance.reason)),
         _ => {}
     }
     if endpoint.state.is_full() {
         return Err(format!("it has {} requests in flight, the limit", endpoint.state.in_flight_max()));
     }
-    if drawn { Ok(()) } else { Err("its version is not chosen".to_owned()) }
+    care.objection(endpoint).map_or(Ok(()), Err)?;
+    if drawn { Ok(care.note(endpoint)) } else { Err("its version is not chosen".to_owned()) }
 }

@@ -114,6 +114,8 @@ known! {
         ProxyAuthenticate = "proxy-authenticate";
         TransferEncoding = "transfer-encoding";
         Http2Settings = "http2-settings";
+        /// An instance takes itself out of service, as Envoy has it.
+        WantsOut = "x-envoy-immediate-health-check-fail";
     }
     claims {
         XOriginalUrl = "x-original-url";
@@ -166,6 +168,7 @@ impl Known {
                 | Self::TransferEncoding
                 | Self::ContentLength
                 | Self::Http2Settings
+                | Self::WantsOut
         )
     }
 

@@ -238,7 +238,7 @@ impl Relay<'_> {
             Err(error) => {
                 let reason = error.reason();
                 if reason != Reason::OutOfFiles {
-                    state.observe_failure(took, turn::now().into_std());
+                    state.observe_failure(took, turn::now().into_std(), reason.as_str());
                 }
                 Err(reason)
             }

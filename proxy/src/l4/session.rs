@@ -213,7 +213,7 @@ impl Session {
             };
             *self.up.borrow_mut() = None;
             if reason == Reason::ConnectFailed {
-                state.observe_failure(Duration::ZERO, turn::now().into_std());
+                state.observe_failure(Duration::ZERO, turn::now().into_std(), reason.as_str());
                 state.keep_failure(reason, "the instance refused a datagram");
             }
             if self.answered.replace(false) {

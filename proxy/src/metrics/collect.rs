@@ -55,6 +55,12 @@ const RETRIES: Family = Family {
     labels: &["backend", "reason"],
     kind: MetricType::COUNTER,
 };
+const EJECTIONS: Family = Family {
+    name: "fairway_ejections_total",
+    help: "Instances that were ejected for a while, by cause.",
+    labels: &["backend", "cause"],
+    kind: MetricType::COUNTER,
+};
 const BUILDS: Family = Family {
     name: "fairway_build_seconds",
     help: "Time to build what is derived from the catalog.",
@@ -91,13 +97,14 @@ const QUEUE_WAITS: Family = Family {
     labels: &["route"],
     kind: MetricType::HISTOGRAM,
 };
-const FAMILIES: [&Family; 12] = [
+const FAMILIES: [&Family; 13] = [
     &REQUESTS,
     &GRPC,
     &DURATIONS,
     &CONNECTS,
     &IN_FLIGHT,
     &RETRIES,
+    &EJECTIONS,
     &BUILDS,
     &CONNECTIONS,
     &HANDSHAKES,
@@ -134,6 +141,7 @@ impl Collector for TableCollector {
             CONNECTS.of(backends.iter().filter_map(|backend| connects(backend)).collect()),
             IN_FLIGHT.of(in_flight(&self.table)),
             RETRIES.of(backends.iter().flat_map(|backend| retries(backend)).collect()),
+            EJECTIONS.of(backends.iter().flat_map(|backend| ejections(backend)).collect()),
             BUILDS.of(builds(metrics)),
             CONNECTIONS.of(connections(metrics)),
             HANDSHAKES.of(handshakes(metrics)),
@@ -178,6 +186,11 @@ fn connects(backend: &BackendSeries) -> Option<Metric> {
 fn retries(backend: &BackendSeries) -> Vec<Metric> {
     let label = |reason: &str| RETRIES.labelled(&[&backend.backend, reason]);
     backend.retries().map(|(reason, count)| counter(label(reason.as_str()), count)).collect()
+}
+
+fn ejections(backend: &BackendSeries) -> Vec<Metric> {
+    let label = |cause: &str| EJECTIONS.labelled(&[&backend.backend, cause]);
+    backend.ejections().map(|(cause, count)| counter(label(cause.as_str()), count)).collect()
 }
 
 /// Of every backend of the table, zeros too; an instance of several routes counts once.

@@ -13,6 +13,7 @@ use super::figures::{self, Figures, VersionFigures};
 use super::histogram::{self, CONNECT, Histogram, REQUEST, WAIT};
 use super::shards::Shards;
 use crate::forward::grpc::Status;
+use crate::outlier::Cause;
 use crate::reason::Reason;
 
 /// Requests of one route that went to one backend; the backend is empty for those that reached none, the route too for
@@ -193,11 +194,18 @@ pub struct BackendSeries {
     connects: Shards<Histogram>,
     /// By the number of the reason. Rare enough to be shared, and most backends never have any.
     retries: OnceLock<Box<[AtomicU64]>>,
+    /// By the number of the cause.
+    ejections: [AtomicU64; Cause::ALL.len()],
 }
 
 impl BackendSeries {
     pub(super) fn new(backend: &Arc<str>, workers: usize) -> Self {
-        Self { backend: backend.clone(), connects: Shards::new(workers), retries: OnceLock::new() }
+        Self {
+            backend: backend.clone(),
+            connects: Shards::new(workers),
+            retries: OnceLock::new(),
+            ejections: Default::default(),
+        }
     }
 
     pub(super) fn connected(&self, worker: usize, took: Duration) {
@@ -207,6 +215,16 @@ impl BackendSeries {
     pub(super) fn retried(&self, reason: Reason) {
         let zeros = || Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect();
         self.retries.get_or_init(zeros)[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts an instance of it that was ejected.
+    pub(crate) fn ejected(&self, cause: Cause) {
+        self.ejections[cause as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn ejections(&self) -> impl Iterator<Item = (Cause, u64)> {
+        let counts = self.ejections.iter().map(|count| count.load(Relaxed));
+        Cause::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
     }
 
     pub(super) fn connects(&self) -> Option<proto::Histogram> {

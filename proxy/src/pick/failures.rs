@@ -1,7 +1,8 @@
 //! Whether an instance failed a moment ago: it is avoided for a while that doubles with each further failure.
 //!
 //! Apart from the latency (see `peak_ewma`): an instance that refused while it was starting would look slow long after it
-//! works. Not here: taking an instance out for everybody (outlier ejection), which is the catalog's business.
+//! works. `p2c-ewma` looks at it, other balances do not: single failures are nothing to them. Not here: what follows from
+//! many failures, for every balance (see `outlier`); it is told how many were in a row.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -13,21 +14,32 @@ const FIRST_MS: u32 = 250;
 /// The longest, in milliseconds.
 const LONGEST_MS: u32 = 16_000;
 
-/// How often it failed in a row, in the lower half, and when last, in milliseconds in the upper half; 0: not since its
-/// last success.
+/// How often it failed in a row, how many troubles these were, and when the last of them began: 0 when it has not failed
+/// since its last success. Sixteen, sixteen and thirty-two bits, the time in milliseconds the highest.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(AtomicU64);
 
 impl Failures {
-    /// Takes in a failure. Those within the time that an earlier one is held against it are the same trouble.
-    pub(crate) fn failed(&self, now: Instant) {
+    /// Takes in a failure, and gives how many there were in a row. Those within the time that an earlier one is held
+    /// against it are the same trouble.
+    pub(crate) fn failed(&self, now: Instant) -> u32 {
         let stamp = millis(now);
         let next = |word| {
-            let (count, _) = unpack(word);
-            (!is_held(word, stamp)).then(|| pack(count.saturating_add(1), stamp))
+            let Seen { run, troubles, at } = unpack(word);
+            let run = run.saturating_add(1);
+            Some(if is_held(word, stamp) {
+                pack(Seen { run, troubles, at })
+            } else {
+                pack(Seen { run, troubles: troubles.saturating_add(1), at: stamp })
+            })
         };
-        // `Err` says that it is held already.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        u32::from(unpack(before.unwrap_or_default()).run) + 1
+    }
+
+    /// Failures in a row up to now.
+    pub(crate) fn in_a_row(&self) -> u32 {
+        unpack(self.0.load(Ordering::Relaxed)).run.into()
     }
 
     /// Takes in a success: all is forgiven.
@@ -45,20 +57,26 @@ impl Failures {
     }
 }
 
+struct Seen {
+    run: u16,
+    troubles: u16,
+    at: u32,
+}
+
 fn is_held(word: u64, now: u32) -> bool {
-    let (count, at) = unpack(word);
-    let held = FIRST_MS.saturating_mul(1 << count.saturating_sub(1).min(16)).min(LONGEST_MS);
-    count > 0 && now.wrapping_sub(at).cast_signed() < held.cast_signed()
+    let Seen { troubles, at, .. } = unpack(word);
+    let held = FIRST_MS.saturating_mul(1 << troubles.saturating_sub(1).min(16)).min(LONGEST_MS);
+    troubles > 0 && now.wrapping_sub(at).cast_signed() < held.cast_signed()
 }
 
-fn pack(count: u32, stamp: u32) -> u64 {
-    u64::from(stamp) << 32 | u64::from(count)
+fn pack(Seen { run, troubles, at }: Seen) -> u64 {
+    u64::from(at) << 32 | u64::from(troubles) << 16 | u64::from(run)
 }
 
-fn unpack(word: u64) -> (u32, u32) {
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the word")]
-    let halves = (word as u32, (word >> 32) as u32);
-    halves
+fn unpack(word: u64) -> Seen {
+    #[expect(clippy::cast_possible_truncation, reason = "the parts of the word")]
+    let seen = Seen { run: word as u16, troubles: (word >> 16) as u16, at: (word >> 32) as u32 };
+    seen
 }
 
 #[cfg(test)]
@@ -74,13 +92,14 @@ mod tests {
         let (failures, start) = (Failures::default(), Instant::now());
         assert!(!failures.is_avoided(start));
         failures.failed(start);
-        failures.failed(start + FIRST / 2); // of the same trouble
+        assert_eq!(failures.failed(start + FIRST / 2), 2, "of the same trouble, but another failure");
         assert!(failures.is_avoided(start + FIRST / 2));
         assert!(!failures.is_avoided(start + FIRST));
         failures.failed(start + FIRST);
         assert!(failures.is_avoided(start + FIRST * 2) && !failures.is_avoided(start + FIRST * 3));
+        assert_eq!(failures.in_a_row(), 3);
         failures.succeeded();
-        assert!(!failures.is_avoided(start + FIRST * 2));
+        assert!(!failures.is_avoided(start + FIRST * 2) && failures.in_a_row() == 0);
         for n in 0..100 {
             failures.failed(start + Duration::from_secs(60 * n));
         }

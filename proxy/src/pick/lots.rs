@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use fairway_catalog::Condition;
 use fastrand::Rng;
 
 use super::stable_hash;
@@ -45,8 +46,13 @@ pub(crate) struct Lots {
 impl Lots {
     /// Of the instances that are `usable`.
     pub(crate) fn new(versions: &[Arc<Version>], usable: impl Fn(&Endpoint) -> bool) -> Self {
+        let number = |endpoints: &[Arc<Endpoint>], counts: &dyn Fn(&Endpoint) -> bool| {
+            u32::try_from(endpoints.iter().filter(|endpoint| counts(endpoint)).count()).unwrap_or(u32::MAX)
+        };
+        // As the catalog has it. Ejected ones count where there are no others: they serve then.
         let count = |endpoints: &[Arc<Endpoint>]| {
-            u32::try_from(endpoints.iter().filter(|endpoint| usable(endpoint)).count()).unwrap_or(u32::MAX)
+            let ready = number(endpoints, &|e| e.instance.condition != Condition::Ejected && usable(e));
+            if ready > 0 { ready } else { number(endpoints, &usable) }
         };
         // Without a split every instance has the same share: a version weighs as many as it has.
         let weighed = |version: &Version, instances: u32| match version.weight {

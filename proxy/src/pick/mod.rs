@@ -6,11 +6,13 @@
 //!
 //! - [`lots`]: which versions take part and with which weight.
 //! - [`balance`]: the instance within a version.
+//! - [`care`]: who of them counts, when some are ejected, new, or in another zone.
 //! - [`client`]: what tells clients apart, and match rules.
 //! - [`budget`]: how many retries are allowed.
 
 pub(crate) mod balance;
 pub(crate) mod budget;
+pub(crate) mod care;
 pub(crate) mod client;
 pub(crate) mod failures;
 pub(crate) mod lots;
@@ -30,6 +32,7 @@ use crate::reason::Reason;
 use crate::request::RequestView;
 use crate::sticky::Bound;
 use crate::table::{RouteEntry, Version};
+use care::Care;
 use lots::{Lots, Tier};
 
 /// The instance for one request.
@@ -194,15 +197,17 @@ impl RouteEntry {
         chooser.instance_of(version, self.endpoints_in_turn(version), crowded.why)
     }
 
-    /// The pick of a request that was handed a place at an instance; `None` if nothing new is sent there any more.
-    pub(crate) fn pick_at(&self, in_flight: InFlight, why: Why) -> Option<Pick> {
+    /// The pick of a request that was handed a place at an instance; `None` if nothing new is sent there any more, or it is
+    /// ejected and there are others.
+    pub(crate) fn pick_at(&self, in_flight: InFlight, why: Why, now: Instant) -> Option<Pick> {
         let uid = in_flight.at().uid;
         self.versions
             .iter()
             .find_map(|version| {
                 let endpoint =
                     self.endpoints_in_turn(version).iter().find(|endpoint| endpoint.state.uid == uid)?;
-                Some((version.clone(), endpoint.clone()))
+                let among = self.endpoints_in_turn(version);
+                (!is_out(version, among, endpoint, now)).then(|| (version.clone(), endpoint.clone()))
             })
             .map(|(version, endpoint)| Pick { endpoint, version, why, in_flight })
     }
@@ -241,12 +246,18 @@ impl RouteEntry {
             SplitBy::Client(key) => client::hash(key, request),
         };
         let bound = bound.and_then(|client| self.lots.draw_for(client, &self.versions));
-        let usable = |endpoint: &Endpoint| !endpoint.state.is_full();
         let instance = |version: &'a Arc<Version>| {
             let lots_tier = self.lots.tier();
             let among =
                 if version.serving().is_empty() { lots_tier.endpoints(version) } else { version.serving() };
-            balance::Question { version, among, usable: &usable, request, now }.foresee()
+            let care = Care::of_the_lucky(version, among, now);
+            let one_of = |counts: &dyn Fn(&Endpoint) -> bool| {
+                let usable = |endpoint: &Endpoint| !endpoint.state.is_full() && counts(endpoint);
+                balance::Question { version, among, usable: &usable, request, now }.foresee()
+            };
+            one_of(&|e| care.is_preferred(e))
+                .or_else(|| one_of(&|e| care.is_sound(e)))
+                .or_else(|| one_of(&|_| true))
         };
         Foresight {
             rule: rules.next(),
@@ -266,6 +277,11 @@ impl RouteEntry {
         let fresh = Lots::new(&self.versions, |endpoint| !tried.has(endpoint));
         fresh.without(|version| self.versions.get(version).is_some_and(|version| tried.has_version(version)))
     }
+}
+
+/// Whether nothing is sent to this instance because it is ejected or does not listen, and others are there.
+fn is_out(version: &Version, among: &[Arc<Endpoint>], endpoint: &Endpoint, now: Instant) -> bool {
+    !version.is_calm(now) && Care::of_the_lucky(version, among, now).is_out(endpoint)
 }
 
 /// What the choice would be.
@@ -389,13 +405,37 @@ impl Chooser<'_, '_> {
     fn instance_bound(&self, version: &Arc<Version>, among: &[Arc<Endpoint>], why: Why) -> Option<Pick> {
         let bound = self.bound.filter(|bound| *bound.backend == *version.name)?;
         let endpoint = among.iter().find(|endpoint| endpoint.key.id.as_str() == &*bound.instance)?;
-        let in_flight = if self.tried.has(endpoint) { None } else { endpoint.state.begin() }?;
+        if self.tried.has(endpoint) || is_out(version, among, endpoint, self.now) {
+            return None;
+        }
+        let in_flight = endpoint.state.begin()?;
         Some(Pick { endpoint: endpoint.clone(), version: version.clone(), why, in_flight })
     }
 
     fn instance_of(&mut self, version: &Arc<Version>, among: &[Arc<Endpoint>], why: Why) -> Option<Pick> {
+        if version.is_calm(self.now) {
+            return self.one_of(version, among, why, |_| true);
+        }
+        let care = Care::new(version, among, self.request, self.rng, self.now);
         let tried = self.tried;
-        let usable = |endpoint: &Endpoint| !tried.has(endpoint) && !endpoint.state.is_full();
+        let waits = || among.iter().any(|endpoint| care.is_sound(endpoint) && !tried.has(endpoint));
+        self.one_of(version, among, why, |endpoint| care.is_preferred(endpoint))
+            .or_else(|| self.one_of(version, among, why, |endpoint| care.counts(endpoint)))
+            .or_else(|| self.one_of(version, among, why, |endpoint| care.is_sound(endpoint)))
+            // An ejected instance is better than none, but not better than one that is merely full.
+            .or_else(|| if waits() { None } else { self.one_of(version, among, why, |_| true) })
+    }
+
+    fn one_of(
+        &mut self,
+        version: &Arc<Version>,
+        among: &[Arc<Endpoint>],
+        why: Why,
+        counts: impl Fn(&Endpoint) -> bool,
+    ) -> Option<Pick> {
+        let tried = self.tried;
+        let usable =
+            |endpoint: &Endpoint| !tried.has(endpoint) && !endpoint.state.is_full() && counts(endpoint);
         // Another worker may take the last place between the choice and the count: then it is full, choose again.
         loop {
             let question =

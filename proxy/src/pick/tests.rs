@@ -289,7 +289,9 @@ fn each_tier_serves_only_when_the_one_above_has_nobody() {
         (vec![v("v0", &[DRAINING]).weight(1), v("v1", &[DISABLED]).unnamed()], Err(NoInstance::NoneReady)),
         (vec![v("v0", &[(State::Draining, Condition::Stopping, 1)])], Err(NoInstance::NoneReady)),
         (vec![v("v0", &[(State::Active, Condition::Pending, 1)])], Err(NoInstance::NoneReady)),
-        (vec![v("v0", &[(State::Active, Condition::Ejected, 1)])], Err(NoInstance::NoneReady)),
+        // An ejected one is out only as long as there is another.
+        (vec![v("v0", &[EJECTED])], Ok(("v0", Why::Equal))),
+        (vec![v("v0", &[EJECTED]).weight(1), v("v1", &[READY]).unnamed()], Ok(("v0", Why::Split))),
         // What cannot be probed counts as ready.
         (vec![v("v0", &[(State::Active, Condition::Unknown, 1)])], Ok(("v0", Why::Equal))),
         (vec![], Err(NoInstance::NoneReady)),
@@ -473,7 +475,7 @@ fn p2c_avoids_the_slow_and_the_failing_instance() {
     let first = entry.versions()[0].endpoints()[0].clone();
     let counts = instances_drawn(&entry, 3000);
     assert_eq!(counts[3], 0, "the slow one always loses: {counts:?}");
-    first.state.observe_failure(Duration::ZERO, now);
+    first.state.observe_failure(Duration::ZERO, now, "connect-failed");
     let counts = instances_drawn(&entry, 3000);
     assert!(counts[0] == 0 && counts[1] > 1000, "{counts:?}");
 }

@@ -104,7 +104,7 @@ async fn a_request_waits_for_the_version_that_was_drawn_for_it() {
     drop(running.pop());
     assert!(has_place(&mut waits[0]).is_none());
     let handed = has_place(&mut waits[1]).expect("a place of its version");
-    let pick = entry.pick_at(handed, Why::Split).expect("it serves");
+    let pick = entry.pick_at(handed, Why::Split, std::time::Instant::now()).expect("it serves");
     assert_eq!((pick.endpoint.state.uid, pick.why), (states[1].uid, Why::Split));
     assert!(has_place(&mut waits[2]).is_none());
     drop(pick);
@@ -222,7 +222,9 @@ fn no_place_is_lost_and_none_is_taken_twice_between_workers() {
                             continue;
                         }
                         None => match place.told().await.expect("a place comes in time") {
-                            Told::Place(place) => entry.pick_at(place, Why::Equal).expect("it serves"),
+                            Told::Place(place) => entry
+                                .pick_at(place, Why::Equal, std::time::Instant::now())
+                                .expect("it serves"),
                             Told::Look => continue,
                         },
                     }

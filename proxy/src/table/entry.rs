@@ -4,15 +4,18 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fairway_catalog::{Backend, Condition, Instance, Member, Route, State};
 use fairway_config::labels::Balance;
 use fairway_config::names::Weight;
+use jiff::Timestamp;
 
 use super::Lasting;
-use crate::endpoint::{Endpoint, UpstreamSettings};
+use crate::endpoint::{Endpoint, EndpointState, Newness, UpstreamSettings};
 use crate::features::Features;
 use crate::metrics::{BackendSeries, Series};
+use crate::outlier::{Peers, SLOW_START};
 use crate::pick::Pick;
 use crate::pick::balance::Turn;
 use crate::pick::budget::RetryBudget;
@@ -69,14 +72,38 @@ pub struct Version {
     serving: usize,
     draining: usize,
     stopping: usize,
+    /// With whom its instances are compared; mostly one.
+    pub(crate) peers: Box<[Arc<Peers>]>,
+    /// Until when one of its instances is new.
+    new_until: Option<Instant>,
+    /// Some of those that serve are in our zone, and others are not.
+    pub(crate) zoned: bool,
+    /// Instances that would serve if nothing were wrong with them: those that serve, ejected and unhealthy ones.
+    pub(crate) wanted: usize,
+    /// Those of them that are in our zone.
+    pub(crate) wanted_here: usize,
+}
+
+/// When and where a table is built.
+pub(super) struct Moment<'a> {
+    /// When the catalog was.
+    pub(super) at: Timestamp,
+    pub(super) now: Instant,
+    /// Our zone, empty for none.
+    pub(super) zone: &'a str,
 }
 
 impl RouteEntry {
-    pub(super) fn new(route: &Arc<Route>, before: Option<&Self>, lasting: &Lasting) -> Self {
+    pub(super) fn new(
+        route: &Arc<Route>,
+        before: Option<&Self>,
+        lasting: &Lasting,
+        moment: &Moment<'_>,
+    ) -> Self {
         let name = before.map_or_else(|| route.id.to_string().into(), |before| before.name.clone());
         let version = |member: &Member| {
             let old = before.and_then(|before| before.version_of(member));
-            Arc::new(Version::new(member, old, &name, lasting))
+            Arc::new(Version::new(member, old, &name, lasting, moment))
         };
         let versions: Box<[_]> = route.members.iter().map(version).collect();
         Self {
@@ -128,7 +155,7 @@ impl RouteEntry {
 
     /// Whether new clients are sent to the instance whose state has this number.
     pub(crate) fn serves_new(&self, uid: u64) -> bool {
-        self.versions.iter().flat_map(|version| version.serving()).any(|endpoint| endpoint.state.uid == uid)
+        self.versions.iter().any(|version| version.serves(uid))
     }
 
     /// The instances of this version that a draw of this moment leads to.
@@ -153,7 +180,13 @@ impl RouteEntry {
 }
 
 impl Version {
-    fn new(member: &Member, old: Option<&Self>, route: &Arc<str>, lasting: &Lasting) -> Self {
+    fn new(
+        member: &Member,
+        old: Option<&Self>,
+        route: &Arc<str>,
+        lasting: &Lasting,
+        moment: &Moment<'_>,
+    ) -> Self {
         let backend = member.backend.clone();
         let name: Arc<str> = match old {
             Some(old) => old.name.clone(),
@@ -163,20 +196,52 @@ impl Version {
             Some(old) if Arc::ptr_eq(&old.backend.transport, &backend.transport) => old.settings.clone(),
             _ => Arc::new(UpstreamSettings::new(&backend.transport)),
         };
-        let mut sorted: Vec<(Rank, Arc<Endpoint>)> = member
-            .instances
-            .iter()
-            .filter_map(|instance| {
-                Some((Rank::of(instance), Endpoint::new(instance, &settings, &lasting.states)?))
-            })
-            .collect();
+        let upstream = old.map_or_else(|| lasting.metrics.backend(&name), |old| old.upstream.clone());
+        let states = states(member, old, (&settings, &upstream), lasting);
+        let ready: Vec<Instant> =
+            states.iter().map(|(instance, state)| ready_at(instance, state, old, moment)).collect();
+        let is_here = |instance: &Instance| !moment.zone.is_empty() && *instance.unit.zone == *moment.zone;
+        let serves = |instance: &Instance| Rank::of(instance) == Rank::Serving;
+        let firmly_ready: Option<Instant> =
+            states.iter().zip(&ready).filter(|((i, _), _)| serves(i)).map(|(_, at)| *at + SLOW_START).min();
+        let endpoint = |((instance, state), ready_at): (&(&Arc<Instance>, Arc<EndpointState>), &Instant)| {
+            let newness = Newness {
+                serving: serves(instance),
+                ready_at: *ready_at,
+                // The first ones of a version are not new: nobody is there beside whom they could spare themselves.
+                is_new: serves(instance) && firmly_ready.is_some_and(|firmly| firmly <= *ready_at),
+                is_local: is_here(instance),
+            };
+            (Rank::of(instance), Endpoint::new(instance, &settings, state.clone(), newness))
+        };
+        let mut sorted: Vec<(Rank, Arc<Endpoint>)> = states.iter().zip(&ready).map(endpoint).collect();
         sorted.sort_by_key(|(rank, _)| *rank);
         let count = |rank| sorted.iter().filter(|(r, _)| *r == rank).count();
+        let serving = || sorted.iter().filter(|(rank, _)| *rank == Rank::Serving).map(|(_, e)| e);
+        let wanted = |instance: &&&Arc<Instance>| {
+            let is_down = instance.state == State::Active && instance.condition == Condition::Unhealthy;
+            serves(instance) || is_down
+        };
+        let all_wanted = || states.iter().map(|(instance, _)| instance).filter(wanted);
+        let mut peers: Vec<Arc<Peers>> = Vec::new();
+        for (_, state) in &states {
+            if !peers.iter().any(|known| Arc::ptr_eq(known, &state.peers)) {
+                peers.push(state.peers.clone());
+            }
+        }
+        if let (true, Some(old)) = (peers.is_empty(), old) {
+            peers.extend(old.peers.iter().cloned());
+        }
         Self {
+            peers: peers.into(),
+            new_until: serving().filter(|e| e.is_new).map(|e| e.ready_at + SLOW_START).max(),
+            zoned: serving().any(|e| e.is_local) && serving().any(|e| !e.is_local),
+            wanted: all_wanted().count(),
+            wanted_here: all_wanted().filter(|instance| is_here(instance)).count(),
             weight: member.weight,
             promised_zero: member.promised_zero,
             series: old.map_or_else(|| lasting.metrics.series(route, &name), |old| old.series.clone()),
-            upstream: old.map_or_else(|| lasting.metrics.backend(&name), |old| old.upstream.clone()),
+            upstream,
             turn: old.map_or_else(Arc::default, |old| old.turn.clone()),
             serving: count(Rank::Serving),
             draining: count(Rank::Draining),
@@ -193,7 +258,7 @@ impl Version {
         &self.endpoints
     }
 
-    /// Those that new clients may be sent to.
+    /// Those that new clients may be sent to, ejected ones too: whether one is ejected changes faster than tables do.
     pub fn serving(&self) -> &[Arc<Endpoint>] {
         &self.endpoints[..self.serving]
     }
@@ -208,15 +273,64 @@ impl Version {
         &self.endpoints[self.serving..self.serving + self.draining]
     }
 
+    fn serves(&self, uid: u64) -> bool {
+        self.serving().iter().any(|endpoint| endpoint.state.uid == uid)
+    }
+
     /// Those whose stop signal was seen, and that nobody ordered out: the last resort (design rule 6).
     pub fn stopping(&self) -> &[Arc<Endpoint>] {
         let start = self.serving + self.draining;
         &self.endpoints[start..start + self.stopping]
     }
 
+    /// Whether all instances count whole and alike, so that a choice need not look at how each one stands.
+    pub(crate) fn is_calm(&self, now: Instant) -> bool {
+        !self.zoned
+            && self.new_until.is_none_or(|until| until <= now)
+            && self.peers.iter().all(|peers| !peers.is_special())
+    }
+
     /// How an instance is chosen.
     pub(crate) fn balance(&self) -> &Balance {
         &self.settings.balance
+    }
+}
+
+/// The instances of the version that have an address, each with what is known of its present life.
+fn states<'a>(
+    member: &'a Member,
+    old: Option<&Version>,
+    (settings, upstream): (&UpstreamSettings, &Arc<BackendSeries>),
+    lasting: &Lasting,
+) -> Vec<(&'a Arc<Instance>, Arc<EndpointState>)> {
+    let keys = || member.instances.iter().filter_map(|instance| Some((instance, instance.key()?)));
+    // Of another route, perhaps: an instance stands the same in all of them.
+    let known = keys().find_map(|(_, key)| Some(lasting.states.get(&key)?.peers.clone()));
+    let peers = known
+        .or_else(|| old.and_then(|old| old.peers.first().cloned()))
+        .unwrap_or_else(|| Peers::new(lasting.states.book.clone(), upstream.clone()));
+    let most = settings.in_flight_max;
+    keys().map(|(instance, key)| (instance, lasting.states.of(&key, most, &peers))).collect()
+}
+
+/// Since when an instance may serve new clients.
+fn ready_at(
+    instance: &Instance,
+    state: &EndpointState,
+    old: Option<&Version>,
+    Moment { at, now, .. }: &Moment<'_>,
+) -> Instant {
+    let before = old.and_then(|old| old.endpoints().iter().find(|endpoint| endpoint.key == state.key));
+    let served = old.is_some_and(|old| old.serves(state.uid));
+    match before {
+        Some(before) if served => before.ready_at,
+        // It was ordered out, or something was wrong with it.
+        Some(_) => *now,
+        // Nobody has to be exact about what was long ago.
+        None => {
+            let for_long = Duration::try_from(at.duration_since(instance.since)).unwrap_or_default();
+            now.checked_sub(for_long.min(SLOW_START * 3)).unwrap_or(*now)
+        }
     }
 }
 
@@ -232,7 +346,7 @@ enum Rank {
 impl Rank {
     fn of(instance: &Instance) -> Self {
         match instance {
-            _ if instance.serves_new() => Self::Serving,
+            _ if instance.serves_new() || instance.serves_as_last() => Self::Serving,
             _ if instance.state == State::Draining && instance.condition.is_ready() => Self::Draining,
             _ if instance.state == State::Active && instance.condition == Condition::Stopping => {
                 Self::Stopping

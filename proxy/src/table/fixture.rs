@@ -22,6 +22,7 @@ use crate::request::{FieldList, RequestView};
 pub(crate) type Is = (State, Condition, u16);
 pub(crate) const READY: Is = (State::Active, Condition::Ready, 1);
 pub(crate) const UNHEALTHY: Is = (State::Active, Condition::Unhealthy, 1);
+pub(crate) const EJECTED: Is = (State::Active, Condition::Ejected, 1);
 pub(crate) const STOPPING: Is = (State::Active, Condition::Stopping, 1);
 pub(crate) const DRAINING: Is = (State::Draining, Condition::Ready, 1);
 pub(crate) const DISABLED: Is = (State::Disabled, Condition::Ready, 1);
@@ -165,6 +166,7 @@ fn instance(backend: &BackendId, number: u32, (state, condition, weight): Is) ->
         condition,
         since: Timestamp::UNIX_EPOCH,
         reason: "as the test says".into(),
+        until: None,
         overdue: false,
     }
 }

@@ -15,11 +15,13 @@ pub(crate) mod path_match;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use fairway_catalog::{Catalog, InstanceKey, InternalClients, Route, Settings};
+use fairway_catalog::{Catalog, InstanceKey, InternalClients, Settings};
 use fairway_config::names::RouteId;
 
+use entry::Moment;
 pub use entry::{RouteEntry, Version};
 pub use handle::{TableHandle, TableReader, follow};
 use host_match::Matcher;
@@ -88,7 +90,8 @@ impl RouteTable {
     /// that are in no route any more are retired from `lasting`.
     pub fn build(catalog: &Catalog, lasting: &Lasting, before: Option<&Self>) -> Self {
         let old: &[Arc<RouteEntry>] = before.map_or(&[], |before| &before.entries);
-        let Merged { entries, gone, same_names, has_guards } = merge(catalog, lasting, old);
+        let same_zone = before.is_none_or(|before| before.settings.zone == catalog.settings.zone);
+        let Merged { entries, gone, same_names, has_guards } = merge(catalog, lasting, old, same_zone);
         let zones = &catalog.settings.zones;
         let matcher = match before {
             Some(before) if same_names && before.matcher.is_for(zones) => before.matcher.clone(),
@@ -204,12 +207,13 @@ struct Merged {
 }
 
 /// Both sides are sorted by name, and most routes are the very same value: one walk, hardly a comparison of names.
-fn merge(catalog: &Catalog, lasting: &Lasting, old: &[Arc<RouteEntry>]) -> Merged {
+fn merge(catalog: &Catalog, lasting: &Lasting, old: &[Arc<RouteEntry>], same_zone: bool) -> Merged {
     let mut old = old.iter().peekable();
+    let moment = Moment { at: catalog.at, now: Instant::now(), zone: &catalog.settings.zone };
     let (mut gone, mut same_names, mut has_guards) = (Vec::new(), true, false);
     let mut entries = Vec::with_capacity(catalog.routes.len());
     for route in catalog.routes.values() {
-        if let Some(same) = old.next_if(|entry| Arc::ptr_eq(&entry.route, route)) {
+        if let Some(same) = old.next_if(|entry| same_zone && Arc::ptr_eq(&entry.route, route)) {
             has_guards |= same.is_guarded();
             entries.push(same.clone());
             continue;
@@ -220,7 +224,10 @@ fn merge(catalog: &Catalog, lasting: &Lasting, old: &[Arc<RouteEntry>]) -> Merge
         }
         let before = old.next_if(|entry| entry.route.id == route.id);
         same_names &= before.is_some();
-        let entry = entry_for(route, before, lasting);
+        let entry = match before {
+            Some(before) if same_zone && Arc::ptr_eq(&before.route, route) => before.clone(),
+            _ => Arc::new(RouteEntry::new(route, before.map(|before| &**before), lasting, &moment)),
+        };
         has_guards |= entry.is_guarded();
         entries.push(entry);
         gone.extend(before.filter(|before| !Arc::ptr_eq(&before.route, route)).cloned());
@@ -228,13 +235,6 @@ fn merge(catalog: &Catalog, lasting: &Lasting, old: &[Arc<RouteEntry>]) -> Merge
     same_names &= old.peek().is_none();
     gone.extend(old.cloned());
     Merged { entries: entries.into(), gone, same_names, has_guards }
-}
-
-fn entry_for(route: &Arc<Route>, before: Option<&Arc<RouteEntry>>, lasting: &Lasting) -> Arc<RouteEntry> {
-    match before {
-        Some(before) if Arc::ptr_eq(&before.route, route) => before.clone(),
-        _ => Arc::new(RouteEntry::new(route, before.map(|before| &**before), lasting)),
-    }
 }
 
 /// Retires the instances of an entry that is gone, unless another route of the catalog has them.

@@ -1,8 +1,8 @@
 //! A data plane on a free port, origins that do what a test tells them, and connections that carry any octets.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fairway_catalog::facts::{SourceFacts, UnitKind};
@@ -148,6 +148,11 @@ impl Cluster {
     /// Nothing in it stops.
     pub(crate) fn goes_on(&mut self) {
         self.units.iter_mut().for_each(|unit| unit.lifecycle = Lifecycle::Running);
+    }
+
+    /// Something else about it is another.
+    pub(crate) fn edit(&mut self, id: &str, change: impl Fn(&mut Unit)) {
+        self.units.iter_mut().filter(|unit| *unit.id == *id).for_each(change);
     }
 
     /// It is gone.
@@ -316,6 +321,12 @@ impl Origin {
         Self { address: listener.local_addr().expect("an address"), listener }
     }
 
+    /// At an address that was free a moment ago.
+    pub(crate) async fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("it is still free");
+        Self { address, listener }
+    }
+
     pub(crate) async fn accept(&self) -> Wire {
         let (stream, _) =
             within("a connection from the proxy", self.listener.accept()).await.expect("it is accepted");
@@ -330,15 +341,21 @@ impl Origin {
 
     /// Answers every request on every connection with its own name until the test ends.
     pub(crate) fn serve(self, name: &'static str) -> SocketAddr {
+        self.answer(Arc::new(Mutex::new(ok(name))))
+    }
+
+    /// Answers every request on every connection with what this says at that moment, until the test ends.
+    pub(crate) fn answer(self, answer: Arc<Mutex<String>>) -> SocketAddr {
         let address = self.address;
         tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = self.listener.accept().await else { return };
+                let answer = answer.clone();
                 tokio::spawn(async move {
                     let mut wire = Wire::new(stream);
                     while wire.try_read_until("\r\n\r\n").await.is_some() {
-                        wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()))
-                            .await;
+                        let text = answer.lock().expect("nobody panicked").clone();
+                        wire.send(text).await;
                     }
                 });
             }

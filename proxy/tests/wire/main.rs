@@ -3,6 +3,7 @@
 mod balancers;
 mod bodies;
 mod datagrams;
+mod ejections;
 mod failures;
 mod features;
 mod figures;

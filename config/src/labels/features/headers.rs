@@ -65,11 +65,12 @@ pub(super) enum Side {
 }
 
 /// Fields that speak to the next hop alone, or that frame a message.
-const OF_THE_HOP: [&str; 12] = [
+const OF_THE_HOP: [&str; 13] = [
     "connection",
     "content-length",
     "expect",
     "http2-settings",
+    "x-envoy-immediate-health-check-fail",
     "keep-alive",
     "proxy",
     "proxy-connection",
