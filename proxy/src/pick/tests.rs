@@ -83,10 +83,13 @@ fn instances_drawn(entry: &RouteEntry, draws: u32) -> Vec<u32> {
     entry.endpoints().map(|endpoint| counts.get(&endpoint.state.uid).copied().unwrap_or(0)).collect()
 }
 
-/// Whether a count is within six standard deviations of what the share says: one test in 10^9 fails by chance.
+/// Whether a count may come of the share: chance alone goes beyond with a probability of less than 2e-13 (Chernoff's bound of
+/// the binomial distribution, in the form of Hoeffding 1963, theorem 1; unlike standard deviations it holds for rare events, too).
 fn fits(count: u32, share: f64, draws: u32) -> bool {
-    let (draws, count) = (f64::from(draws), f64::from(count));
-    (count - draws * share).abs() <= 6.0 * (draws * share * (1.0 - share)).sqrt() + 1e-9
+    let part = f64::from(count) / f64::from(draws);
+    // Kullback and Leibler's divergence of two coins; what cannot happen must not.
+    let term = |seen: f64, said: f64| if seen == 0.0 { 0.0 } else { seen * (seen / said).ln() };
+    f64::from(draws) * (term(part, share) + term(1.0 - part, 1.0 - share)) <= 30.0
 }
 
 /// What the weights promise.
@@ -177,6 +180,92 @@ proptest! {
             let (was, is) = (name(&of_client(client).pick(&before)), name(&of_client(client).pick(&after)));
             prop_assert!(was == is || is == NAMES[raised], "client {client} moved from {was} to {is}");
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_draw_of_a_client_is_the_same_on_every_node_and_only_clients_of_a_version_that_is_gone_move(
+        weights in weights(), gone: proptest::sample::Index, first in 0u32..u32::MAX - 400,
+    ) {
+        let gone = gone.index(weights.len());
+        for key in [ClientKey::Ip, ClientKey::Header("x-user".into()), ClientKey::Cookie("user".into())] {
+            // Each node builds its own table; what they have in common are the names.
+            let node = |versions: &[Version]| {
+                entry_with(versions, |route| route.split_by = SplitBy::Client(key.clone()))
+            };
+            let (one, another) = (node(&weighted(&weights)), node(&weighted(&weights)));
+            let mut less = weighted(&weights);
+            less[gone] = version(NAMES[gone], &[UNHEALTHY]).weight(weights[gone]);
+            let less = node(&less);
+            for client in first..first + 100 {
+                let user = format!("{client:x}");
+                let asked = of_client(client).field("x-user", user.clone()).field("cookie", format!("user={user}"));
+                let drawn = name(&asked.pick(&one));
+                prop_assert_eq!(&drawn, &name(&asked.pick(&another)));
+                let left = less.pick(&asked.view(), &Tried::default(), &mut Rng::new(), Instant::now());
+                match left {
+                    Ok(left) => prop_assert!(name(&left) == drawn || drawn == NAMES[gone], "{drawn} was not gone"),
+                    Err(none) => prop_assert_eq!(none, NoInstance::NoneReady, "only written zeros are left"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_vectors_that_people_write_come_out_exactly() {
+    const DRAWS: u32 = 60_000;
+    let mut rng = Rng::new();
+    let hundred = || version("v0", &[READY; 100]).weight(50);
+    for (versions, want) in [
+        (weighted(&[0, 100]), [0.0, 1.0, 0.0]),
+        (weighted(&[100, 0]), [1.0, 0.0, 0.0]),
+        (weighted(&[100, 100, 100]), [1.0 / 3.0; 3]),
+        (weighted(&[1, 2]), [1.0 / 3.0, 2.0 / 3.0, 0.0]),
+        (weighted(&[1000, 1]), [1000.0 / 1001.0, 1.0 / 1001.0, 0.0]),
+        (weighted(&[1, 1000, 1000]), [1.0 / 2001.0, 1000.0 / 2001.0, 1000.0 / 2001.0]),
+        (
+            vec![
+                version("v0", &[DISABLED]).weight(98),
+                version("v1", &[READY]).weight(1),
+                version("v2", &[READY]).weight(1),
+            ],
+            [0.0, 0.5, 0.5],
+        ),
+        (vec![hundred(), version("v1", &[READY]).weight(50)], [0.5, 0.5, 0.0]),
+        (
+            vec![hundred(), version("v1", &[STOPPING]).weight(50), version("v2", &[READY]).weight(100)],
+            [1.0 / 3.0, 0.0, 2.0 / 3.0],
+        ),
+    ] {
+        let counts = versions_drawn(&entry(&versions), DRAWS, &mut rng);
+        for (name, share) in NAMES.iter().zip(want) {
+            let count = counts.get(*name).copied().unwrap_or(0);
+            assert!(fits(count, share, DRAWS), "{name}: {count} of {DRAWS}, not {share}");
+        }
+    }
+}
+
+#[test]
+fn a_canary_raised_from_5_to_25_takes_clients_and_gives_none_back() {
+    const CLIENTS: u32 = 4000;
+    let at = |canary: u16| {
+        let key = SplitBy::Client(ClientKey::Cookie("user".into()));
+        entry_with(&weighted(&[100 - canary, canary]), |route| route.split_by = key)
+    };
+    let mut before: Vec<bool> = vec![false; CLIENTS as usize];
+    for canary in [1, 5, 25, 50, 100] {
+        let entry = at(canary);
+        let drawn =
+            |user| name(&Asked::default().field("cookie", format!("user={user}")).pick(&entry)) == "v1";
+        let now: Vec<bool> = (0..CLIENTS).map(drawn).collect();
+        assert!(before.iter().zip(&now).all(|(was, is)| !was || *is), "a client went back at {canary}");
+        let count = now.iter().filter(|is| **is).count();
+        assert!(fits(count as u32, f64::from(canary) / 100.0, CLIENTS), "{count} clients at {canary}");
+        before = now;
     }
 }
 
