@@ -98,7 +98,17 @@ async fn a_bound_client_stays_over_a_restart_while_weights_and_states_change() {
     assert_eq!(goes_to(&fairway, "shop.test", &client).await, "two");
     let explained = fairway.cli(&["explain", "http://shop.test/", "-H", &format!("Cookie: {client}")]).await;
     let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
-    assert!(explained.contains("draining"), "{explained}");
+    for want in [
+        "the cookie binds the client to shop@v1, shop@v1/",
+        "its instance serves it, whatever the weights",
+        "by routes: http://shop.test",
+        "draining, ready, 0 in flight",
+        "ms: the client is bound to it",
+        "weight 100, but the cookie binds the client to shop@v1",
+        "After a failure",
+    ] {
+        assert!(explained.contains(want), "no {want:?} in {explained}");
+    }
     set_state(&fairway, "backends/shop%40v1", "disabled").await;
     let (name, moved) = ask(&fairway, "shop.test", Some(&client)).await;
     assert_eq!(name, "three");
@@ -197,6 +207,11 @@ async fn a_client_follows_its_container_and_leaves_it_when_it_is_gone() {
     let (one, _two) = (run("web-1").await, run("web-2").await);
     fairway.instances_ready("web@v1", 2).await;
     let client = bind(&fairway, "shop.localhost", one.short_id()).await;
+    let explained = fairway.read("/api/v1/explain?url=http%3A%2F%2Fshop.localhost%2F").await;
+    let labels = explained["route"]["versions"][0]["instances"].as_array().expect("instances").iter();
+    for instance in labels {
+        assert_eq!(instance["label"], "aliyun.routing.port_80: http://shop", "{instance}");
+    }
     // The same container, in another life and perhaps at another address.
     one.restart().await;
     fairway.instances_ready("web@v1", 2).await;

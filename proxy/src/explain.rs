@@ -3,6 +3,7 @@
 //! Reads the same table and asks the same code as a request does, but chooses nothing and counts nothing: it tells the
 //! shares rather than one draw. Not here: how it looks on a terminal (see [`text`]), the API around it (that is `admin`'s).
 
+mod binding;
 mod instances;
 pub(crate) mod live;
 mod routes;
@@ -25,6 +26,7 @@ use crate::pick::{Foresight, Why};
 use crate::reason::Reason;
 use crate::request::RequestView;
 use crate::table::{Find, RouteEntry, RouteTable, Version};
+pub use binding::{CookieView, RetryView};
 pub use instances::{FailureView, InstanceView};
 pub use routes::RouteCandidate;
 pub use text::explain_text;
@@ -84,7 +86,19 @@ pub struct RouteView {
     /// The rule of `fairway.match` that decides for this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleView>,
-    /// Why the version is chosen: `rule`, `split`, `client`, `equal`, `stand-in`, `stopping`; absent when there is none.
+    /// Whether its clients are bound by a cookie.
+    #[serde(default)]
+    pub sticky: bool,
+    /// What the request's cookie says, on a sticky route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<CookieView>,
+    /// How the version is found, one sentence.
+    #[serde(default)]
+    pub draw: String,
+    /// What would follow a failure; absent when no instance would serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryView>,
+    /// Why the version is chosen: `rule`, `sticky`, `split`, `client`, `equal`, `stand-in`, `stopping`; absent when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The instance that would serve now: of the version that is certain, or of the one with the largest share.
@@ -159,7 +173,7 @@ pub fn explain(table: &RouteTable, request: &RequestView<'_>) -> Explanation {
         Find::Unknown => (None, Some(Reason::NoRoute)),
         Find::NotSettled => (None, Some(Reason::NotSettled)),
     };
-    let route = entry.map(|entry| route_view(entry, request, Instant::now()));
+    let route = entry.map(|entry| route_view(table, entry, request, Instant::now()));
     let guarded = entry.and_then(|entry| guarded(entry, request));
     let refusal = refusal.or(guarded.as_ref().map(|(reason, _)| *reason));
     let refusal = refusal.or_else(|| refusal_of(route.as_ref()?));
@@ -251,9 +265,12 @@ fn verdict(
     }
 }
 
-fn route_view(entry: &RouteEntry, request: &RequestView<'_>, now: Instant) -> RouteView {
+fn route_view(table: &RouteTable, entry: &RouteEntry, request: &RequestView<'_>, now: Instant) -> RouteView {
     let foresight = entry.foresee(request, now);
-    let certain = foresight.rule.map(|(version, _)| version).or(foresight.bound);
+    let said = entry.cookie_says(request);
+    let bound = said.as_ref().and_then(|said| said.bound.as_ref());
+    let kept = bound.and_then(|bound| entry.kept_version(bound)).filter(|_| foresight.rule.is_none());
+    let certain = foresight.rule.map(|(version, _)| version).or(kept).or(foresight.bound);
     let chances: Vec<f64> = match certain {
         Some(certain) => {
             entry.versions().iter().map(|v| f64::from(u8::from(v.name == certain.name))).collect()
@@ -263,15 +280,37 @@ fn route_view(entry: &RouteEntry, request: &RequestView<'_>, now: Instant) -> Ro
     // The first of equals.
     let likeliest = (0..chances.len()).rev().max_by(|a, b| chances[*a].total_cmp(&chances[*b]));
     let likeliest = likeliest.filter(|version| chances[*version] > 0.0);
-    let would_serve = |version: usize| foresight.instances.get(version).copied().flatten();
+    let kept_instance = |version: &Version| {
+        bound
+            .filter(|bound| *bound.backend == *version.name)
+            .and_then(|bound| entry.kept_instance(bound, request, now))
+    };
+    let would_serve = |version: usize| {
+        let kept = entry.versions().get(version).and_then(|version| kept_instance(version));
+        kept.or_else(|| foresight.instances.get(version).copied().flatten())
+    };
+    let first = likeliest.and_then(|version| Some((entry.versions().get(version)?, would_serve(version)?)));
+    let retry = first.map(|(version, endpoint)| {
+        let next = entry.foresee_retry((version, endpoint), bound, request, now);
+        binding::retry(entry, version, next.map(|(version, endpoint)| (&*version.name, &**endpoint)))
+    });
+    let view = |number: usize| instances::Asked {
+        suffix: &table.settings.domain_suffix,
+        would_serve: would_serve(number),
+        drawn: chances[number] > 0.0,
+        bound,
+    };
     let versions = entry.versions().iter().enumerate().map(|(number, version)| VersionView {
         backend: version.name.to_string(),
         weight: version.weight.map(|weight| weight.get()),
         chance: chances[number],
-        why: why_version(entry, version, &foresight, chances[number]),
+        why: match kept {
+            Some(kept) => why_kept(kept, version),
+            None => why_version(entry, version, &foresight, chances[number]),
+        },
         balance: show_balance(version.balance()),
         would_serve: would_serve(number).map(|endpoint| endpoint.key.id.to_string()),
-        instances: instances::of(entry, version, would_serve(number), chances[number] > 0.0, now),
+        instances: instances::of(entry, version, &view(number), now),
     });
     RouteView {
         id: entry.name.to_string(),
@@ -281,7 +320,13 @@ fn route_view(entry: &RouteEntry, request: &RequestView<'_>, now: Instant) -> Ro
         rule: foresight
             .rule
             .map(|(version, rule)| RuleView { backend: version.name.to_string(), rule: show_rule(rule) }),
-        why: likeliest.map(|_| why(entry, &foresight).as_str().to_owned()),
+        sticky: entry.sticky.is_some(),
+        cookie: said.as_ref().map(|said| binding::cookie(entry, said)),
+        draw: binding::draw(entry, &foresight, kept.map(|kept| &**kept), request),
+        retry,
+        why: likeliest
+            .map(|_| if kept.is_some() { Why::Sticky } else { why(entry, &foresight) })
+            .map(|why| why.as_str().to_owned()),
         instance: likeliest.and_then(would_serve).map(|endpoint| endpoint.key.id.to_string()),
         versions: versions.collect(),
     }
@@ -295,6 +340,16 @@ fn why(entry: &RouteEntry, foresight: &Foresight<'_>) -> Why {
         Tier::Weighted if foresight.bound.is_some() => Why::Client,
         Tier::Weighted if entry.route.split.is_none() => Why::Equal,
         Tier::Weighted => Why::Split,
+    }
+}
+
+fn why_kept(kept: &Version, version: &Version) -> String {
+    match kept.name == version.name {
+        true => "the cookie binds the client to it, which is above the split".to_owned(),
+        false => match version.weight {
+            Some(weight) => format!("weight {weight}, but the cookie binds the client to {}", kept.name),
+            None => format!("the cookie binds the client to {}", kept.name),
+        },
     }
 }
 

@@ -64,12 +64,7 @@ async fn a_get_never_changes_anything_and_a_wrong_method_says_which_are_right() 
 #[tokio::test]
 async fn what_is_not_built_is_404() {
     let (world, _folder) = World::new().await;
-    for path in [
-        "/api/v1/topology",
-        "/api/v1",
-        "/api/v2/routes",
-        "/favicon.ico",
-    ] {
+    for path in ["/api/v1/topology", "/api/v1", "/api/v2/routes", "/favicon.ico"] {
         world.get(path).await.refused(404, "unknown-path");
     }
 }

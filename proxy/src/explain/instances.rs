@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use fairway_catalog::facts::UnitKind;
 use fairway_catalog::{Condition, Instance, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Endpoint, LastFailure};
 use crate::pick::care::Care;
+use crate::sticky::Bound;
 use crate::table::{RouteEntry, Version};
 
 /// One instance of the route.
@@ -23,6 +25,9 @@ pub struct InstanceView {
     pub address: Option<String>,
     /// Why at this address, or why it has none.
     pub address_reason: String,
+    /// The label by which it claims the route: `aliyun.routing.port_80: http://shop.company.com`; of a static service `routes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The node it runs on.
     pub node: String,
     /// `active`, `draining`, `disabled`.
@@ -69,12 +74,23 @@ impl From<LastFailure> for FailureView {
     }
 }
 
+/// What is asked about the instances of one version.
+pub(super) struct Asked<'a> {
+    /// What completes a prefix host.
+    pub(super) suffix: &'a str,
+    /// The one that would serve.
+    pub(super) would_serve: Option<&'a Arc<Endpoint>>,
+    /// The request may go to the version.
+    pub(super) drawn: bool,
+    /// Where the client belongs.
+    pub(super) bound: Option<&'a Bound>,
+}
+
 /// Every instance of the version that claims the route, those without an address too.
 pub(super) fn of(
     entry: &RouteEntry,
     version: &Version,
-    would_serve: Option<&Arc<Endpoint>>,
-    drawn: bool,
+    asked: &Asked<'_>,
     now: Instant,
 ) -> Vec<InstanceView> {
     let member = entry.route.members.iter().find(|member| member.backend.id == version.backend.id);
@@ -82,8 +98,8 @@ pub(super) fn of(
     let care = Care::of_the_lucky(version, version.serving(), now);
     let view = |instance: &Arc<Instance>| {
         let endpoint = version.endpoints().iter().find(|endpoint| endpoint.key.id == instance.id);
-        let first = would_serve.is_some_and(|first| first.key.id == instance.id);
-        let why = why(version, instance, endpoint, drawn, &care);
+        let first = asked.would_serve.is_some_and(|first| first.key.id == instance.id);
+        let why = why(version, instance, endpoint, asked, &care);
         // What the catalog will have in a moment.
         let ejection = endpoint.and_then(|endpoint| endpoint.state.standing.ejection(now));
         let (condition, since, reason, until) = match &ejection {
@@ -95,6 +111,7 @@ pub(super) fn of(
             name: instance.unit.name.to_string(),
             address: instance.address.map(|address| address.to_string()),
             address_reason: instance.unit.address_reason.to_string(),
+            label: label(entry, instance, asked.suffix),
             node: instance.unit.node.to_string(),
             state: instance.state.to_string(),
             condition: condition.to_string(),
@@ -109,6 +126,7 @@ pub(super) fn of(
             last_failure: endpoint.and_then(|e| e.state.last_failure()).map(FailureView::from),
             candidate: why.is_ok(),
             why: match why {
+                Ok(note) if first && is_bound(instance, asked) => format!("the client is bound to it{note}"),
                 Ok(note) if first => format!("first choice now{note}"),
                 Ok(note) => format!("could serve{note}"),
                 Err(why) => why,
@@ -118,18 +136,39 @@ pub(super) fn of(
     instances.map(view).collect()
 }
 
+fn is_bound(instance: &Instance, asked: &Asked<'_>) -> bool {
+    asked.bound.is_some_and(|bound| *bound.instance == *instance.id.as_str())
+}
+
+/// The entry of its labels that claims the route.
+fn label(entry: &RouteEntry, instance: &Instance, suffix: &str) -> Option<String> {
+    let mut claims = instance.unit.spec.ports.iter().filter(|claim| claim.port == instance.port);
+    let claim =
+        claims.find_map(|claim| claim.entries.iter().find(|claim| claim.route(suffix) == entry.route.id))?;
+    Some(match instance.unit.kind {
+        UnitKind::Container => format!("aliyun.routing.port_{}: {claim}", instance.port),
+        UnitKind::Static => format!("routes: {claim}"),
+    })
+}
+
 fn why(
     version: &Version,
     instance: &Instance,
     endpoint: Option<&Arc<Endpoint>>,
-    drawn: bool,
+    asked: &Asked<'_>,
     care: &Care<'_>,
 ) -> Result<String, String> {
+    let drawn = asked.drawn;
     let Some(endpoint) = endpoint else {
         return Err(format!("it has no address: {}", instance.unit.address_reason));
     };
     match instance.state {
         State::Disabled => return Err("disabled: nobody is sent to it".to_owned()),
+        // The one of a bound client, and any other if its whole version drains.
+        State::Draining
+            if drawn
+                && asked.bound.is_some_and(|bound| *bound.backend == *version.name)
+                && (is_bound(instance, asked) || version.serving().is_empty()) => {}
         State::Draining => return Err("draining: it gets nothing new".to_owned()),
         State::Active => {}
     }
@@ -144,6 +183,9 @@ fn why(
     if endpoint.state.is_full() {
         return Err(format!("it has {} requests in flight, the limit", endpoint.state.in_flight_max()));
     }
-    care.objection(endpoint).map_or(Ok(()), Err)?;
+    // A client stays at its instance also while others are preferred.
+    let objection =
+        care.objection(endpoint).filter(|_| !(is_bound(instance, asked) && care.is_sound(endpoint)));
+    objection.map_or(Ok(()), Err)?;
     if drawn { Ok(care.note(endpoint)) } else { Err("its version is not chosen".to_owned()) }
 }

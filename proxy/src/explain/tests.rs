@@ -1,12 +1,14 @@
 use std::time::{Duration, Instant};
 
 use fairway_catalog::Condition;
-use fairway_config::labels::{Balance, ClientKey, MatchRule};
+use fairway_config::labels::{Balance, ClientKey, MatchRule, SplitBy};
 
 use super::{Explanation, RouteView, explain, explain_text};
 use crate::pick::Tried;
 use crate::reason::Reason;
 use crate::request::{FieldList, RequestView};
+use crate::sticky::token::{RouteMark, Token};
+use crate::sticky::unix_now;
 use crate::table::RouteTable;
 use crate::table::fixture::*;
 
@@ -282,4 +284,123 @@ fn it_tells_how_a_request_failed_at_an_instance_last() {
     assert_eq!(failure.reason, "upstream-tls-failed");
     let text = explain_text(&explanation);
     assert!(text.contains("Z: upstream-tls-failed, the instance's certificate has expired\n"), "{text}");
+}
+
+/// A sticky shop, and the cookie of a client that is bound to this instance of its first version.
+fn sticky_shop(versions: &[Version], instance: usize) -> (RouteTable, String) {
+    let mut catalog = catalog();
+    put_route(&mut catalog, "shop.test/", versions, |route| route.sticky = true);
+    let lasting = lasting();
+    let table = RouteTable::build(&catalog, &lasting, None);
+    let version = &table.entries()[0].versions()[0];
+    let instance = version.backend.instances[instance].id.as_str();
+    let (backend, now) = (&*version.name, unix_now());
+    let token = Token { backend, instance, since: now - 100, renewed: now };
+    let value = lasting.sticky.load().seal(&token, &RouteMark::of("shop.test/")).expect("a value");
+    (table, format!("FAIRWAY={value}"))
+}
+
+fn with_cookie(table: &RouteTable, cookie: &str) -> Explanation {
+    let mut fields = FieldList::default();
+    fields.push("Cookie", cookie);
+    explain(table, &request("shop.test", "/cart", &fields))
+}
+
+#[test]
+fn it_tells_the_cookie_and_where_it_leads() {
+    let v2 = || version("v2", &[READY]).weight(100);
+    for (is, why, text, instance, chosen) in [
+        (READY, "sticky", "its instance serves it, whatever the weights", 1, "the client is bound to it"),
+        (DRAINING, "sticky", "its instance serves it, whatever the weights", 1, "the client is bound to it"),
+        (UNHEALTHY, "sticky", "another one of its version does", 0, "first choice now"),
+    ] {
+        let (table, cookie) = sticky_shop(&[version("v1", &[READY, is]).weight(0), v2()], 1);
+        let explanation = with_cookie(&table, &cookie);
+        let route = route(&explanation);
+        let told = route.cookie.as_ref().expect("it is sticky");
+        assert!(told.state == "bound" && told.text.contains(text), "{told:?}");
+        assert_eq!(route.why.as_deref(), Some(why), "{is:?}");
+        let first = &route.versions[0].instances[instance];
+        assert_eq!((&route.instance, first.why.as_str()), (&Some(first.id.clone()), chosen));
+        assert_eq!(route.versions.iter().map(|version| version.chance).collect::<Vec<_>>(), [1.0, 0.0]);
+        assert!(
+            route.versions[1].why.starts_with("weight 100, but the cookie binds the client to p"),
+            "{}",
+            route.versions[1].why
+        );
+        assert!(route.draw.starts_with("no draw: the cookie leads to "), "{}", route.draw);
+        let text = explain_text(&explanation);
+        assert!(text.contains("the cookie binds the client to p") && !text.contains(&cookie[8..]), "{text}");
+    }
+    let (table, cookie) = sticky_shop(&[version("v1", &[DISABLED, DISABLED]).weight(0), v2()], 1);
+    for (cookie, state) in [(cookie.as_str(), "bound"), ("FAIRWAY=x", "foreign"), ("a=b", "none")] {
+        let explanation = with_cookie(&table, cookie);
+        assert_eq!(route(&explanation).cookie.as_ref().map(|cookie| cookie.state.as_str()), Some(state));
+        assert_eq!(route(&explanation).why.as_deref(), Some("split"), "{cookie}");
+    }
+    assert_eq!(route(&explained(&[version("v1", &[READY])])).cookie, None, "a route that binds nobody");
+}
+
+#[test]
+fn the_instance_that_is_foretold_for_a_cookie_is_the_one_that_is_picked() {
+    for is in [READY, DRAINING, UNHEALTHY, STOPPING, DISABLED] {
+        for weight in [0, 1] {
+            let versions = [version("v1", &[DRAINING, is]).weight(weight), version("v2", &[READY]).weight(2)];
+            let (table, cookie) = sticky_shop(&versions, 1);
+            let foretold = route(&with_cookie(&table, &cookie)).instance.clone();
+            let mut fields = FieldList::default();
+            fields.push("Cookie", cookie.as_str());
+            let asked = request("shop.test", "/cart", &fields);
+            let entry = &table.entries()[0];
+            let said = entry.cookie_says(&asked).expect("it is sticky");
+            let (tried, mut rng) = (Tried::default(), fastrand::Rng::new());
+            let pick = entry.pick_bound(&asked, said.bound.as_ref(), &tried, &mut rng, Instant::now());
+            assert_eq!(foretold, pick.ok().map(|pick| pick.endpoint.key.id.to_string()), "{is:?} {weight}");
+        }
+    }
+}
+
+#[test]
+fn it_tells_how_the_version_is_drawn() {
+    let by = |key: ClientKey, fields: &FieldList| {
+        let mut catalog = catalog();
+        let versions = [version("v1", &[READY]).weight(1), version("v2", &[READY]).weight(1)];
+        put_route(&mut catalog, "shop.test/", &versions, |route| route.split_by = SplitBy::Client(key));
+        let table = RouteTable::build(&catalog, &lasting(), None);
+        let explanation = explain(&table, &request("shop.test", "/", fields));
+        let route = route(&explanation);
+        assert!(!route.draw.contains("secret"), "{}", route.draw);
+        (route.draw.clone(), route.why.clone())
+    };
+    let mut fields = FieldList::default();
+    fields.push("cookie", "user=secret");
+    let (draw, why) = by(ClientKey::Cookie("user".into()), &fields);
+    assert!(draw.starts_with("by cookie:user, whose hash is ") && draw.contains(" on every node"), "{draw}");
+    assert_eq!(why.as_deref(), Some("client"));
+    let (draw, _) = by(ClientKey::Cookie("user".into()), &FieldList::default());
+    assert_eq!(draw, "at random: the request has no cookie:user to draw by");
+    let explanation = explained(&[version("v1", &[READY])]);
+    assert_eq!(route(&explanation).draw, "at random, anew for every request");
+}
+
+#[test]
+fn it_tells_where_the_request_would_go_after_a_failure() {
+    let plan = |versions: &[Version]| route(&explained(versions)).retry.clone().expect("somebody serves");
+    let to_other = plan(&[version("v1", &[READY; 2]).weight(9), version("v2", &[READY]).weight(1)]);
+    assert!(to_other.backend.as_ref().is_some_and(|backend| backend.ends_with("@v2")), "{to_other:?}");
+    assert!(to_other.text.starts_with("once, first to "), "{}", to_other.text);
+    let within = plan(&[version("v1", &[READY; 2]).weight(9), version("v2", &[READY]).weight(0)]);
+    assert!(within.backend.as_ref().is_some_and(|backend| backend.ends_with("@v1")), "{within:?}");
+    let nobody = plan(&[version("v1", &[READY, UNHEALTHY])]);
+    assert!(nobody.instance.is_none() && nobody.text.contains("nobody else"), "{nobody:?}");
+    let none = plan(&[version("v1", &[READY; 2]).with(|transport| transport.retries = Some(0))]);
+    assert!(none.retries == 0 && none.text.starts_with("none"), "{none:?}");
+    assert_eq!(route(&explained(&[version("v1", &[UNHEALTHY])])).retry, None);
+    let (table, cookie) =
+        sticky_shop(&[version("v1", &[READY; 2]).weight(9), version("v2", &[READY]).weight(1)], 0);
+    let bound = route(&with_cookie(&table, &cookie)).retry.clone().expect("a plan");
+    assert!(
+        bound.backend.is_some_and(|backend| backend.ends_with("@v1")),
+        "a bound client stays at its version"
+    );
 }

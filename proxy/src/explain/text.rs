@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Explanation, FailureView, InstanceView, RouteView, VersionView};
+use super::{CookieView, Explanation, FailureView, InstanceView, RouteView, VersionView};
 
 /// The explanation in lines of plain text.
 pub fn explain_text(explanation: &Explanation) -> String {
@@ -49,10 +49,34 @@ fn write_route(out: &mut String, route: &RouteView) -> fmt::Result {
         }
     }
     writeln!(out, "  the version is drawn by {}", route.split_by)?;
+    if !route.draw.is_empty() {
+        writeln!(out, "  {}", route.draw)?;
+    }
+    if let Some(cookie) = &route.cookie {
+        write_cookie(out, cookie)?;
+    }
     if let Some(rule) = &route.rule {
         writeln!(out, "  rule {} leads to {}", rule.rule, rule.backend)?;
     }
-    route.versions.iter().try_for_each(|version| write_version(out, version))
+    route.versions.iter().try_for_each(|version| write_version(out, version))?;
+    match &route.retry {
+        Some(retry) => writeln!(out, "\nAfter a failure\n  {}", retry.text),
+        None => Ok(()),
+    }
+}
+
+fn write_cookie(out: &mut String, cookie: &CookieView) -> fmt::Result {
+    let CookieView { state, backend, instance, since, text } = cookie;
+    match (backend, instance) {
+        (Some(backend), Some(instance)) => {
+            write!(out, "  the cookie binds the client to {backend}, {instance}")?;
+            if let Some(since) = since {
+                write!(out, ", since {since}")?;
+            }
+        }
+        _ => write!(out, "  the route is sticky; the cookie: {state}")?,
+    }
+    writeln!(out, ": {text}")
 }
 
 fn write_version(out: &mut String, version: &VersionView) -> fmt::Result {
@@ -77,6 +101,7 @@ fn write_instance(out: &mut String, instance: &InstanceView, first: bool) -> fmt
         name,
         address,
         address_reason,
+        label,
         state,
         condition,
         in_flight,
@@ -87,6 +112,9 @@ fn write_instance(out: &mut String, instance: &InstanceView, first: bool) -> fmt
     } = instance;
     let address = address.as_deref().unwrap_or("no address");
     write!(out, "  {} {id}  {name}  {address} ({address_reason})", mark(first))?;
+    if let Some(label) = label {
+        write!(out, "\n      by {label}")?;
+    }
     write!(out, "\n      {state}, {condition}, {in_flight} in flight")?;
     if let Some(latency) = latency_ms {
         write!(out, ", {latency:.1} ms")?;

@@ -94,7 +94,7 @@ impl<'a> Care<'a> {
     }
 
     /// Whether nothing is wrong with the instance, new or not.
-    pub(super) fn is_sound(&self, endpoint: &Endpoint) -> bool {
+    pub(crate) fn is_sound(&self, endpoint: &Endpoint) -> bool {
         let standing = &endpoint.state.standing;
         (self.panics || !standing.is_ejected(self.at)) && !standing.is_silent(self.at)
     }

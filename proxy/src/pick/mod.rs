@@ -15,6 +15,7 @@ pub(crate) mod budget;
 pub(crate) mod care;
 pub(crate) mod client;
 pub(crate) mod failures;
+mod foresight;
 pub(crate) mod lots;
 pub(crate) mod peak_ewma;
 pub(crate) mod stable_hash;
@@ -24,6 +25,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
+use fairway_catalog::Condition;
 use fairway_config::labels::{MatchRule, SplitBy};
 use fastrand::Rng;
 
@@ -33,6 +35,7 @@ use crate::request::RequestView;
 use crate::sticky::Bound;
 use crate::table::{RouteEntry, Version};
 use care::Care;
+use foresight::foresee_among;
 use lots::{Lots, Tier};
 
 /// The instance for one request.
@@ -246,18 +249,9 @@ impl RouteEntry {
             SplitBy::Client(key) => client::hash(key, request),
         };
         let bound = bound.and_then(|client| self.lots.draw_for(client, &self.versions));
+        let usable = |endpoint: &Endpoint| !endpoint.state.is_full();
         let instance = |version: &'a Arc<Version>| {
-            let lots_tier = self.lots.tier();
-            let among =
-                if version.serving().is_empty() { lots_tier.endpoints(version) } else { version.serving() };
-            let care = Care::of_the_lucky(version, among, now);
-            let one_of = |counts: &dyn Fn(&Endpoint) -> bool| {
-                let usable = |endpoint: &Endpoint| !endpoint.state.is_full() && counts(endpoint);
-                balance::Question { version, among, usable: &usable, request, now }.foresee()
-            };
-            one_of(&|e| care.is_preferred(e))
-                .or_else(|| one_of(&|e| care.is_sound(e)))
-                .or_else(|| one_of(&|_| true))
+            foresee_among(version, self.endpoints_in_turn(version), &usable, request, now)
         };
         Foresight {
             rule: rules.next(),
@@ -266,6 +260,16 @@ impl RouteEntry {
             shares: (0..self.versions.len()).map(|version| self.lots.share(version)).collect(),
             instances: self.versions.iter().map(instance).collect(),
         }
+    }
+
+    /// Whether the version has failed the request, and one that has more weight has an instance (design rule 7).
+    fn is_failing_canary(&self, version: &Version, tried: &Tried) -> bool {
+        let is_well = |endpoint: &Endpoint| endpoint.instance.condition != Condition::Ejected;
+        let could_serve = |other: &Version| {
+            other.serving().iter().any(|endpoint| !tried.has(endpoint) && is_well(endpoint))
+        };
+        tried.has_version(version)
+            && self.versions.iter().any(|other| other.weight > version.weight && could_serve(other))
     }
 
     /// The version that a client belongs to.
@@ -325,7 +329,7 @@ impl Chooser<'_, '_> {
     /// drain are as good as none, unless the whole version does.
     fn by_cookie(&mut self) -> Option<Pick> {
         let version = self.entry.version_bound(self.bound?)?;
-        if self.is_failing_canary(version) {
+        if self.entry.is_failing_canary(version, self.tried) {
             return None;
         }
         self.instance_bound(version, version.keeping(), Why::Sticky)
@@ -337,17 +341,13 @@ impl Chooser<'_, '_> {
     fn crowded_by_cookie(&self) -> Option<Crowded> {
         let (bound, tried) = (self.bound?, self.tried);
         self.entry.route.split.as_ref()?;
-        let version = self.entry.version_bound(bound).filter(|version| !self.is_failing_canary(version))?;
+        let version = self
+            .entry
+            .version_bound(bound)
+            .filter(|version| !self.entry.is_failing_canary(version, self.tried))?;
         let is_full = version.serving().iter().any(|endpoint| !tried.has(endpoint));
         let index = self.entry.versions.iter().position(|one| Arc::ptr_eq(one, version));
         index.filter(|_| is_full).map(|index| Crowded { version: Some(index), why: Why::Sticky })
-    }
-
-    /// Whether the version has failed the request, and one that has more weight has an instance (design rule 7).
-    fn is_failing_canary(&self, version: &Version) -> bool {
-        let could_serve = |other: &Version| other.serving().iter().any(|endpoint| !self.tried.has(endpoint));
-        self.tried.has_version(version)
-            && self.entry.versions.iter().any(|other| other.weight > version.weight && could_serve(other))
     }
 
     fn by_lots(&mut self, lots: &Lots) -> Result<Pick, NoInstance> {

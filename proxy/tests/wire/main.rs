@@ -4,6 +4,7 @@ mod balancers;
 mod bodies;
 mod datagrams;
 mod ejections;
+mod explained;
 mod failures;
 mod features;
 mod figures;
