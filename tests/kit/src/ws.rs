@@ -1,8 +1,10 @@
 //! WebSocket (RFC 6455), as much as a test needs: the handshake from both sides, and whole messages in single frames.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::raw::Raw;
 use crate::wait::{PATIENCE, within};
@@ -107,14 +109,35 @@ fn masked(payload: &[u8], mask: [u8; 4]) -> impl Iterator<Item = u8> {
 }
 
 /// Sends back every message until the other side closes.
-pub async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut ws: Ws<S>) {
-    while let Some((opcode, payload)) = ws.receive().await {
+pub async fn echo<S: AsyncRead + AsyncWrite + Unpin>(ws: Ws<S>) {
+    echo_until(ws, std::future::pending()).await;
+}
+
+/// Longest wait for a client to go that was told the end.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The same until `end`; then says that the server goes away (1001, section 7.4.1), and waits for the client to go.
+pub async fn echo_until<S: AsyncRead + AsyncWrite + Unpin>(mut ws: Ws<S>, end: impl Future<Output = ()>) {
+    let mut end = std::pin::pin!(end);
+    loop {
+        let received = tokio::select! {
+            () = end.as_mut() => break,
+            received = ws.receive() => received,
+        };
+        let Some((opcode, payload)) = received else { return };
         let opcode = if opcode == Opcode::Ping { Opcode::Pong } else { opcode };
         // A close is echoed like the rest (section 5.5.1), and then nothing more is sent.
         if ws.send(opcode, &payload).await.is_err() || opcode == Opcode::Close {
             return;
         }
     }
+    let went = async {
+        ws.send(Opcode::Close, &1001_u16.to_be_bytes()).await?;
+        // Octets that nobody has read would make the close a reset, and that could overtake what was just sent.
+        tokio::io::copy(&mut ws.stream, &mut tokio::io::sink()).await
+    };
+    // A client that stays is left.
+    let _ = timeout(GOODBYE, went).await;
 }
 
 /// The field of a handshake, and what must come back for it.
@@ -129,6 +152,18 @@ pub async fn connect(
     host: &str,
     path: &str,
 ) -> Result<Ws<tokio::net::TcpStream>, String> {
+    connect_told(address, host, path).await.map(|(ws, _)| ws)
+}
+
+/// The same, with the head of the answer.
+///
+/// # Panics
+/// As [`connect`].
+pub async fn connect_told(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+) -> Result<(Ws<tokio::net::TcpStream>, String), String> {
     let mut raw = Raw::connect(address).await;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -141,7 +176,7 @@ pub async fn connect(
         return Err(head);
     }
     assert!(head.contains(&accept_for(KEY)), "no Sec-WebSocket-Accept for {KEY} in {head}");
-    Ok(Ws { stream: raw.stream, client: true })
+    Ok((Ws { stream: raw.stream, client: true }, head))
 }
 
 /// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2).

@@ -46,6 +46,8 @@ pub struct LoadOptions {
     pub rate: Option<f64>,
     /// Longest wait for one answer.
     pub timeout: Duration,
+    /// Whose answers are right, by the field `x-service`: those of others are failures. `None`: everybody's.
+    pub service: Option<String>,
 }
 
 impl LoadOptions {
@@ -62,6 +64,7 @@ impl LoadOptions {
             keep_alive: true,
             rate: None,
             timeout: Duration::from_secs(30),
+            service: None,
         }
     }
 
@@ -178,7 +181,7 @@ async fn work(job: Arc<Job>) -> Tally {
             kept = None;
         }
         let since = if job.options.rate.is_some() { due } else { job.start + sent_at };
-        tally.count(outcome, sent_at, since.elapsed(), job.start.elapsed());
+        tally.count(outcome, job.options.service.as_deref(), sent_at, since.elapsed(), job.start.elapsed());
         job.answered.send_modify(|count| *count += 1);
     }
     tally

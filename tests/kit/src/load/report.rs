@@ -47,6 +47,9 @@ pub struct Report {
     /// Requests without a whole answer, by what happened: `refused`, `unreachable`, `reset`, `cut` (closed before the
     /// answer was whole), `timeout`, `malformed`, `stray` (octets that nobody had asked for).
     pub by_error: BTreeMap<String, u64>,
+    /// Failed requests by cause: `status 502 upstream-closed` with the `type` of a refusal, `wrong service`, or as in
+    /// `by_error`, where ` in the body` follows when the head of the answer had come.
+    pub by_cause: BTreeMap<String, u64>,
     /// Answers per instance, by the field `x-instance`.
     pub by_instance: BTreeMap<String, Seen>,
     /// Answers per version, by the field `x-version`.
@@ -90,7 +93,7 @@ impl Report {
         );
         json!({
             "sent": self.sent, "ok": self.ok, "failed": self.failed,
-            "by_status": self.by_status, "by_error": self.by_error,
+            "by_status": self.by_status, "by_error": self.by_error, "by_cause": self.by_cause,
             "by_instance": counts, "instance_times": times, "by_version": self.by_version,
             "connections": self.connections, "duration_us": us(self.duration),
             "p50_us": us(self.p50), "p99_us": us(self.p99), "longest_us": us(self.longest),
@@ -114,6 +117,18 @@ impl fmt::Display for Report {
     }
 }
 
+impl Reply {
+    /// Why it is a failure, if it is one. `service`: whose answer is right.
+    fn failure(&self, service: Option<&str>) -> Option<String> {
+        if !(200..300).contains(&self.status) {
+            let problem = self.problem.as_ref().map_or_else(String::new, |problem| format!(" {problem}"));
+            return Some(format!("status {}{problem}", self.status));
+        }
+        let is_wrong = service.is_some() && self.service.as_deref() != service;
+        is_wrong.then(|| "wrong service".to_owned())
+    }
+}
+
 /// The count of one connection, or of several.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -124,10 +139,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts one request, with when it was sent, how long it took, and when it had ended.
+    /// Counts one request, with whose answer is right, when it was sent, how long it took, and when it had ended.
     pub(super) fn count(
         &mut self,
         outcome: Result<Reply, Failure>,
+        service: Option<&str>,
         sent: Duration,
         took: Duration,
         ended: Duration,
@@ -136,19 +152,19 @@ impl Tally {
         let (why, instance) = match outcome {
             Ok(reply) => {
                 self.latencies.push(took);
-                let success = (200..300).contains(&reply.status);
-                let why = (!success).then(|| format!("status {}", reply.status));
+                let why = reply.failure(service);
                 let instance = reply.instance.clone();
                 self.count_reply(reply, sent, ended);
                 (why, instance)
             }
             Err(failure) => {
                 *self.report.by_error.entry(failure.word().to_owned()).or_default() += 1;
-                (Some(failure.word().to_owned()), None)
+                (Some(failure.cause().to_owned()), None)
             }
         };
         let Some(why) = why else { return self.report.ok += 1 };
         self.report.failed += 1;
+        *self.report.by_cause.entry(why.clone()).or_default() += 1;
         if self.report.failures.len() < TOLD {
             self.report.failures.push(Failed { sent, why, instance });
         }
@@ -181,6 +197,7 @@ impl Tally {
         self.report.failed += report.failed;
         report.by_status.into_iter().for_each(|(key, n)| *self.report.by_status.entry(key).or_default() += n);
         report.by_error.into_iter().for_each(|(key, n)| *self.report.by_error.entry(key).or_default() += n);
+        report.by_cause.into_iter().for_each(|(key, n)| *self.report.by_cause.entry(key).or_default() += n);
         report
             .by_version
             .into_iter()

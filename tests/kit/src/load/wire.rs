@@ -19,6 +19,10 @@ pub(super) enum Failure {
     Reset,
     /// Closed before the answer was whole.
     Cut,
+    /// Reset after the head of the answer had come.
+    ResetBody,
+    /// Closed after the head of the answer had come.
+    CutBody,
     Timeout,
     /// No HTTP.
     Malformed,
@@ -32,11 +36,28 @@ impl Failure {
         match self {
             Self::Refused => "refused",
             Self::Unreachable => "unreachable",
-            Self::Reset => "reset",
-            Self::Cut => "cut",
+            Self::Reset | Self::ResetBody => "reset",
+            Self::Cut | Self::CutBody => "cut",
             Self::Timeout => "timeout",
             Self::Malformed => "malformed",
             Self::Stray => "stray",
+        }
+    }
+
+    /// The same, and whether the answer had begun.
+    pub(super) fn cause(self) -> &'static str {
+        match self {
+            Self::ResetBody => "reset in the body",
+            Self::CutBody => "cut in the body",
+            other => other.word(),
+        }
+    }
+
+    fn in_body(self) -> Self {
+        match self {
+            Self::Reset => Self::ResetBody,
+            Self::Cut => Self::CutBody,
+            other => other,
         }
     }
 }
@@ -47,8 +68,14 @@ pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) instance: Option<String>,
     pub(super) version: Option<String>,
+    pub(super) service: Option<String>,
+    /// The `type` of a refusal (RFC 9457).
+    pub(super) problem: Option<String>,
     pub(super) keep_alive: bool,
 }
+
+/// Longest refusal that is read, in octets.
+const PROBLEM_MAX: u64 = 4096;
 
 /// How the end of a body is known (RFC 9112 section 6.3).
 #[derive(Clone, Copy)]
@@ -96,17 +123,39 @@ impl Wire {
     pub(super) async fn exchange(&mut self, request: &[u8], head_only: bool) -> Result<Reply, Failure> {
         self.stream.write_all(request).await.map_err(|_| Failure::Reset)?;
         let (mut reply, framing) = self.read_head(head_only).await?;
+        self.finish(&mut reply, framing).await.map_err(Failure::in_body)?;
+        Ok(reply)
+    }
+
+    async fn finish(&mut self, reply: &mut Reply, framing: Framing) -> Result<(), Failure> {
         match framing {
-            Framing::Length(octets) => self.skip(octets).await?,
-            Framing::Chunked => self.skip_chunks().await?,
+            Framing::Length(octets @ ..=PROBLEM_MAX) if reply.problem.is_some() => {
+                reply.problem = Some(self.read_problem(octets).await?);
+                Ok(())
+            }
+            Framing::Length(octets) => self.skip(octets).await,
+            Framing::Chunked => self.skip_chunks().await,
             Framing::Close => {
                 reply.keep_alive = false;
                 while self.read_more().await? {
                     self.unread.clear();
                 }
+                Ok(())
             }
         }
-        Ok(reply)
+    }
+
+    /// The `type` of the problem that a body of this length tells.
+    async fn read_problem(&mut self, octets: u64) -> Result<String, Failure> {
+        let length = usize::try_from(octets).map_err(|_| Failure::Malformed)?;
+        while self.unread.len() < length {
+            if !self.read_more().await? {
+                return Err(Failure::Cut);
+            }
+        }
+        let body: Vec<u8> = self.unread.drain(..length).collect();
+        let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        Ok(told["type"].as_str().unwrap_or_default().to_owned())
     }
 
     async fn read_head(&mut self, head_only: bool) -> Result<(Reply, Framing), Failure> {
@@ -191,6 +240,8 @@ fn parse_head(octets: &[u8], head_only: bool) -> Result<Option<(usize, Reply, Fr
             "transfer-encoding" => framing = Framing::Chunked,
             "x-instance" => reply.instance = Some(value.into_owned()),
             "x-version" => reply.version = Some(value.into_owned()),
+            "x-service" => reply.service = Some(value.into_owned()),
+            "content-type" if value == "application/problem+json" => reply.problem = Some(String::new()),
             _ => {}
         }
     }

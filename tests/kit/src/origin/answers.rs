@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::body::{self, Body};
 use super::connection::Connection;
-use super::{Shared, call, query};
+use super::{Shared, call, finishing, query};
 use crate::ws;
 
 /// One request, and who has to answer it.
@@ -41,7 +41,12 @@ pub(super) async fn answer(
         return Err(end);
     }
     let mut response = Call { request, nth, connection, shared }.answer().await;
-    for (name, text) in [("x-instance", &identity.instance), ("x-version", &identity.version)] {
+    let told = [
+        ("x-instance", &identity.instance),
+        ("x-version", &identity.version),
+        ("x-service", &identity.service),
+    ];
+    for (name, text) in told.into_iter().filter(|(name, text)| *name != "x-service" || !text.is_empty()) {
         // A host name and a version that a container was given need not be field values.
         let value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("?"));
         response.headers_mut().insert(name, value);
@@ -66,7 +71,9 @@ impl Call {
             "/bytes" => sized(count.unwrap_or(0), body::filler(count.unwrap_or(0))),
             "/chunked" => Response::new(body::paced(count.unwrap_or(3), pause, |at| format!("chunk {at}\n"))),
             "/sse" => {
-                event_stream(body::paced(count.unwrap_or(u64::MAX), pause, |at| format!("data: {at}\n\n")))
+                let events = |at| format!("data: {at}\n\n");
+                let end = finishing(self.shared.phase.clone());
+                event_stream(body::paced_until(end, count.unwrap_or(u64::MAX), pause, events))
             }
             "/echo" => self.echo(),
             "/early" => with_status(413, json!({ "early": true })),
@@ -175,10 +182,12 @@ impl Call {
         let Some(accept) = key.map(ws::accept_for) else {
             return with_fields(with_status(426, json!({ "error": "no handshake" })), "upgrade=websocket");
         };
+        let open = OpenSocket::of(&self.shared);
         tokio::spawn(async move {
             // An upgrade that fails ends the connection, which is what the client then sees.
             if let Ok(upgraded) = hyper::upgrade::on(self.request).await {
-                ws::echo(ws::Ws::server(TokioIo::new(upgraded))).await;
+                let end = finishing(open.0.phase.clone());
+                ws::echo_until(ws::Ws::server(TokioIo::new(upgraded)), end).await;
             }
         });
         let mut response = Response::new(body::empty());
@@ -201,6 +210,22 @@ impl Call {
             ),
             Err(why) => with_status(502, json!({ "error": why })),
         }
+    }
+}
+
+/// Counts a WebSocket for as long as it is open.
+struct OpenSocket(Arc<Shared>);
+
+impl OpenSocket {
+    fn of(shared: &Arc<Shared>) -> Self {
+        shared.sockets.send_modify(|open| *open += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.0.sockets.send_modify(|open| *open -= 1);
     }
 }
 

@@ -49,6 +49,16 @@ pub(super) fn broken(count: u64) -> Body {
 
 /// `count` pieces made by `piece` from their number, `pause` before each but the first.
 pub(super) fn paced(count: u64, pause: Duration, piece: impl Fn(u64) -> String + Send + 'static) -> Body {
+    paced_until(std::future::pending(), count, pause, piece)
+}
+
+/// The same, ended early by `end`: whole, as far as anybody can tell.
+pub(super) fn paced_until(
+    end: impl Future<Output = ()> + Send + 'static,
+    count: u64,
+    pause: Duration,
+    piece: impl Fn(u64) -> String + Send + 'static,
+) -> Body {
     let frames = stream::unfold((0, piece), move |(at, piece)| async move {
         if at == count {
             return None;
@@ -58,7 +68,7 @@ pub(super) fn paced(count: u64, pause: Duration, piece: impl Fn(u64) -> String +
         }
         Some((Ok(Frame::data(piece(at).into())), (at + 1, piece)))
     });
-    BodyExt::boxed_unsync(StreamBody::new(frames))
+    BodyExt::boxed_unsync(StreamBody::new(frames.take_until(end)))
 }
 
 /// The octets, then these trailer fields.

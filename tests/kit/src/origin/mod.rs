@@ -9,12 +9,12 @@
 //! | `/slow?ms=` | the JSON, after that time |
 //! | `/bytes?n=` | that many octets with a Content-Length |
 //! | `/chunked?n=&ms=` | that many chunks, that time apart |
-//! | `/sse?n=&ms=` | that many server-sent events; `n` absent: without end |
+//! | `/sse?n=&ms=` | that many server-sent events; `n` absent: until the program ends |
 //! | `/echo` | the request's body, as it arrives |
 //! | `/early` | 413 at once, the body unread |
 //! | `/status/CODE` | that status with the JSON |
 //! | `/fields?name=value&...` | the JSON with these response fields, repeated ones too |
-//! | `/ws` | a WebSocket that sends back every message |
+//! | `/ws` | a WebSocket that sends back every message, and says when the program ends |
 //! | `/trailers` | a chunked body with the trailer `x-octets`, if the request has `TE: trailers` |
 //! | `/close` | the JSON with `Connection: close` |
 //! | `/reset?after=` | a reset connection: after that many octets of a longer body, or in place of an answer |
@@ -48,7 +48,7 @@ pub struct Identity {
     pub instance: String,
     /// Told as `version`, and in the field `x-version`.
     pub version: String,
-    /// Told as `service`.
+    /// Told as `service`, and in the field `x-service` unless it is empty.
     pub service: String,
 }
 
@@ -72,8 +72,9 @@ pub enum Mode {
 /// What SIGTERM does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnTerm {
-    /// What has been accepted is answered, idle connections and the listener are closed, then the program ends: as a
-    /// well-made server does.
+    /// What has been accepted is answered, idle connections and the listener are closed, WebSockets and server-sent
+    /// events are told the end, then the program ends: as a well-made server does. An idle connection is closed without
+    /// a look at what may just have arrived on it, which is what nginx, node and Go's `Shutdown` do.
     #[default]
     Finish,
     /// It ends at once, requests in flight cut.
@@ -101,6 +102,8 @@ struct Shared {
     healthy: AtomicBool,
     requests: AtomicU64,
     connections: AtomicU64,
+    /// WebSockets that are open.
+    sockets: watch::Sender<u64>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -131,6 +134,7 @@ impl Origin {
             healthy: AtomicBool::new(true),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            sockets: watch::Sender::new(0),
             phase: phase_seen,
         });
         let mut origin = Self { addresses: Vec::new(), shared, phase, listeners: JoinSet::new() };
@@ -179,6 +183,9 @@ impl Origin {
     pub async fn finish(mut self) {
         self.phase.send_replace(Phase::Finishing);
         while self.listeners.join_next().await.is_some() {}
+        let mut sockets = self.shared.sockets.subscribe();
+        // The sender is in `self`.
+        let _ = sockets.wait_for(|open| *open == 0).await;
     }
 }
 
