@@ -6,10 +6,13 @@ use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -35,6 +38,22 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
 
     /// Whether it is open and nothing has arrived: what a pooled connection must be.
     fn is_quiet(&mut self) -> bool;
+
+    /// Whether nothing has arrived, the end and a reset included, as the system knows at this moment: [`Stream::is_quiet`]
+    /// goes by what the runtime was told at its last turn. Costs a system call.
+    fn is_quiet_now(&mut self) -> bool {
+        let (tcp, mut octet) = (self.tcp(), [0_u8]);
+        let looked = rustix::net::recv(tcp, &mut octet, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        looked.err() == Some(Errno::AGAIN) && self.is_quiet()
+    }
+
+    /// Whether the other side's system has taken none of the last `octets` written: it has acknowledged none. Behind the
+    /// end of the other side's direction that is final, for that end acknowledges whatever came before it. False when
+    /// nobody can say.
+    fn took_none_of(&self, octets: u64) -> bool;
+
+    /// The connection below.
+    fn tcp(&self) -> &TcpStream;
 
     /// Writes few octets, which will mostly go at once.
     fn poll_send(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
@@ -69,6 +88,17 @@ impl Stream for TcpStream {
     fn is_quiet(&mut self) -> bool {
         // No system call as long as nothing has arrived since the last short read.
         matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn took_none_of(&self, octets: u64) -> bool {
+        let mut unacknowledged: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ (tcp(7)), which has the number of TIOCOUTQ, writes one int to where the pointer points.
+        let asked = unsafe { libc::ioctl(self.as_raw_fd(), libc::TIOCOUTQ, &raw mut unacknowledged) };
+        asked == 0 && u64::try_from(unacknowledged).is_ok_and(|left| left >= octets)
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        self
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
@@ -128,6 +158,16 @@ impl<S: Stream> Duplex<S> {
     /// [`Stream::is_quiet`]
     pub(crate) fn is_quiet(&self) -> bool {
         self.0.borrow_mut().is_quiet()
+    }
+
+    /// [`Stream::is_quiet_now`]
+    pub(crate) fn is_quiet_now(&self) -> bool {
+        self.0.borrow_mut().is_quiet_now()
+    }
+
+    /// [`Stream::took_none_of`]
+    pub(crate) fn took_none_of(&self, octets: u64) -> bool {
+        self.0.borrow().took_none_of(octets)
     }
 
     /// [`Stream::reset_on_close`]

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use crate::h1::chunked::ChunkError;
-use crate::h1::{RequestHead, Trailers};
+use crate::h1::{BodyLength, RequestHead, Trailers};
 use crate::sides::Piece;
 
 /// Most octets kept for another attempt.
@@ -39,8 +39,15 @@ impl Kept {
             ended: first.ended,
             first,
             repeatable: true,
-            keeps: head.is_idempotent(),
+            // Another one is sent again only if it certainly came too late; then it must be here whole.
+            keeps: head.is_idempotent()
+                || matches!(head.body, BodyLength::Exactly(octets) if octets <= KEPT_BYTES as u64),
         })
+    }
+
+    /// Whether all of it is here or will certainly be kept when it comes: how long it is was said, and that is not too much.
+    pub(super) fn will_be_whole(&self, head: &RequestHead) -> bool {
+        self.ended || matches!(head.body, BodyLength::Exactly(octets) if octets <= KEPT_BYTES as u64)
     }
 
     /// Keeps what is taken from now on whatever the method: a stream that the instance has not looked at may be sent again.
@@ -114,6 +121,25 @@ mod tests {
         assert!(post.repeatable, "nothing has been sent yet");
         post.note(&piece(1));
         assert!(!post.repeatable);
+    }
+
+    #[test]
+    fn what_will_be_kept_whole_is_known_before_it_comes() {
+        let length = |text: &str| {
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{text}\r\n\r\n");
+            let head = RequestHead::read(Bytes::from(head.into_bytes())).expect("a request");
+            let ended = head.body == BodyLength::Empty;
+            let first = Piece { ended, ..Piece::default() };
+            Kept::new(&head, first).expect("a body").will_be_whole(&head)
+        };
+        for (text, want) in [
+            ("Content-Length: 0", true),
+            ("Content-Length: 65536", true),
+            ("Content-Length: 65537", false),
+            ("Transfer-Encoding: chunked", false),
+        ] {
+            assert_eq!(length(text), want, "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use fairway_catalog::Condition;
 use fairway_config::labels::Protocol;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::body::Kept;
@@ -18,6 +19,7 @@ use super::exchange::{End, Exchange, Seen, TOO_LARGE};
 use super::extras::Extras;
 use super::fault::unless_panic;
 use super::guard::{Ruling, rule};
+use super::lost;
 use super::outcome::{Outcome, outcome};
 use super::{After, Visit, refused, send};
 use crate::access_log::Line;
@@ -35,12 +37,13 @@ use crate::pick::{Crowded, NoInstance, Pick, Tried, Why};
 use crate::queue::Told;
 use crate::reason::Reason;
 use crate::refusal::{Refusal, Says};
-use crate::sides::http1::Incoming;
+use crate::sides::http1::{Ending, Incoming};
 use crate::sides::{Answers, Downstream, Sink, Source};
+use crate::stream::Stream;
 use crate::table::{Find, RouteEntry, Version as Backend};
 use crate::turn;
 use crate::upgrade::{QUIET, TunnelEnd, tunnel, wanted};
-use crate::upstream::pool::FRESH;
+use crate::upstream::pool::Wanted;
 use crate::upstream::{Upstream, connect, keep_for};
 
 /// How long a request waits for another instance when its only one failed and nothing says yet that it stops: as long as
@@ -638,9 +641,15 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let worker = &self.visit.worker;
         let chosen = turn::now();
         // A connection that the instance closed at the same moment is no failure of the instance: once more on a new one.
-        let youngest = if self.head.is_idempotent() { None } else { Some(FRESH) };
+        let wanted = if !request.kept.will_be_whole(&self.head) {
+            Wanted::New
+        } else if self.head.is_idempotent() {
+            Wanted::Open
+        } else {
+            Wanted::Fresh
+        };
         let kept = self.visit.kept(pick.version.settings.proxy_protocol);
-        let mut pooled = kept.pool.take(&pick.endpoint.state, youngest);
+        let mut pooled = kept.pool.take(&pick.endpoint.state, wanted);
         loop {
             let reused = pooled.is_some();
             let up = match pooled.take() {
@@ -651,12 +660,19 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                 },
             };
             let (seen, mut buffer) = (Seen::default(), BytesMut::new());
-            let mut answers =
-                Incoming { io: &up, buffer: &mut buffer, buffers: &worker.buffers, begun: false };
+            let mut answers = Incoming {
+                io: &up,
+                buffer: &mut buffer,
+                buffers: &worker.buffers,
+                begun: false,
+                ended: None,
+            };
             let end = self.exchange(&up, &mut answers, &mut request, pick, &seen).await;
             let untouched = !answers.has_begun() && seen.status.get().is_none();
+            let repeatable = self.may_repeat(untouched, &seen, &request);
+            let (whole, ended) = (untouched && lost::is_there(&seen, request.kept), answers.ended);
             worker.buffers.give_back(buffer);
-            let again = self.may_repeat(untouched, &seen, &request);
+            let again = repeatable || whole && lost::came_late(&up, ended, &seen);
             self.note(&seen, chosen);
             match end {
                 End::NoAnswer(Reason::UpstreamClosed, _) if reused && again => {}
@@ -664,9 +680,21 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                     kept.pool.put(&pick.endpoint.state, up, keep_for(&pick.version.settings, said));
                     return self.finished(end, &seen, again, pick, chosen).await;
                 }
+                End::NoAnswer(Reason::UpstreamClosed, _) if !again && whole => {
+                    let link = up.into_inner();
+                    let lost = Box::pin(self.was_lost(link.tcp(), ended, pick, chosen)).await;
+                    return self.finished(end, &seen, lost, pick, chosen).await;
+                }
                 end => return self.finished(end, &seen, again, pick, chosen).await,
             }
         }
+    }
+
+    /// Whether a request that was written whole was never read, since the instance is leaving. May wait for the news.
+    async fn was_lost(&self, tcp: &TcpStream, ended: Option<Ending>, pick: &Pick, chosen: Instant) -> bool {
+        let Some(entry) = &self.record.entry else { return false };
+        let news = (&*self.visit.worker.handle, &**entry, pick);
+        lost::was_lost(tcp, ended, chosen, news, NEWS).await
     }
 
     /// Whether the request may be sent again after an attempt that came this far.

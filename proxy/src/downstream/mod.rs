@@ -21,6 +21,7 @@ mod fault;
 mod guard;
 mod head;
 pub(crate) mod http2;
+mod lost;
 mod outcome;
 mod patience;
 mod streams;

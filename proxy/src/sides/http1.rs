@@ -156,6 +156,15 @@ impl<S: Stream> Downstream for Duplex<S> {
     }
 }
 
+/// How an instance ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It ended its direction.
+    Orderly,
+    /// By a reset.
+    Reset,
+}
+
 /// What an instance answers on a connection.
 #[derive(Debug)]
 pub(crate) struct Incoming<'a, S> {
@@ -167,6 +176,8 @@ pub(crate) struct Incoming<'a, S> {
     pub buffers: &'a Buffers,
     /// An octet has come.
     pub begun: bool,
+    /// How the connection ended before an answer, if it did.
+    pub ended: Option<Ending>,
 }
 
 impl<S: Stream> Answers for Incoming<'_, S> {
@@ -192,14 +203,18 @@ impl<S: Stream> Answers for Incoming<'_, S> {
                 Ok(0) | Err(_) if self.begun => {
                     return Err(NoHead::Closed("the instance's answer broke off in its header"));
                 }
-                Ok(0) => return Err(NoHead::Closed("the instance closed the connection without an answer")),
+                Ok(0) => {
+                    self.ended = Some(Ending::Orderly);
+                    return Err(NoHead::Closed("the instance closed the connection without an answer"));
+                }
                 // TLS 1.3 has such news after the handshake.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     return Err(NoHead::Closed(
                         "the instance ended TLS; if it asks for a certificate, see `[upstream_tls] cert`",
                     ));
                 }
-                Err(_) => {
+                Err(error) => {
+                    self.ended = (error.kind() == io::ErrorKind::ConnectionReset).then_some(Ending::Reset);
                     return Err(NoHead::Closed("the connection to the instance broke before an answer"));
                 }
             }

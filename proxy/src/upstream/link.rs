@@ -78,6 +78,14 @@ impl Stream for Link {
         either!(self, io => io.is_quiet())
     }
 
+    fn took_none_of(&self, octets: u64) -> bool {
+        either!(self, io => io.took_none_of(octets))
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        either!(self, io => io.tcp())
+    }
+
     fn reset_on_close(&self) {
         either!(self, io => io.reset_on_close())
     }

@@ -21,7 +21,19 @@ const IDLE_MAX: usize = 256;
 
 /// A request that must not be sent twice takes a connection only if it was used this recently: an instance may close an
 /// older one at any moment, and nobody could tell whether the request was done.
-pub(crate) const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_secs(2);
+
+/// What a request asks of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Any that is open: the request may be sent again if it was not, after all.
+    Open,
+    /// One that is certainly open at this moment and was used a moment ago.
+    Fresh,
+    /// None of the pool: its body is not kept, so that nothing could be done if an idle connection were closed meanwhile.
+    /// The oldest one is closed, since the new one will be kept in its place.
+    New,
+}
 
 /// One worker's idle connections.
 #[derive(Debug)]
@@ -48,20 +60,29 @@ impl<S> Default for Pool<S> {
 
 impl<S: Stream> Pool<S> {
     /// The connection used last that is still open, not too old, and on which nothing has arrived.
-    pub(crate) fn take(&self, state: &EndpointState, youngest: Option<Duration>) -> Option<Duplex<S>> {
+    pub(crate) fn take(&self, state: &EndpointState, wanted: Wanted) -> Option<Duplex<S>> {
         let mut pool = self.0.borrow_mut();
         if state.is_retired() {
             pool.remove(&state.uid);
             return None;
         }
         let idles = pool.get_mut(&state.uid)?;
+        if wanted == Wanted::New {
+            let oldest = (!idles.idle.is_empty()).then(|| idles.idle.remove(0));
+            drop(oldest);
+            return None;
+        }
         let now = turn::now();
         while let Some(last) = idles.idle.last() {
-            if youngest.is_some_and(|age| now.duration_since(last.since) > age) {
+            if wanted == Wanted::Fresh && now.duration_since(last.since) > FRESH {
                 return None;
             }
             let last = idles.idle.pop()?;
-            if now < last.until && last.io.is_quiet() {
+            let is_open = match wanted {
+                Wanted::Open => last.io.is_quiet(),
+                Wanted::Fresh | Wanted::New => last.io.is_quiet_now(),
+            };
+            if now < last.until && is_open {
                 return Some(last.io);
             }
         }

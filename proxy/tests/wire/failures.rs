@@ -149,6 +149,67 @@ async fn a_connection_that_the_instance_closes_as_the_request_arrives_costs_no_r
     client.read_until("\r\n\r\n2").await;
 }
 
+/// A POST to one of two instances, which has taken none of it from its system when its connection is reset; what the other
+/// gets of it, and the answer.
+async fn post_that_nobody_read(stops: bool) -> (Option<String>, String) {
+    let (first, second) = (Origin::new().await, Origin::new().await);
+    let mut plane = Plane::shop(&[&first, &second]);
+    let ids = plane.cluster.ids();
+    let mut client = plane.connect().await;
+    client.send("POST /once HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 4\r\n\r\nbody").await;
+    let (at, other, chosen) = tokio::select! {
+        at = first.accept() => (at, second, 0),
+        at = second.accept() => (at, first, 1),
+    };
+    at.stream.peek(&mut [0]).await.expect("the request came");
+    if stops {
+        plane.change(|cluster| cluster.stop(&ids[chosen]));
+    }
+    drop(at);
+    if !stops {
+        return (None, client.head().await);
+    }
+    let mut instance = other.accept().await;
+    let got = instance.read_until("body").await;
+    instance.send(ok("once")).await;
+    (Some(got), client.read_until("\r\n\r\nonce").await)
+}
+
+#[tokio::test]
+async fn a_request_that_a_stopping_instance_never_read_goes_to_another_whatever_its_method() {
+    let (got, answer) = post_that_nobody_read(true).await;
+    assert!(got.is_some_and(|got| got.starts_with("POST /once ")));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_that_an_instance_resets_which_stays_is_not_repeated() {
+    let (_, answer) = post_that_nobody_read(false).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_kept_goes_over_a_new_connection_which_is_kept_in_place_of_the_idle_one() {
+    let origin = Origin::new().await;
+    let plane = Plane::shop(&[&origin]);
+    let mut client = plane.connect().await;
+    client.send(get("/1")).await;
+    let mut first = origin.accept().await;
+    first.head().await;
+    first.send(ok("1")).await;
+    client.read_until("\r\n\r\n1").await;
+    let body = "x".repeat(70_000);
+    client.send(format!("POST /2 HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 70000\r\n\r\n{body}")).await;
+    let mut second = origin.accept().await;
+    assert!(second.head().await.starts_with("POST /2 "));
+    assert!(first.ends().await, "the idle one made room");
+    second.read_exactly(70_000).await;
+    second.send(ok("2")).await;
+    client.read_until("\r\n\r\n2").await;
+    client.send(get("/3")).await;
+    assert!(second.head().await.starts_with("GET /3 "), "the new one is used again");
+}
+
 #[tokio::test]
 async fn a_request_waits_for_an_instance_that_becomes_ready() {
     let mut plane = Plane::with(Options::default(), |cluster| {

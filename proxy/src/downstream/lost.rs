@@ -1,0 +1,224 @@
+//! Requests that an instance certainly did not take, as its system tells: they may be sent again, whatever their method
+//! (RFC 9110 section 9.2.2: "some means to detect that the original request was never applied").
+//!
+//! An instance that is told to stop closes its idle connections, and a request may cross that. Two things show it:
+//!
+//! - *It came late*: the instance ended its direction before its system had any octet of the request. Nothing could have
+//!   been answered any more.
+//! - *It was lost*: the system of an instance that is leaving says by a reset that octets were never read (RFC 1122 section
+//!   4.2.2.13). Only for requests that were written whole a moment ago, and only if the news says in time that the instance
+//!   stops or is gone: a reset alone can mean that a server gave up what it had begun.
+//!
+//! Not here: requests that may be repeated anyway (see `call`).
+
+use std::time::Duration;
+
+use fairway_catalog::Condition;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::body::Kept;
+use super::exchange::Seen;
+use crate::pick::Pick;
+use crate::sides::http1::Ending;
+use crate::stream::{Duplex, Stream};
+use crate::table::{RouteEntry, TableHandle};
+use crate::turn;
+
+/// Longest time from the choice of the instance to its reset: whoever has had a request for longer may be at it.
+const CROSSING: Duration = Duration::from_millis(100);
+
+/// Longest time from the orderly end of a connection to the reset that shows that octets were lost.
+const RESET_FOLLOWS: Duration = Duration::from_millis(100);
+
+/// Whether the request is there to be sent again, whole.
+pub(super) fn is_there(seen: &Seen, kept: &Kept) -> bool {
+    seen.uploaded.get() && kept.repeatable && kept.has_end()
+}
+
+/// Whether the request came late. Behind an orderly end alone: a reset acknowledges nothing.
+pub(super) fn came_late<S: Stream>(up: &Duplex<S>, ended: Option<Ending>, seen: &Seen) -> bool {
+    ended == Some(Ending::Orderly) && up.took_none_of(seen.sent.get())
+}
+
+/// Whether the request, written whole on this connection, was lost. Waits for the news, at most for as long as `patience`.
+pub(super) async fn was_lost(
+    tcp: &TcpStream,
+    ended: Option<Ending>,
+    chosen: Instant,
+    news: (&TableHandle, &RouteEntry, &Pick),
+    patience: Duration,
+) -> bool {
+    if ended.is_none() || turn::now().duration_since(chosen) > CROSSING {
+        return false;
+    }
+    let (table, entry, pick) = news;
+    let is_reset = async || match ended {
+        Some(Ending::Reset) => true,
+        _ => timeout(RESET_FOLLOWS, tcp.ready(Interest::ERROR)).await.is_ok(),
+    };
+    leaves(table, entry, pick, turn::now() + patience).await && is_reset().await
+}
+
+/// Whether the instance is known to stop, or to be gone, before the deadline.
+async fn leaves(table: &TableHandle, entry: &RouteEntry, pick: &Pick, deadline: Instant) -> bool {
+    let mut applied = table.applied();
+    loop {
+        // Marked as seen before the look, so that a table that comes between the two is not missed.
+        applied.borrow_and_update();
+        let of_now = table.load();
+        let stays = of_now.by_id(&entry.route.id).is_some_and(|entry| {
+            let mut endpoints = entry.endpoints();
+            endpoints.any(|at| {
+                at.state.uid == pick.endpoint.state.uid && at.instance.condition != Condition::Stopping
+            })
+        });
+        if !stays {
+            return true;
+        }
+        if !matches!(timeout_at(deadline, applied.changed()).await, Ok(Ok(()))) {
+            return false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::pick::Tried;
+    use crate::request::FieldList;
+    use crate::table::fixture::*;
+
+    const ROUTE: &str = "shop.test/";
+    const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n";
+
+    /// Our side and the instance's side of one connection.
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        (near, listener.accept().await.expect("it connected").0)
+    }
+
+    /// How it ended, once everything has been read.
+    async fn ending(near: &mut TcpStream) -> Option<Ending> {
+        match near.read(&mut [0]).await {
+            Ok(0) => Some(Ending::Orderly),
+            Ok(_) => None,
+            Err(error) => (error.kind() == std::io::ErrorKind::ConnectionReset).then_some(Ending::Reset),
+        }
+    }
+
+    fn sent_whole() -> Seen {
+        let seen = Seen::default();
+        seen.sent.set(REQUEST.len() as u64);
+        seen.uploaded.set(true);
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_request_that_came_after_the_end_of_the_connection_came_late() {
+        let (mut near, far) = connection().await;
+        drop(far);
+        near.write_all(REQUEST).await.expect("the first octets behind an end are still taken by our system");
+        let ended = ending(&mut near).await;
+        assert_eq!(ended, Some(Ending::Orderly), "the reset that follows changes nothing");
+        assert!(came_late(&Duplex::new(near), ended, &sent_whole()));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_taken_before_the_end_did_not_come_late() {
+        for reads in [true, false] {
+            let (mut near, mut far) = connection().await;
+            near.write_all(REQUEST).await.expect("it takes octets");
+            if reads {
+                far.read_exact(&mut vec![0; REQUEST.len()]).await.expect("they came");
+            } else {
+                far.peek(&mut [0]).await.expect("they came");
+            }
+            far.shutdown().await.expect("its direction ends");
+            let ended = ending(&mut near).await;
+            assert_eq!(ended, Some(Ending::Orderly));
+            assert!(!came_late(&Duplex::new(near), ended, &sent_whole()));
+        }
+    }
+
+    /// A table with one instance, the choice of it, and the catalog to change.
+    fn news() -> (Arc<TableHandle>, fairway_catalog::Catalog, Pick) {
+        let (handle, mut catalog) = (TableHandle::new(Metrics::new(1)), catalog());
+        put(&mut catalog, ROUTE, &[version("v1", &[READY])]);
+        handle.apply(&catalog);
+        let fields = FieldList::default();
+        let (asked, tried, now) =
+            (request("shop.test", "/", &fields), Tried::default(), std::time::Instant::now());
+        let mut rng = fastrand::Rng::with_seed(1);
+        let pick = entry(&handle).pick(&asked, &tried, &mut rng, now).expect("there is one");
+        (handle, catalog, pick)
+    }
+
+    fn entry(handle: &TableHandle) -> Arc<RouteEntry> {
+        handle.load().by_id(&ROUTE.parse().expect("a route")).expect("it is there").clone()
+    }
+
+    #[tokio::test]
+    async fn a_request_that_a_leaving_instance_never_read_was_lost() {
+        for (orderly, gone) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (handle, mut catalog, pick) = news();
+            let route = entry(&handle);
+            let (mut near, mut far) = connection().await;
+            near.write_all(REQUEST).await.expect("it takes octets");
+            far.peek(&mut [0]).await.expect("they came");
+            if orderly {
+                far.shutdown().await.expect("its direction ends"); // and then, at the close, the reset
+            }
+            drop(far);
+            let ended = ending(&mut near).await;
+            let want = if orderly { Ending::Orderly } else { Ending::Reset };
+            assert_eq!(ended, Some(want));
+            let lost =
+                was_lost(&near, ended, Instant::now(), (&handle, &route, &pick), Duration::from_secs(30));
+            let mut lost = std::pin::pin!(lost);
+            let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(lost.as_mut().poll(&mut nobody).is_pending(), "without news nobody can say");
+            if gone {
+                remove(&mut catalog, ROUTE);
+            } else {
+                put(&mut catalog, ROUTE, &[version("v1", &[STOPPING])]);
+            }
+            handle.apply(&catalog);
+            assert!(lost.await, "orderly: {orderly}, gone: {gone}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_leaving_instance_has_read_or_had_for_long_was_not_lost() {
+        let (handle, mut catalog, pick) = news();
+        let route = entry(&handle);
+        put(&mut catalog, ROUTE, &[version("v1", &[STOPPING])]);
+        handle.apply(&catalog);
+        let (mut near, mut far) = connection().await;
+        near.write_all(REQUEST).await.expect("it takes octets");
+        far.read_exact(&mut vec![0; REQUEST.len()]).await.expect("they came");
+        drop(far);
+        let ended = ending(&mut near).await;
+        let news = (&*handle, &*route, &pick);
+        assert!(!was_lost(&near, ended, Instant::now(), news, Duration::ZERO).await, "all was read");
+        let long_ago = Instant::now() - CROSSING * 2;
+        assert!(!was_lost(&near, Some(Ending::Reset), long_ago, news, Duration::ZERO).await);
+    }
+
+    #[tokio::test]
+    async fn a_reset_by_an_instance_that_stays_says_nothing() {
+        let (handle, _, pick) = news();
+        let route = entry(&handle);
+        let (near, _far) = connection().await;
+        let news = (&*handle, &*route, &pick);
+        assert!(!was_lost(&near, Some(Ending::Reset), Instant::now(), news, Duration::ZERO).await);
+    }
+}
