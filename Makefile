@@ -11,7 +11,7 @@ endif
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help setup build test unit lint fmt deny demo bench figures fuzz side-by-side
+.PHONY: help setup build test unit lint fmt deny demo bench figures fuzz side-by-side soak
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -57,6 +57,11 @@ fuzz:            ## fuzzes what reads octets of strangers, TARGET by TARGET for 
 	@for target in $(or $(TARGET),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))); do \
 		sh fuzz/run.sh $$target $(or $(SECONDS),600) || exit 1; \
 	done
+
+soak: setup      ## deploys and accidents on a real engine under a counted load (25 minutes); ROWS=rolling for some, WRITE=docs/reliability.md
+	cargo build --workspace --bins
+	FAIRWAY_SOAK=whole FAIRWAY_SOAK_WRITE='$(abspath $(WRITE))' \
+		cargo test --test soak -- --nocapture --test-threads=1 $(ROWS)
 
 side-by-side:    ## Fairway beside nginx and haproxy (about 30 minutes); ROWS='h1 churn' for some, WRITE=docs/performance.md
 	sh benches/side_by_side/run.sh measure $(ROWS) $(if $(WRITE),--write $(WRITE))

@@ -1,0 +1,80 @@
+//! The table of docs/reliability.md: what each row counted, put there by the row itself.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::count::Verdict;
+
+/// The rows in the order of the page.
+pub(crate) const ROWS: [&str; 13] = [
+    "rolling replacement, stop then start",
+    "rolling replacement, start then stop",
+    "scale 1 → 5 → 1",
+    "blue-green flip by the API",
+    "`docker restart`",
+    "`docker kill -s KILL`",
+    "an instance that exits at once on SIGTERM",
+    "an instance that ignores SIGTERM",
+    "an instance that closes its listener at once on SIGTERM",
+    "`docker pause`, `unpause`",
+    "`docker network disconnect`, `connect`",
+    "dockerd stopped and started, `--live-restore`",
+    "an address goes on to another service",
+];
+
+const BEGIN: &str = "<!-- soak: begin -->";
+const END: &str = "<!-- soak: end -->";
+const HEAD: &str = "| what is done | times | minutes | requests | failed | counted apart | causes | when, commit |\n|---|---|---|---|---|---|---|---|\n";
+
+/// Tells what a row counted, here and on the page that `FAIRWAY_SOAK_WRITE` names, and fails the test if a request failed.
+pub(crate) fn tell(row: &str, times: usize, took: Duration, verdict: &Verdict) {
+    println!("{row}, {times} times in {took:.0?}: {verdict}");
+    if let Some(path) = std::env::var_os("FAIRWAY_SOAK_WRITE").filter(|path| !path.is_empty()) {
+        let page = std::fs::read_to_string(&path).expect("the page can be read");
+        let line = format!(
+            "| {row} | {times} | {:.1} | {} | {} | {} | {} | {} |",
+            took.as_secs_f64() / 60.0,
+            verdict.requests(),
+            verdict.failed(),
+            verdict.apart(),
+            verdict.causes(),
+            when_and_what(),
+        );
+        std::fs::write(&path, with_row(&page, row, &line)).expect("the page can be written");
+    }
+    verdict.assert_none_failed();
+}
+
+/// The page with this line for the row, in place of the one it had.
+fn with_row(page: &str, row: &str, line: &str) -> String {
+    let (before, rest) = page.split_once(BEGIN).expect("the page has a place for the table");
+    let (table, after) = rest.split_once(END).expect("the page has an end of the table");
+    let line_of = |wanted: &str| {
+        if wanted == row {
+            return Some(line.to_owned());
+        }
+        table.lines().find(|had| had.starts_with(&format!("| {wanted} |"))).map(str::to_owned)
+    };
+    let lines: Vec<String> = ROWS.iter().filter_map(|row| line_of(row)).map(|line| line + "\n").collect();
+    format!("{before}{BEGIN}\n{HEAD}{}{END}{after}", lines.concat())
+}
+
+fn when_and_what() -> String {
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let day = said("date", &["-u", "+%F"]).unwrap_or_default();
+    let commit = said("git", &["describe", "--always", "--dirty"]).unwrap_or_default();
+    format!("{day} {commit}").trim().to_owned()
+}
+
+#[test]
+fn a_row_takes_the_place_of_its_former_line_and_leaves_the_others() {
+    let [first, second, ..] = ROWS;
+    let page = format!("above\n{BEGIN}\n{HEAD}| {second} | old |\n{END}\nbelow\n");
+    let both = with_row(&page, first, &format!("| {first} | new |"));
+    assert_eq!(both, format!("above\n{BEGIN}\n{HEAD}| {first} | new |\n| {second} | old |\n{END}\nbelow\n"));
+    let again = with_row(&both, second, &format!("| {second} | newer |"));
+    assert!(again.contains("newer") && !again.contains("old") && again.contains(first));
+}
