@@ -70,7 +70,10 @@ impl Place {
     fn make_bridge(&self) {
         let (bridge, gateway) = (self.bridge(), format!("{}/24", self.gateway()));
         remove_links(self.number); // of a namespace that outlived its folder
-        run("ip", &["link", "add", &bridge, "type", "bridge"]);
+        // With an address of its own, as Docker gives its bridges: else it is the least of those of its ports, and with each
+        // container that comes or goes the others may send to one that is gone for a while.
+        let hardware = format!("02:42:c6:12:{:02x}:01", self.number);
+        run("ip", &["link", "add", &bridge, "address", &hardware, "type", "bridge"]);
         run("ip", &["addr", "add", &gateway, "dev", &bridge]);
         run("ip", &["link", "set", &bridge, "up"]);
         if forwarding_is_filtered() {
