@@ -131,7 +131,7 @@ async fn a_client_that_leaves_while_it_waits_frees_its_place_in_the_queue() {
     let plane = plane(Options::default(), &origin, |limits| limits.queued_per_route = 1);
     let (mut first, mut instance) = running(&plane, &origin).await;
     let second = waiting(&plane, "/", 0).await;
-    drop(second);
+    second.reset();
     queued(&plane, 0).await;
     let mut third = waiting(&plane, "/third", 0).await;
     instance.send(ok("one")).await;
