@@ -148,6 +148,7 @@ pub(crate) fn instance(instance: &catalog::Instance, states: &EndpointStates) ->
         until: instance.until,
         started_at: unit.started,
         in_flight: in_flight(instance, states),
+        drained_at: instance.drained.as_ref().map(|drained| drained.at),
     }
 }
 

@@ -16,8 +16,8 @@ pub struct Event {
     pub revision: u64,
     /// When.
     pub at: Timestamp,
-    /// What kind: `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `backend-added`,
-    /// `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `problem-raised`,
+    /// What kind: `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `instance-drained`,
+    /// `backend-added`, `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `problem-raised`,
     /// `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
     pub kind: Arc<str>,
     /// Whom it concerns, by the name that the API uses.
@@ -120,6 +120,15 @@ impl Log {
                     }
                     if old.state != new.state {
                         self.push("instance-state", subject, old.state.as_str(), new.state.as_str(), "");
+                    }
+                    if let Some(drained) =
+                        new.drained.as_ref().filter(|end| old.drained.as_ref() != Some(end))
+                    {
+                        let reason = match drained.cut {
+                            0 => "nothing runs there any more".to_owned(),
+                            cut => format!("{cut} still ran after fairway.drain and were ended"),
+                        };
+                        self.push("instance-drained", subject, "draining", "drained", &reason);
                     }
                 }
                 (None, None) => {}

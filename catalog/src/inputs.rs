@@ -35,6 +35,8 @@ pub struct Inputs {
     pub releases: Arc<BTreeMap<RouteId, ReleaseNote>>,
     /// Who is out for a while after its own failures; the data plane has acted on it already.
     pub ejections: Arc<HashMap<InstanceKey, Ejection>>,
+    /// Drains ordered by people that have ended; an older end than the present order counts for nothing.
+    pub drained: Arc<BTreeMap<InstanceId, Drained>>,
     /// Problems that other parts report, each under a name of its own: `listeners`, `dns`, `store`, `config`.
     pub reports: Arc<BTreeMap<&'static str, Vec<Problem>>>,
 }
@@ -149,6 +151,15 @@ pub struct StateRecord {
     pub at: Timestamp,
     /// Why.
     pub reason: Arc<str>,
+}
+
+/// The end of a drain that people ordered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drained {
+    /// When.
+    pub at: Timestamp,
+    /// Requests and connections that still ran then and were ended.
+    pub cut: u32,
 }
 
 /// The project that owns a route.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::facts::{Lost, SourceId, Unit};
 use crate::ids::{InstanceId, InstanceKey};
-use crate::inputs::{ReleaseNote, Settings};
+use crate::inputs::{Drained, ReleaseNote, Settings};
 use crate::internal::InternalClients;
 use crate::problem::Problem;
 
@@ -197,6 +197,10 @@ pub struct Instance {
     pub until: Option<Timestamp>,
     /// Its stop signal came StopTimeout + 5 s ago and it still runs: health finds out whether it answers.
     pub overdue: bool,
+    /// Since when it drains by order of people.
+    pub draining_since: Option<Timestamp>,
+    /// How that drain ended, if it has: nobody is sent to it any more, bound clients too.
+    pub drained: Option<Drained>,
 }
 
 impl Instance {

@@ -202,6 +202,8 @@ pub struct EndpointState {
     latency: PeakEwma,
     failures: Failures,
     retired: AtomicBool,
+    /// Its drain has ended: what still runs there is ended too.
+    ended: AtomicBool,
     /// TLS sessions that may be taken up again; of all workers.
     sessions: OnceLock<Resumption>,
     last_failure: Mutex<Option<LastFailure>>,
@@ -234,6 +236,7 @@ impl EndpointState {
             latency: PeakEwma::default(),
             failures: Failures::default(),
             retired: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             sessions: OnceLock::new(),
             last_failure: Mutex::new(None),
             own_max: AtomicU32::new(0),
@@ -387,6 +390,11 @@ impl EndpointState {
         self.sessions.get_or_init(|| Resumption::in_memory_sessions(NAMES_OF_ONE)).clone()
     }
 
+    /// Whether a drain has ended there: whatever runs there is to be ended.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// Whether no table has this instance any more: its pooled connections are to be closed.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
@@ -422,11 +430,14 @@ pub struct EndpointStates {
     known: DashMap<InstanceKey, Arc<EndpointState>, BuildStable>,
     in_flight_max: AtomicU32,
     pub(crate) book: Arc<Book>,
+    /// How many drains have ended.
+    ends: watch::Sender<u64>,
 }
 
 impl Default for EndpointStates {
     fn default() -> Self {
-        Self { known: DashMap::default(), in_flight_max: AtomicU32::new(IN_FLIGHT_MAX), book: Arc::default() }
+        let in_flight_max = AtomicU32::new(IN_FLIGHT_MAX);
+        Self { known: DashMap::default(), in_flight_max, book: Arc::default(), ends: watch::Sender::new(0) }
     }
 }
 
@@ -440,11 +451,12 @@ impl EndpointStates {
     }
 
     /// The state of this life of an instance, a new one among `peers` if it is not known; with the limit of requests in
-    /// flight that its labels say.
+    /// flight that its labels say, and whether its drain has ended.
     pub(crate) fn of(
         &self,
         key: &InstanceKey,
         in_flight_max: Option<u32>,
+        ended: bool,
         peers: &Arc<Peers>,
     ) -> Arc<EndpointState> {
         let new = || {
@@ -457,6 +469,9 @@ impl EndpointStates {
         let own = in_flight_max.unwrap_or(0);
         if state.own_max.swap(own, Ordering::SeqCst) != own {
             state.renew_max(&self.in_flight_max);
+        }
+        if state.ended.swap(ended, Ordering::Relaxed) != ended && ended {
+            self.ends.send_modify(|count| *count += 1);
         }
         state
     }
@@ -471,6 +486,11 @@ impl EndpointStates {
         if let Some(state) = self.get(key) {
             state.peers.end(&state, Instant::now());
         }
+    }
+
+    /// Changes whenever a drain has ended: whoever is at an instance looks whether it is that one.
+    pub(crate) fn ends(&self) -> watch::Receiver<u64> {
+        self.ends.subscribe()
     }
 
     /// The state of this life of an instance.

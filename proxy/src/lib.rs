@@ -7,6 +7,7 @@ mod buffers;
 mod clock;
 mod deadline;
 mod downstream;
+pub mod drains;
 pub mod endpoint;
 pub mod explain;
 mod features;

@@ -93,6 +93,8 @@ reasons! {
     UpstreamTimeout = "upstream-timeout", Some(504), "the instance did not answer in time";
     /// The body of the answer stopped too long or ended early: the answer downstream was cut.
     UpstreamCut = "upstream-cut", Some(502), "the instance's answer broke off";
+    /// People ordered its drain, and it still ran when that ended (`fairway.drain`).
+    DrainEnded = "drain-ended", Some(503), "the instance was drained, and the request took longer than that";
     /// The whole exchange took too long.
     TotalTimeout = "total-timeout", Some(504), "the request took too long as a whole";
 
@@ -167,6 +169,7 @@ impl Reason {
                 | Self::UpstreamNoUpgrade
                 | Self::UpstreamInvalid
                 | Self::UpstreamTimeout
+                | Self::DrainEnded
                 | Self::TotalTimeout
         )
     }

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::accept::{accept, refuse, take_handed};
 use crate::access_log::AccessLog;
@@ -61,6 +61,8 @@ pub(crate) struct Worker {
     /// By the number of the listener; a reload replaces them.
     doors: RefCell<Vec<Rc<Door>>>,
     draining: Cell<bool>,
+    /// How many drains have ended at instances, as of the last look.
+    ends: Cell<u64>,
     /// What waits to be accepted is left to another process.
     leaves: Cell<bool>,
     connections: RefCell<HashMap<u64, Waker>>,
@@ -92,6 +94,7 @@ impl Worker {
             rng: RefCell::new(Rng::new()),
             clock: Clock::default(),
             draining: Cell::new(false),
+            ends: Cell::new(0),
             leaves: Cell::new(false),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
@@ -135,8 +138,17 @@ impl Worker {
         Entered { worker: self.clone(), id }
     }
 
+    /// Changes when a drain has ended at some instance: everything that runs there ends.
+    pub(crate) fn ends(&self) -> u64 {
+        self.ends.get()
+    }
+
     fn drain(&self) {
         self.draining.set(true);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         for waker in self.connections.borrow().values() {
             waker.wake_by_ref();
         }
@@ -258,8 +270,12 @@ async fn follow_terms(mut terms: watch::Receiver<Arc<Terms>>, worker: Rc<Worker>
 
 async fn tick(worker: Rc<Worker>) {
     let mut shortages = worker.shared.shortages.load(Relaxed);
+    let mut ends = worker.handle.states().ends();
     loop {
-        sleep(TICK).await;
+        if timeout(TICK, ends.changed()).await.is_ok() {
+            worker.ends.set(*ends.borrow_and_update());
+            worker.wake_all();
+        }
         worker.sweep();
         if worker.number == 0 {
             worker.handle.states().book.look(Instant::now().into_std());

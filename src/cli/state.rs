@@ -17,6 +17,12 @@ use super::{tables, write_json};
 /// Between two looks at what is still in flight: requests end without an event that could be awaited.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// Looks with nothing in flight after which a drain that goes on is one of clients that are bound: other drains end at once.
+const QUIET_LOOKS: u32 = 4;
+
+/// What is told of such a drain.
+const NOTHING: &str = "nothing in flight; clients bound to it by a cookie may still come";
+
 /// What the order turned out to be for.
 enum Subject {
     /// Instances by their ids: all ports of a container.
@@ -101,12 +107,17 @@ async fn concerned(client: &Client, subject: &Subject) -> Result<Vec<Instance>, 
     Ok(list.items.into_iter().filter(|instance| subject.concerns(instance)).collect())
 }
 
-/// Until nothing is in flight; after `activate` until everything is ready. Tells on standard error what it waits for.
+/// Until drains have ended, after `disable` until nothing is in flight, after `activate` until everything is ready. Tells on standard error what it waits for.
 async fn wait(client: &Client, state: State, subject: &Subject) -> Result<(), Failure> {
     let mut told = String::new();
+    let mut quiet = 0;
     loop {
         let instances = concerned(client, subject).await?;
         let Some(what) = awaited(state, &instances)? else { return Ok(()) };
+        quiet = if state == State::Draining && what == NOTHING { quiet + 1 } else { 0 };
+        if quiet > QUIET_LOOKS {
+            return Ok(());
+        }
         if what != told {
             eprintln!("{what}");
             told = what;
@@ -126,8 +137,13 @@ fn awaited(state: State, instances: &[Instance]) -> Result<Option<String>, Failu
     if let Some(other) = instances.iter().find(|instance| instance.state == State::Active) {
         return Err(Failure::NoSuch(format!("{} was made active again in the meantime", other.id)));
     }
+    let drains = |instance: &&Instance| instance.state == State::Draining && instance.drained_at.is_none();
+    let still_drains = instances.iter().any(|instance| drains(&instance));
     match instances.iter().map(|instance| instance.in_flight).sum() {
+        0u64 if still_drains => Ok(Some(NOTHING.to_owned())),
         0u64 => Ok(None),
+        // What is being ended is not waited for.
+        _ if state == State::Draining && !still_drains => Ok(None),
         1 => Ok(Some("1 request in flight".to_owned())),
         n => Ok(Some(format!("{n} requests in flight"))),
     }
@@ -192,12 +208,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_wait_ends_when_nothing_is_in_flight() {
+    async fn the_wait_ends_with_the_drain() {
         let busy = instance("draining", "ready", 2);
         let idle = instance("draining", "ready", 0);
-        let answers = vec![http("200 OK", &busy), list(&busy), list(&busy), list(&idle)];
+        let done = idle.replacen('{', r#"{"drained_at":"2026-11-21T10:00:09Z","#, 1);
+        let answers = vec![http("200 OK", &busy), list(&busy), list(&busy), list(&idle), list(&done)];
         let Exchange { result, requests, .. } = against("drain web-1 --wait", answers).await;
         result.expect("it is drained");
+        assert_eq!(requests.len(), 5);
+    }
+
+    #[tokio::test]
+    async fn the_wait_for_a_disabled_instance_ends_when_nothing_is_in_flight() {
+        let busy = instance("disabled", "ready", 2);
+        let idle = instance("disabled", "ready", 0);
+        let answers = vec![http("200 OK", &busy), list(&busy), list(&busy), list(&idle)];
+        let Exchange { result, requests, .. } = against("disable web-1 --wait", answers).await;
+        result.expect("nothing is in flight");
         assert_eq!(requests.len(), 4);
     }
 

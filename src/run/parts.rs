@@ -19,6 +19,7 @@ use fairway_discovery::exec::Engines;
 use fairway_discovery::file::{FileHandle, FileSource};
 use fairway_health::ProbeLog;
 use fairway_proxy::access_log::AccessLogConfig;
+use fairway_proxy::drains::end_drains;
 use fairway_proxy::metrics::{Metrics, TableCollector};
 use fairway_proxy::running::{self, ProxyConfig, worker_count};
 use fairway_proxy::table::{TableHandle, follow};
@@ -114,6 +115,7 @@ pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<()
     let end = move |key: &_| ended.states().end_ejection(key);
     tokio::spawn(fairway_health::follow_ejections(ejections, inputs.clone(), probes.clone(), end));
     tokio::spawn(follow(catalogs.clone(), table.clone()));
+    tokio::spawn(end_drains(catalogs.clone(), inputs.clone(), table.clone()));
     if let Some(store) = opened.store.clone() {
         let keep = persist::keep_owners(store, catalogs.clone(), inputs.clone(), opened.problems);
         tokio::spawn(keep);

@@ -139,6 +139,10 @@ pub struct Instance {
     pub started_at: Timestamp,
     /// Requests in flight there.
     pub in_flight: u64,
+    /// When the drain that people ordered ended: nothing runs there any more, and nobody is sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub drained_at: Option<Timestamp>,
 }
 
 /// The instance that a name leads to. A container with several ports is several instances.

@@ -188,18 +188,26 @@ fn build_instances(
         // Nobody knows when a static instance started: it is in its condition since we first saw it so.
         let seen_since = old.filter(|old| old.condition == seen.condition).map_or(now, |old| old.since);
         let since = if seen.since == Timestamp::UNIX_EPOCH { seen_since } else { seen.since };
+        let state = state_of(&inputs.decisions, &planned.id, backend);
+        let draining_since = (state == State::Draining)
+            .then(|| drain_order(&inputs.decisions, &planned.id, backend))
+            .flatten();
+        let drained = draining_since
+            .and_then(|since| inputs.drained.get(&planned.id).filter(|drained| drained.at >= since));
         let instance = Instance {
             id: planned.id.clone(),
             backend: backend.clone(),
             address: planned.address,
             port: planned.port,
             unit: planned.unit.clone(),
-            state: state_of(&inputs.decisions, &planned.id, backend),
+            state,
             condition: seen.condition,
             since,
             reason: seen.reason,
             until: seen.until,
             overdue: seen.overdue,
+            draining_since,
+            drained: drained.cloned(),
         };
         instances.insert(planned.id.clone(), keep(instance, old));
     }
@@ -213,6 +221,13 @@ fn state_of(decisions: &Decisions, id: &InstanceId, backend: &BackendId) -> Stat
     }
     let set = |subject| decisions.states.get(&subject).map_or(State::Active, |record| record.state);
     set(StateSubject::Instance(id.clone())).max(set(StateSubject::Backend(backend.clone())))
+}
+
+/// When the drain of an instance was ordered: of two orders the later one counts.
+fn drain_order(decisions: &Decisions, id: &InstanceId, backend: &BackendId) -> Option<Timestamp> {
+    let subjects = [StateSubject::Instance(id.clone()), StateSubject::Backend(backend.clone())];
+    let records = subjects.iter().filter_map(|subject| decisions.states.get(subject));
+    records.filter(|record| record.state == State::Draining).map(|record| record.at).max()
 }
 
 fn build_backends(inputs: &Inputs, shape: &Shape, instances: &Instances, before: &Catalog) -> Backends {

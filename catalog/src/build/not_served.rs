@@ -14,11 +14,7 @@ pub(super) fn not_served(unit: &Unit) -> impl Iterator<Item = Problem> {
         let text = "this version sends no second request to another instance";
         label(unit, "fairway.hedge", "", text, "leave it out, or shorten fairway.timeout.first_byte")
     });
-    let drain = transport.drain.is_some().then(|| {
-        let text = "this version ends no drain: what runs at a draining instance may go on";
-        label(unit, "fairway.drain", "", text, "leave it out; fairway.timeout.total ends what takes too long")
-    });
-    hedge.into_iter().chain(drain)
+    hedge.into_iter()
 }
 
 fn label(unit: &Unit, key: &str, value: &str, text: &str, remedy: &str) -> Problem {

@@ -513,7 +513,7 @@ fn a_label_that_nothing_acts_on_is_a_problem_and_costs_no_route() {
     };
     let of = |key: &str| vec![("label-not-served", key.to_owned())];
     assert_eq!(told(|spec| spec.transport.hedge = Some(Hedge::P95)), of("fairway.hedge"));
-    assert_eq!(told(|spec| spec.transport.drain = Some(Duration::from_secs(9))), of("fairway.drain"));
+    assert_eq!(told(|spec| spec.transport.drain = Some(Duration::from_secs(9))), []);
     assert_eq!(told(|spec| spec.session_sticky = Some(true)), []);
     assert_eq!(told(|spec| spec.transport.protocol = Some(Protocol::H2)), []);
 }

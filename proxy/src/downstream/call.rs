@@ -413,7 +413,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     /// instance that does not switch protocols may answer everything else well.
     fn blames_instance(&self, reason: Reason) -> bool {
         match reason {
-            Reason::OutOfFiles | Reason::UpstreamNoUpgrade => false,
+            Reason::OutOfFiles | Reason::UpstreamNoUpgrade | Reason::DrainEnded => false,
             Reason::TotalTimeout => self.deadline().is_none(),
             _ => true,
         }
@@ -761,6 +761,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             kept: request.kept,
             upgrade: request.upgrade,
             settings,
+            state: &pick.endpoint.state,
             limits: &visit.door.limits,
             body_max: self.body_max,
             may_stay: &|| visit.may_stay(),
@@ -798,7 +799,19 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let quiet = pick.version.backend.transport.idle_timeout.unwrap_or(QUIET);
         self.source.become_raw();
         let mut from_up = answers.body(BodyLength::UntilClose);
-        let tunnelled = tunnel(&mut self.source, self.down, &mut from_up, origin, quiet).await;
+        let state = &pick.endpoint.state;
+        let tunnelled = {
+            let mut tunnel = pin!(tunnel(&mut self.source, self.down, &mut from_up, origin, quiet));
+            poll_fn(|cx| match tunnel.as_mut().poll(cx) {
+                Poll::Pending if state.is_ended() => Poll::Ready(None),
+                tunnelled => tunnelled.map(Some),
+            })
+            .await
+        };
+        let Some(tunnelled) = tunnelled else {
+            self.down.cut(BodyLength::UntilClose);
+            return End::Cut(Reason::DrainEnded);
+        };
         seen.body_bytes.set(tunnelled.down_bytes);
         match tunnelled.end {
             TunnelEnd::Both => End::Upgraded,
@@ -817,7 +830,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         chosen: Instant,
     ) -> Attempt {
         if let End::NoAnswer(reason, detail) = end {
-            let again = again && matches!(reason, Reason::UpstreamClosed | Reason::UpstreamRefused);
+            let again = again
+                && matches!(reason, Reason::UpstreamClosed | Reason::UpstreamRefused | Reason::DrainEnded);
             return Attempt::Failed { refused: refused(reason, detail), again };
         }
         let status = seen.status.get().unwrap_or(0);

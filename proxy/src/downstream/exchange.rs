@@ -18,7 +18,7 @@ use super::extras::Extras;
 use super::patience::{Patience, timed_out};
 use crate::buffers::Buffers;
 use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
-use crate::endpoint::UpstreamSettings;
+use crate::endpoint::{EndpointState, UpstreamSettings};
 use crate::features::compress::Shape;
 use crate::features::encoder::Encoder;
 use crate::features::{AnswerChanges, Applied};
@@ -52,6 +52,8 @@ pub(super) struct Exchange<'a, D, B, O, A> {
     pub(super) kept: &'a mut Kept,
     pub(super) upgrade: Option<&'a Arc<str>>,
     pub(super) settings: &'a UpstreamSettings,
+    /// The instance.
+    pub(super) state: &'a EndpointState,
     /// What the client may ask for.
     pub(super) limits: &'a Cell<Limits>,
     /// Most octets of the request's body.
@@ -123,7 +125,7 @@ pub(super) enum End {
 
 impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
     pub(super) async fn run(self) -> End {
-        let Self { down, head, settings, limits, seen, timer, .. } = self;
+        let Self { down, head, settings, state, limits, seen, timer, .. } = self;
         let waits = Waits::new(self.total);
         let was_whole = self.kept.has_end();
         let up_pace = if was_whole { None } else { upload_pace(self.is_grpc, &limits.get()) };
@@ -162,6 +164,10 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
         let (mut upload, mut download) = (pin!(upload.run()), pin!(download.run()));
         let mut sending = true;
         let end = poll_fn(|cx| {
+            // Everybody is woken when a drain has ended.
+            if state.is_ended() {
+                return Poll::Ready(drain_ended(seen));
+            }
             if sending && let Poll::Ready(sent) = upload.as_mut().poll(cx) {
                 sending = false;
                 wait_no_longer(&waits.up);
@@ -228,6 +234,14 @@ fn upload_pace(is_grpc: bool, limits: &Limits) -> Option<Pace> {
 
 /// How long an answer is waited for after the instance has stopped to take the request.
 const LATE_ANSWER: Duration = Duration::from_secs(1);
+
+/// The end of what still ran when a drain ended.
+pub(super) fn drain_ended(seen: &Seen) -> End {
+    match seen.status.get() {
+        Some(_) => End::Cut(Reason::DrainEnded),
+        None => End::NoAnswer(Reason::DrainEnded, ""),
+    }
+}
 
 fn bad_request(error: &RelayError) -> End {
     match error {

@@ -164,6 +164,9 @@ fn why(
     };
     match instance.state {
         State::Disabled => return Err("disabled: nobody is sent to it".to_owned()),
+        State::Draining if instance.drained.is_some() => {
+            return Err("drained: nobody is sent to it any more".to_owned());
+        }
         // The one of a bound client, and any other if its whole version drains.
         State::Draining
             if drawn

@@ -283,16 +283,36 @@ impl Relay<'_> {
         let reader = || BodyReader::new(BodyLength::UntilClose, Extensions::Refused);
         let mut source_down = Body { io: &self.down, buffer: &mut from_down, buffers, reader: reader() };
         let mut source_up = Body { io: &up, buffer: &mut from_up, buffers, reader: reader() };
-        let done = tunnel(&mut source_down, &self.down, &mut source_up, &up, idle.unwrap_or(QUIET)).await;
-        self.down_bytes.set(done.down_bytes);
-        if done.end != TunnelEnd::Both {
+        let quiet = idle.unwrap_or(QUIET);
+        let done = tokio::select! {
+            done = tunnel(&mut source_down, &self.down, &mut source_up, &up, quiet) => Some(done),
+            () = self.drain_ends() => None,
+        };
+        self.down_bytes.set(done.map_or(0, |done| done.down_bytes));
+        if done.is_none_or(|done| done.end != TunnelEnd::Both) {
             // Each side must see that something is missing.
             self.down.reset_on_close();
             up.reset_on_close();
         }
         buffers.give_back(from_down);
         buffers.give_back(from_up);
-        if done.end == TunnelEnd::Quiet { Reason::UpstreamTimeout } else { Reason::Ok }
+        match done.map(|done| done.end) {
+            None => Reason::DrainEnded,
+            Some(TunnelEnd::Quiet) => Reason::UpstreamTimeout,
+            Some(TunnelEnd::Both | TunnelEnd::Failed) => Reason::Ok,
+        }
+    }
+
+    /// Until a drain that people ordered has ended at the instance.
+    async fn drain_ends(&self) {
+        let mut ends = self.worker.handle.states().ends();
+        while let Some(pick) = &self.pick
+            && !pick.endpoint.state.is_ended()
+        {
+            if ends.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Ends a connection that goes nowhere. A client that speaks TLS is told so in its words (RFC 8446 section 6.2).

@@ -26,7 +26,8 @@ impl Backend {
         let state = |port: u16| {
             let id = InstanceId::from_printed(&format!("shop@v1/192.0.2.1:{port}"));
             let address = ([192, 0, 2, 1], port).into();
-            let state = states.of(&InstanceKey { id, started: Timestamp::UNIX_EPOCH, address }, None, &peers);
+            let state =
+                states.of(&InstanceKey { id, started: Timestamp::UNIX_EPOCH, address }, None, false, &peers);
             state.standing.note(true, true, false);
             state
         };

@@ -310,7 +310,9 @@ fn states<'a>(
         .or_else(|| old.and_then(|old| old.peers.first().cloned()))
         .unwrap_or_else(|| Peers::new(lasting.states.book.clone(), upstream.clone()));
     let most = settings.in_flight_max;
-    keys().map(|(instance, key)| (instance, lasting.states.of(&key, most, &peers))).collect()
+    keys()
+        .map(|(instance, key)| (instance, lasting.states.of(&key, most, instance.drained.is_some(), &peers)))
+        .collect()
 }
 
 /// Since when an instance may serve new clients.
@@ -347,7 +349,12 @@ impl Rank {
     fn of(instance: &Instance) -> Self {
         match instance {
             _ if instance.serves_new() || instance.serves_as_last() => Self::Serving,
-            _ if instance.state == State::Draining && instance.condition.is_ready() => Self::Draining,
+            _ if instance.state == State::Draining
+                && instance.drained.is_none()
+                && instance.condition.is_ready() =>
+            {
+                Self::Draining
+            }
             _ if instance.state == State::Active && instance.condition == Condition::Stopping => {
                 Self::Stopping
             }

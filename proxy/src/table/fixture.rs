@@ -168,6 +168,8 @@ fn instance(backend: &BackendId, number: u32, (state, condition, weight): Is) ->
         reason: "as the test says".into(),
         until: None,
         overdue: false,
+        draining_since: None,
+        drained: None,
     }
 }
 

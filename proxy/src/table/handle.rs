@@ -60,6 +60,11 @@ impl TableHandle {
         self.applied.subscribe()
     }
 
+    /// The serial of the live table.
+    pub(crate) fn serial(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
     /// The numbers of the instances.
     pub fn states(&self) -> &EndpointStates {
         &self.lasting.states

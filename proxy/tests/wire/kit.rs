@@ -165,8 +165,8 @@ impl Cluster {
         self.later += time;
     }
 
-    /// Makes the present cluster the one that requests see.
-    pub(crate) fn apply(&mut self, handle: &TableHandle) {
+    /// What a catalog of the present cluster is built from.
+    pub(crate) fn inputs(&mut self) -> Inputs {
         let units = self.units.iter().map(|unit| (unit.id.clone(), Arc::new(unit.clone()))).collect();
         let facts = SourceFacts { listed: true, units, ..SourceFacts::default() };
         let mut inputs = Inputs::default();
@@ -176,6 +176,12 @@ impl Cluster {
         // There may be a TLS listener; what it has certificates for is its own affair here.
         inputs.settings = Arc::new(Settings { tls: Some([].into()), ..Settings::default() });
         inputs.sources.insert(SourceId::File, Arc::new(facts));
+        inputs
+    }
+
+    /// Makes the present cluster the one that requests see.
+    pub(crate) fn apply(&mut self, handle: &TableHandle) {
+        let inputs = self.inputs();
         let before = self.before.take().unwrap_or_else(|| Catalog::empty(0));
         let catalog = Catalog::build(&inputs, &before, Timestamp::now() + self.later);
         handle.apply(&catalog);

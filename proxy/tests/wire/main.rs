@@ -3,6 +3,7 @@
 mod balancers;
 mod bodies;
 mod datagrams;
+mod drains;
 mod ejections;
 mod explained;
 mod failures;

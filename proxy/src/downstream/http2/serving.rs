@@ -53,6 +53,8 @@ pub(super) struct Serving<S: Stream, A, F> {
     leaving: Option<Instant>,
     /// Nothing is read before the client has taken what waits for it.
     is_deaf: bool,
+    /// How many drains had ended when the streams last looked.
+    ends: u64,
 }
 
 /// How a connection ends.
@@ -83,6 +85,7 @@ where
             header: None,
             leaving: None,
             is_deaf: false,
+            ends: 0,
         }
     }
 
@@ -99,6 +102,11 @@ where
         self.connection.with_out(|out| self.pipe.lend(out));
         if !self.visit.may_stay() {
             self.leave();
+        }
+        let ends = self.visit.worker.ends();
+        if ends != self.ends {
+            self.ends = ends;
+            self.streams.ring_all();
         }
         for round in 1..=ROUNDS_MAX {
             if self.streams.connection_rang() && self.read(cx).is_ready() {

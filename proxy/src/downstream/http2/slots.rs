@@ -160,6 +160,11 @@ impl<F: Future<Output = ()>, T> Slots<F, T> {
         self.bells.any()
     }
 
+    /// Everybody is to be polled.
+    pub(super) fn ring_all(&self) {
+        (0..=self.slots.len()).for_each(|number| self.bells.ring(number));
+    }
+
     /// Whether somebody wants to be polled.
     pub(super) fn any_rung(&self) -> bool {
         self.bells.any()
