@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fairway_catalog::inputs::Drained;
 use fairway_catalog::{Catalog, InputsHandle, Instance, InstanceId};
+use fairway_config::names::RouteId;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -73,7 +74,7 @@ fn end(
     ends: &mut Ends,
 ) -> Option<u32> {
     let backend = catalog.backends.get(&instance.backend)?;
-    let is_sticky = |route| catalog.routes.get(route).is_some_and(|route| route.sticky);
+    let is_sticky = |id: &RouteId| catalog.routes.get(id).is_some_and(|route| route.sticky);
     let is_sticky = backend.routes.iter().any(is_sticky);
     let longest = backend.transport.drain.unwrap_or(if is_sticky { sticky::LONGEST } else { DRAIN });
     let end = ends.entry((instance.id.clone(), since)).or_insert_with(|| {
