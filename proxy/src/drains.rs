@@ -88,8 +88,7 @@ fn end(
         return Some(in_flight);
     }
     // Before the table has it, requests may still be on their way there.
-    let is_over =
-        in_flight == 0 && handle.serial() >= catalog.serial && !backend.routes.iter().any(is_sticky);
+    let is_over = in_flight == 0 && handle.serial() >= catalog.serial && !is_sticky;
     is_over.then_some(0)
 }
 
