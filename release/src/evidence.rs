@@ -49,11 +49,11 @@ impl Evidence {
         }
         let starting = (0.5 / SECONDS).min(self.to_come);
         self.to_come -= starting;
-        for (log, odds) in self.started.iter_mut().zip(ODDS) {
+        for (log, ratio) in self.started.iter_mut().zip(counts.log_ratios(ODDS, MARGIN)) {
             if starting > 0.0 {
                 *log = log_add(*log, starting.ln());
             }
-            *log += counts.log_ratio(odds, MARGIN);
+            *log += ratio;
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Second {
     pub stable: Sample,
     /// The target's instances in the route.
     pub instances: Vec<Seen>,
+    /// Ready instances of the other versions.
+    pub others_ready: usize,
     /// The share that the target has by the split in force, in percent: people move that of a manual release.
     pub weight: Option<u8>,
 }
@@ -108,6 +110,7 @@ pub struct Machine {
     /// Instances of the target that were ready once, and whose probes therefore count.
     proven: BTreeSet<InstanceId>,
     ready: usize,
+    others_ready: usize,
     failing: Option<(InstanceId, Arc<str>)>,
     /// How long the target may be without a ready instance that it has not had yet.
     grace: Duration,
@@ -126,6 +129,7 @@ impl Machine {
             spent: release.spent,
             proven: BTreeSet::new(),
             ready: 0,
+            others_ready: 0,
             failing: None,
             grace: Duration::ZERO,
             release,
@@ -166,10 +170,11 @@ impl Machine {
 
     /// Takes in what was seen.
     pub fn observe(&mut self, second: &Second) {
-        let Second { passed, canary, stable, instances, weight } = second;
+        let Second { passed, canary, stable, instances, others_ready, weight } = second;
         if self.release.plan.manual {
             self.release.weight = weight.unwrap_or(self.release.weight);
         }
+        self.others_ready = *others_ready;
         self.ready = instances.iter().filter(|instance| instance.ready).count();
         self.proven
             .extend(instances.iter().filter(|instance| instance.ready).map(|instance| instance.id.clone()));
@@ -206,7 +211,9 @@ impl Machine {
             return None;
         }
         if let Some((ending, why)) = self.verdict() {
-            return Some(self.rolled_back(ending, why));
+            // Whom nobody can replace is not taken out: a bad answer is better than none.
+            let replaced = self.others_ready > 0 || ending == Ending::NotReady;
+            return if replaced { Some(self.rolled_back(ending, why)) } else { self.irreplaceable(&why) };
         }
         match release.stage {
             Stage::Waiting if self.ready > 0 => Some(self.begin()),
@@ -326,6 +333,12 @@ impl Machine {
             _ => (3.0 * failures as f64 / requests as f64 + ALONE_MORE).min(ALONE_MOST),
         };
         self.alone.get_or_insert_with(|| Limit::new(rate))
+    }
+
+    fn irreplaceable(&self, why: &str) -> Option<Move> {
+        let why = format!("{why}, but no other version has a ready instance; {}", self.figures().text());
+        let is_held = matches!(self.release.stage, Stage::Inconclusive | Stage::Paused);
+        (!is_held).then(|| self.to(Stage::Inconclusive, why))
     }
 
     fn begin(&self) -> Move {

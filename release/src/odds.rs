@@ -32,65 +32,27 @@ impl Counts {
         bad == 0 || self.canary == 0 || self.stable == 0 || bad >= self.canary + self.stable
     }
 
-    /// The natural logarithm of: probability of these counts at the odds ratio `odds`, divided by that at `base`. Both are
-    /// positive. Its exponential has the mean 1 if the odds ratio is `base`, and at most 1 if it is smaller and `odds` is
-    /// greater than `base`.
-    pub fn log_ratio(&self, odds: f64, base: f64) -> f64 {
+    /// For each of `odds` the natural logarithm of: probability of these counts at this odds ratio, divided by that at `base`.
+    /// All are positive. Its exponential has the mean 1 if the odds ratio is `base`, and at most 1 if it is smaller and `odds`
+    /// is greater than `base`.
+    pub fn log_ratios<const N: usize>(&self, odds: [f64; N], base: f64) -> [f64; N] {
         if self.is_silent() {
-            return 0.0;
+            return [0.0; N];
         }
-        let tilt = (odds / base).ln();
-        self.canary_bad as f64 * tilt - self.log_mean_of(tilt, base)
-    }
-
-    /// The logarithm of the mean of `exp(tilt * k)` over the `k` that are possible at the odds ratio `base`.
-    fn log_mean_of(&self, tilt: f64, base: f64) -> f64 {
-        let Self { canary, stable, .. } = *self;
-        let bad = self.canary_bad + self.stable_bad;
-        let (least, most) = (bad.saturating_sub(stable), bad.min(canary));
+        let mut terms = Terms::of(self);
         let log_base = base.ln();
-        // The logarithm of term k + 1 over term k, of the distribution at the odds ratio 1.
-        let step = |k: u64| {
-            let up = (canary - k) as f64 * (bad - k) as f64;
-            let down = (k + 1) as f64 * ((stable + k + 1) - bad) as f64;
-            (up / down).ln()
-        };
-        let plain = self.log_sum(log_base, least, most, step);
-        let tilted = self.log_sum(log_base + tilt, least, most, step);
-        // Both sums are relative to the term of the same place.
-        tilted - plain
+        let plain = terms.log_sum(log_base);
+        odds.map(|odds| {
+            let tilt = (odds / base).ln();
+            // Both sums are relative to the term of the same place.
+            self.canary_bad as f64 * tilt - (terms.log_sum(log_base + tilt) - plain)
+        })
     }
 
-    /// The logarithm of the sum of the terms from `least` to `most`, each times `exp(k * slope)`, relative to the term at
-    /// `centre`, which is the same for every slope.
-    fn log_sum(&self, slope: f64, least: u64, most: u64, step: impl Fn(u64) -> f64) -> f64 {
-        let centre = self.canary_bad;
-        let mut sum = Sum::default();
-        sum.add(slope * centre as f64);
-        let spread = self.spread();
-        // Terms rise to the greatest one and fall behind it, so a side is done once its terms have become negligible.
-        let mut log = slope * centre as f64;
-        let mut past = 0.0;
-        for k in centre..most {
-            let change = step(k) + slope;
-            log += change;
-            sum.add(log);
-            past += f64::from(u8::from(change < 0.0));
-            if past > spread && sum.dwarfs(log) {
-                break;
-            }
-        }
-        let (mut log, mut past) = (slope * centre as f64, 0.0);
-        for k in (least..centre).rev() {
-            let change = -(step(k) + slope);
-            log += change;
-            sum.add(log);
-            past += f64::from(u8::from(change < 0.0));
-            if past > spread && sum.dwarfs(log) {
-                break;
-            }
-        }
-        sum.log()
+    /// The same for one odds ratio.
+    pub fn log_ratio(&self, odds: f64, base: f64) -> f64 {
+        let [ratio] = self.log_ratios([odds], base);
+        ratio
     }
 
     /// So many terms behind the greatest one everything may be negligible.
@@ -99,6 +61,78 @@ impl Counts {
         let bad = (self.canary_bad + self.stable_bad) as f64;
         let share = n / (n + m);
         WIDTH * (bad * share * (1.0 - share)).sqrt() + WIDTH
+    }
+}
+
+/// The terms of the distribution at the odds ratio 1, each worked out once, for as far as any sum needs them.
+struct Terms<'a> {
+    counts: &'a Counts,
+    least: u64,
+    most: u64,
+    spread: f64,
+    /// The logarithms of the terms above the centre, which is `canary_bad`, relative to it; the nearest first.
+    above: Vec<f64>,
+    /// Of those below.
+    below: Vec<f64>,
+}
+
+impl<'a> Terms<'a> {
+    fn of(counts: &'a Counts) -> Self {
+        let bad = counts.canary_bad + counts.stable_bad;
+        Self {
+            least: bad.saturating_sub(counts.stable),
+            most: bad.min(counts.canary),
+            spread: counts.spread(),
+            above: Vec::new(),
+            below: Vec::new(),
+            counts,
+        }
+    }
+
+    /// The logarithm of term k + 1 over term k.
+    fn step(&self, k: u64) -> f64 {
+        let Counts { canary, canary_bad, stable, stable_bad } = *self.counts;
+        let bad = canary_bad + stable_bad;
+        let up = (canary - k) as f64 * (bad - k) as f64;
+        let down = (k + 1) as f64 * ((stable + k + 1) - bad) as f64;
+        (up / down).ln()
+    }
+
+    /// The logarithm of the sum of the terms from `least` to `most`, each times `exp(k * slope)`, relative to the term at
+    /// the centre, which is the same for every slope.
+    fn log_sum(&mut self, slope: f64) -> f64 {
+        let centre = self.counts.canary_bad;
+        let at_centre = slope * centre as f64;
+        let mut sum = Sum::default();
+        sum.add(at_centre);
+        // Terms rise to the greatest one and fall behind it, so a side is done once its terms have become negligible.
+        let (mut before, mut past) = (at_centre, 0.0);
+        for (at, k) in (centre..self.most).enumerate() {
+            if at == self.above.len() {
+                self.above.push(self.above.last().unwrap_or(&0.0) + self.step(k));
+            }
+            let log = at_centre + self.above[at] + slope * (at + 1) as f64;
+            sum.add(log);
+            past += f64::from(u8::from(log < before));
+            before = log;
+            if past > self.spread && sum.dwarfs(log) {
+                break;
+            }
+        }
+        let (mut before, mut past) = (at_centre, 0.0);
+        for (at, k) in (self.least..centre).rev().enumerate() {
+            if at == self.below.len() {
+                self.below.push(self.below.last().unwrap_or(&0.0) - self.step(k));
+            }
+            let log = at_centre + self.below[at] - slope * (at + 1) as f64;
+            sum.add(log);
+            past += f64::from(u8::from(log < before));
+            before = log;
+            if past > self.spread && sum.dwarfs(log) {
+                break;
+            }
+        }
+        sum.log()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the verdicts are worth: whole releases of good and bad versions, drawn with fixed seeds.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use fairway_catalog::config::names::{BackendId, Weight};
@@ -28,8 +29,15 @@ const SIGMA: f64 = 0.8;
 /// The standard normal distribution's 99th percentile.
 const P99: f64 = 2.326;
 
-fn normal(rng: &mut fastrand::Rng) -> f64 {
-    (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos()
+/// Latencies of a stable version, drawn once: a request takes one of these.
+fn latencies() -> &'static [f64] {
+    static DRAWN: LazyLock<Vec<f64>> = LazyLock::new(|| {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut normal =
+            || (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
+        (0..1 << 16).map(|_| MEDIAN * (SIGMA * normal()).exp()).collect()
+    });
+    &DRAWN
 }
 
 impl Behaviour {
@@ -40,7 +48,7 @@ impl Behaviour {
     fn request(self, rng: &mut fastrand::Rng, sample: &mut Sample) {
         sample.requests += 1;
         sample.failures += u64::from(rng.f64() < self.failures);
-        let mut took = MEDIAN * (SIGMA * normal(rng)).exp() * self.slower;
+        let mut took = latencies()[rng.usize(0..1 << 16)] * self.slower;
         if rng.f64() < self.stuck {
             took = took.max(3.0 * MEDIAN * (SIGMA * P99).exp());
         }
@@ -99,7 +107,14 @@ fn release(
         let weight = u64::from(machine.release().weight);
         let (canary, stable) = second(&mut rng, weight, canary, stable);
         let passed = Duration::from_secs(1);
-        machine.observe(&Second { passed, canary, stable, instances: vec![ready.clone()], weight: None });
+        machine.observe(&Second {
+            passed,
+            canary,
+            stable,
+            instances: vec![ready.clone()],
+            others_ready: 1,
+            weight: None,
+        });
         if let Some(due) = machine.due() {
             machine.make(&due, Timestamp::UNIX_EPOCH);
         }

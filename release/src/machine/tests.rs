@@ -9,6 +9,7 @@ struct World {
     machine: Machine,
     at: i64,
     instances: Vec<Seen>,
+    others_ready: usize,
 }
 
 fn seen(ready: bool, failing: Option<&str>) -> Seen {
@@ -25,7 +26,7 @@ impl World {
     fn new(change: impl FnOnce(&mut Plan)) -> Self {
         let mut release = release(&[("web@v1", 100)]);
         change(&mut release.plan);
-        Self { machine: Machine::new(release), at: 0, instances: vec![seen(true, None)] }
+        Self { machine: Machine::new(release), at: 0, instances: vec![seen(true, None)], others_ready: 1 }
     }
 
     fn now(&self) -> Timestamp {
@@ -35,8 +36,9 @@ impl World {
     /// One second with these samples; the moves that were made.
     fn second(&mut self, canary: Sample, stable: Sample) -> Option<Move> {
         self.at += 1;
-        let (passed, instances) = (Duration::from_secs(1), self.instances.clone());
-        self.machine.observe(&Second { passed, canary, stable, instances, weight: None });
+        let (passed, instances, others_ready) =
+            (Duration::from_secs(1), self.instances.clone(), self.others_ready);
+        self.machine.observe(&Second { passed, canary, stable, instances, others_ready, weight: None });
         let due = self.machine.due()?;
         self.machine.make(&due, self.now());
         Some(due)
@@ -161,6 +163,20 @@ fn hard_limits_take_it_back_with_the_next_second_in_whatever_state_it_has_a_shar
 }
 
 #[test]
+fn one_that_nobody_can_replace_is_held_until_somebody_can() {
+    let mut world = World::new(|_| {});
+    world.good(70);
+    world.others_ready = 0;
+    let moves = world.seconds(60, |requests| sample(requests, requests));
+    assert_eq!((world.stage(), world.weight()), (Stage::Inconclusive, 5));
+    assert_eq!(moves.len(), 1);
+    assert!(moves[0].why.contains("no other version has a ready instance"), "{}", moves[0].why);
+    world.others_ready = 1;
+    world.good(1);
+    assert_eq!(world.stage(), Stage::RolledBack);
+}
+
+#[test]
 fn an_instance_that_was_never_ready_takes_nothing_back() {
     let mut world = World::new(|_| {});
     let slow = Seen { id: InstanceId::from_printed("d:80"), ..seen(false, Some("no connection")) };
@@ -260,8 +276,12 @@ fn what_people_order_is_done_from_every_state_that_has_not_ended() {
     // 9 s of this step were over when it was paused.
     assert_eq!(world.good(50), []);
     assert_eq!(world.good(1).len(), 1);
-    let mut taken_back =
-        World { machine: world.machine.clone(), at: world.at, instances: world.instances.clone() };
+    let mut taken_back = World {
+        machine: world.machine.clone(),
+        at: world.at,
+        instances: world.instances.clone(),
+        others_ready: 1,
+    };
     taken_back.order(|machine| machine.roll_back("ops"));
     assert_eq!((taken_back.stage(), taken_back.weight()), (Stage::RolledBack, 0));
     world.order(|machine| machine.confirm("ops"));
@@ -327,6 +347,7 @@ fn a_manual_one_follows_the_weights_of_people_and_waits_for_them() {
             canary,
             stable: sample(200 - u64::from(weight) * 2, 0),
             instances: vec![seen(ready, None)],
+            others_ready: 1,
             weight: Some(weight),
         };
         world.machine.observe(&second);
@@ -353,7 +374,8 @@ fn after_a_restart_what_is_left_of_the_step_is_watched_a_quarter_at_least() {
     for (down, left) in [(0, 60), (20, 40), (44, 16), (46, 15), (100_000, 15), (-500, 60)] {
         let now = Timestamp::from_second(since + down).expect("in range");
         let machine = Machine::resumed(release.clone(), now);
-        let mut world = World { machine, at: since + down, instances: vec![seen(true, None)] };
+        let mut world =
+            World { machine, at: since + down, instances: vec![seen(true, None)], others_ready: 1 };
         assert_eq!(world.good(left - 1), [], "{down} s later");
         assert_eq!(world.good(1).len(), 1, "{down} s later");
         assert_eq!(world.weight(), 25);
@@ -367,7 +389,7 @@ fn after_a_restart_the_target_has_half_a_minute_to_be_found_ready_and_no_second_
     let release = kept.machine.release().clone();
     let resumed = || {
         let machine = Machine::resumed(release.clone(), release.since);
-        World { machine, at: 0, instances: vec![seen(false, None)] }
+        World { machine, at: 0, instances: vec![seen(false, None)], others_ready: 1 }
     };
     let mut world = resumed();
     world.good(29);
@@ -389,7 +411,7 @@ fn time_in_which_nobody_looked_is_no_time_of_a_step() {
     world.good(1);
     let passed = Duration::from_secs(86_400);
     let (canary, stable, instances) = (sample(100, 0), sample(100, 0), world.instances.clone());
-    world.machine.observe(&Second { passed, canary, stable, instances, weight: None });
+    world.machine.observe(&Second { passed, canary, stable, instances, others_ready: 1, weight: None });
     assert_eq!(world.machine.due(), None);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
-use fairway_catalog::{Catalog, Decisions, State};
+use fairway_catalog::{Catalog, Decisions, Member, State};
 use fairway_config::names::{BackendId, RouteId, Weight};
 use fairway_release::model::{Release, Stage};
 use fairway_release::restore::former_split;
@@ -75,6 +75,19 @@ fn serves_elsewhere(catalog: &Catalog, id: &BackendId, route: &RouteId) -> bool 
     let others = catalog.routes.values().filter(|other| other.id != *route);
     let mut members = others.flat_map(|other| &other.members).filter(|member| member.backend.id == *id);
     members.any(|member| !member.promised_zero)
+}
+
+/// Whether another route has nobody else who could serve it. A state is of the backend as a whole, so there it is left as it
+/// is: the written 0 keeps new requests of this route away.
+fn is_alone_elsewhere(catalog: &Catalog, id: &BackendId, route: &RouteId) -> bool {
+    let others = catalog.routes.values().filter(|other| other.id != *route);
+    let mut served = others.filter(|other| {
+        let serves = |member: &Member| member.instances.iter().any(|instance| instance.serves_new());
+        let (own, rest): (Vec<_>, Vec<_>) = other.members.iter().partition(|member| member.backend.id == *id);
+        own.iter().any(|member| serves(member))
+            && !rest.iter().any(|member| serves(member) && !member.promised_zero)
+    });
+    served.next().is_some()
 }
 
 /// Whether the target would get nothing, or only what nobody else can take, if no split of the API held: its label or the

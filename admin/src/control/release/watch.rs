@@ -107,6 +107,7 @@ impl Running {
         let mut second = Second {
             passed,
             instances: route.map(|route| instances(route, &to)).unwrap_or_default(),
+            others_ready: route.map(|route| others_ready(route, &to)).unwrap_or_default(),
             weight: route.and_then(|route| percent(route, &to)),
             ..Second::default()
         };
@@ -155,6 +156,12 @@ pub(super) fn instances(route: &Route, to: &BackendId) -> Vec<Seen> {
         failing: (instance.condition == Condition::Unhealthy).then(|| instance.reason.clone()),
     };
     instances.iter().map(seen).collect()
+}
+
+/// How many instances of the other versions get new requests, or would.
+fn others_ready(route: &Route, to: &BackendId) -> usize {
+    let others = route.members.iter().filter(|member| member.backend.id != *to);
+    others.flat_map(|member| &member.instances).filter(|instance| instance.serves_new()).count()
 }
 
 /// The target's weight in the split in force, in percent of all weights; above 0 when it has any. Without a split its share.
