@@ -5,6 +5,7 @@ mod access;
 mod feed;
 mod orders;
 mod read;
+mod releases;
 mod restart;
 mod wire;
 mod world;

@@ -66,6 +66,12 @@ impl Control {
         watch::watch(&self.0, &*figures).await;
     }
 
+    /// One look at every release, so much time after the last one.
+    #[cfg(test)]
+    pub(crate) async fn look_at_releases(&self, figures: &dyn Figures, passed: Duration) {
+        watch::look_at_all(&self.0, figures, passed, true).await;
+    }
+
     /// The last release of a route.
     pub(crate) fn release(&self, route: &str) -> Result<(RouteId, Running), OrderError> {
         self.0.release(route)

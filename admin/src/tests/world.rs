@@ -116,6 +116,7 @@ pub(super) struct World {
     pub(super) catalogs: watch::Receiver<Arc<Catalog>>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) store: Option<Arc<Store>>,
+    pub(super) control: Control,
     _hanging: watch::Sender<u64>,
     _tasks: JoinSet<()>,
 }
@@ -136,7 +137,9 @@ impl World {
         let loaded = store.as_ref().map(|store| store.load().expect("a store just opened can be read"));
         let revision = loaded.as_ref().map_or(0, |loaded| loaded.revision);
         let mut first = Inputs { settings: Arc::new(plan.settings), ..Inputs::default() };
-        first.decisions = Arc::new(loaded.map(|loaded| loaded.decisions).unwrap_or_default());
+        let (decisions, releases) =
+            loaded.map(|loaded| (loaded.decisions, loaded.releases)).unwrap_or_default();
+        first.decisions = Arc::new(decisions);
         set_units(&mut first, plan.units, plan.listed);
         let inputs = InputsHandle::new(first);
 
@@ -154,8 +157,10 @@ impl World {
             address: "0.0.0.0:80".into(),
             error: Some("in use".into()),
         };
+        let control = Control::new(inputs.clone(), catalogs.clone(), store.clone(), applied);
+        control.take_up(releases);
         let state = AdminState {
-            control: Control::new(inputs.clone(), catalogs.clone(), store.clone(), applied),
+            control: control.clone(),
             catalogs: catalogs.clone(),
             table,
             probes: ProbeLog::default(),
@@ -165,7 +170,8 @@ impl World {
             draining: drain,
         };
         let running = start(plan.admin, state, Adopted::default()).await?;
-        let world = Self { running, inputs, catalogs, draining, store, _hanging: hanging, _tasks: tasks };
+        let world =
+            Self { running, inputs, catalogs, draining, store, control, _hanging: hanging, _tasks: tasks };
         world.catch_up().await;
         Ok(world)
     }

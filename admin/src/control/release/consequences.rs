@@ -32,13 +32,12 @@ pub(super) fn of_move(
     now: Timestamp,
 ) -> Consequences {
     match release.stage {
-        Stage::RolledBack => Consequences {
-            split: Some(Some(former_split(release, now))),
-            states: vec![(
-                release.plan.to.clone(),
-                Some(state(State::Disabled, ROLLED_BACK.to_owned(), now)),
-            )],
-        },
+        Stage::RolledBack => {
+            let to = &release.plan.to;
+            let disabled = (to.clone(), Some(state(State::Disabled, ROLLED_BACK.to_owned(), now)));
+            let states = if is_alone_elsewhere(catalog, to, route) { Vec::new() } else { vec![disabled] };
+            Consequences { split: Some(Some(former_split(release, now))), states }
+        }
         Stage::Done => of_end(route, release, catalog, now),
         _ if release.weight != before => {
             Consequences { split: Some(Some(split(release, release.weights(), now))), states: Vec::new() }

@@ -41,18 +41,28 @@ pub(super) async fn watch(shared: &Arc<Shared>, figures: &dyn Figures) {
         let passed = last.elapsed();
         last += passed;
         looks += 1;
-        // Until every source has been listed nobody knows what is gone.
-        if !shared.releases.any() || !shared.catalog().settled {
-            continue;
-        }
-        let _turn = shared.turn.lock().await;
-        for (route, running) in shared.releases.all() {
-            if running.is_running() {
-                shared.look(&route, running, figures, passed).await;
-            } else if running.trouble.is_some() && looks.is_multiple_of(STORE_AGAIN) {
-                // What fails is told as a problem already.
-                let _ = shared.store_again(&route, running).await;
-            }
+        look_at_all(shared, figures, passed, looks.is_multiple_of(STORE_AGAIN)).await;
+    }
+}
+
+/// Looks at every release once, so much time after the last look.
+pub(super) async fn look_at_all(
+    shared: &Arc<Shared>,
+    figures: &dyn Figures,
+    passed: Duration,
+    store_again: bool,
+) {
+    // Until every source has been listed nobody knows what is gone.
+    if !shared.releases.any() || !shared.catalog().settled {
+        return;
+    }
+    let _turn = shared.turn.lock().await;
+    for (route, running) in shared.releases.all() {
+        if running.is_running() {
+            shared.look(&route, running, figures, passed).await;
+        } else if running.trouble.is_some() && store_again {
+            // What fails is told as a problem already.
+            let _ = shared.store_again(&route, running).await;
         }
     }
 }
