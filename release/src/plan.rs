@@ -58,10 +58,10 @@ pub enum PlanError {
         before: f64,
     },
     /// The time of a step is out of range.
-    #[error("step_seconds: {given} is out of range; write 1 to {STEP_SECONDS_MAX}")]
+    #[error("step_seconds: {given} is out of range; write whole seconds from 1 to {STEP_SECONDS_MAX}")]
     StepSeconds {
         /// As written.
-        given: i64,
+        given: f64,
     },
     /// The limit is no rate.
     #[error("max_error_rate: {given} is no rate; write a number above 0 and below 1, such as 0.05 for 5 %")]
@@ -82,7 +82,7 @@ impl Plan {
     pub fn check(
         to: BackendId,
         steps: Option<&[f64]>,
-        step_seconds: Option<i64>,
+        step_seconds: Option<f64>,
         manual: bool,
         max_error_rate: Option<f64>,
     ) -> Result<Self, Vec<PlanError>> {
@@ -94,21 +94,16 @@ impl Plan {
             Some(steps) => check_steps(steps, &mut errors),
             None => STEPS.to_vec(),
         };
-        let step_seconds = match step_seconds.map(|given| (given, u64::try_from(given))) {
-            None => STEP_SECONDS,
-            Some((_, Ok(seconds))) if (1..=STEP_SECONDS_MAX).contains(&seconds) => seconds,
-            Some((given, _)) => {
-                errors.push(PlanError::StepSeconds { given });
-                STEP_SECONDS
-            }
-        };
+        let step_seconds = step_seconds.unwrap_or(STEP_SECONDS as f64);
+        if step_seconds.fract() != 0.0 || !(1.0..=STEP_SECONDS_MAX as f64).contains(&step_seconds) {
+            errors.push(PlanError::StepSeconds { given: step_seconds });
+        }
+        let step_time = Duration::from_secs(step_seconds as u64);
         if let Some(given) = max_error_rate.filter(|rate| !(*rate > 0.0 && *rate < 1.0)) {
             errors.push(PlanError::MaxErrorRate { given });
         }
         match errors.is_empty() {
-            true => {
-                Ok(Self { to, steps, step_time: Duration::from_secs(step_seconds), manual, max_error_rate })
-            }
+            true => Ok(Self { to, steps, step_time, manual, max_error_rate }),
             false => Err(errors),
         }
     }
@@ -214,7 +209,8 @@ mod tests {
 
     #[test]
     fn steps_that_end_early_end_with_the_target_alone() {
-        let plan = Plan::check(id("web@v2"), Some(&[10.0, 50.0]), Some(1), false, Some(0.5)).expect("a plan");
+        let plan =
+            Plan::check(id("web@v2"), Some(&[10.0, 50.0]), Some(1.0), false, Some(0.5)).expect("a plan");
         assert_eq!(plan.steps, [10, 50, 100]);
     }
 
@@ -236,7 +232,7 @@ mod tests {
             let errors = Plan::check(id("web@v2"), Some(steps), None, false, None).expect_err(says);
             assert!(errors[0].to_string().contains(says), "{errors:?}");
         }
-        for seconds in [0, -1, 86_401, i64::MIN, i64::MAX] {
+        for seconds in [0.0, -1.0, 1.5, 86_401.0, -1e300, 1e300] {
             let errors =
                 Plan::check(id("web@v2"), None, Some(seconds), false, None).expect_err("out of range");
             assert_eq!(errors, [PlanError::StepSeconds { given: seconds }]);
@@ -246,7 +242,7 @@ mod tests {
         }
         assert!(Plan::check(id("web@v2"), Some(&[5.0]), None, true, None).is_err());
         let errors =
-            Plan::check(id("web@v2"), Some(&[0.0]), Some(0), false, Some(2.0)).expect_err("three things");
+            Plan::check(id("web@v2"), Some(&[0.0]), Some(0.0), false, Some(2.0)).expect_err("three things");
         assert_eq!(errors.len(), 3, "{errors:?}");
     }
 

@@ -70,11 +70,12 @@ fn second(rng: &mut fastrand::Rng, weight: u64, canary: Behaviour, stable: Behav
 }
 
 /// A release of `web@v2` from `web@v1` in these steps of so many seconds.
-fn machine(steps: &[u64], step_seconds: i64) -> Machine {
+fn machine(steps: &[u64], step_seconds: u32) -> Machine {
     let id = |name: &str| -> BackendId { name.parse().expect("a backend") };
     let steps: Vec<f64> = steps.iter().map(|step| *step as f64).collect();
     Machine::new(Release {
-        plan: Plan::check(id("web@v2"), Some(&steps), Some(step_seconds), false, None).expect("a plan"),
+        plan: Plan::check(id("web@v2"), Some(&steps), Some(step_seconds.into()), false, None)
+            .expect("a plan"),
         from: [(id("web@v1"), Weight::DEFAULT)].into(),
         former: None,
         stage: Stage::Waiting,
@@ -94,7 +95,7 @@ fn machine(steps: &[u64], step_seconds: i64) -> Machine {
 /// A whole release, as it runs: when it ended and how; `None` if it still runs after so many seconds.
 fn release(
     seed: u64,
-    (steps, step_seconds): (&[u64], i64),
+    (steps, step_seconds): (&[u64], u32),
     seconds: u64,
     canary: Behaviour,
     stable: Behaviour,

@@ -1,6 +1,7 @@
 //! The store on a real disk: what survives, what is refused, what a damaged file does.
 
 mod process;
+mod releases;
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};

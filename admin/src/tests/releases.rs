@@ -230,7 +230,7 @@ async fn orders_that_cannot_be_are_refused_with_what_would_do() {
         (json!({"to": "v2", "step_seconds": 0}), 422, "bad-release"),
         (json!({"to": "v2", "step_seconds": -1}), 422, "bad-release"),
         (json!({"to": "v2", "step_seconds": 86_401}), 422, "bad-release"),
-        (json!({"to": "v2", "step_seconds": 1.5}), 422, "bad-order"),
+        (json!({"to": "v2", "step_seconds": 1.5}), 422, "bad-release"),
         (json!({"to": "v2", "max_error_rate": 0}), 422, "bad-release"),
         (json!({"to": "v2", "max_error_rate": 1}), 422, "bad-release"),
         (json!({"to": "v2", "max_error_rate": 5}), 422, "bad-release"),

@@ -88,7 +88,7 @@ pub struct ReleaseOrder {
     pub steps: Option<Vec<f64>>,
     /// How long a step takes, 1 to 86400; default 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step_seconds: Option<i64>,
+    pub step_seconds: Option<f64>,
     /// Starts at 0; people move the weights, and confirm.
     #[serde(default)]
     pub manual: bool,

@@ -87,10 +87,10 @@ impl StoredRelease {
     pub(crate) fn read(self) -> Result<Release, Unreadable> {
         let Self { to, steps, step_seconds, manual, max_error_rate, from, former, state, step, .. } = self;
         let steps: Vec<f64> = steps.into_iter().map(f64::from).collect();
-        let seconds = i64::try_from(step_seconds).unwrap_or(i64::MAX);
-        let plan = Plan::check(backend(&to)?, Some(&steps), Some(seconds), false, max_error_rate).map_err(
-            |errors| Unreadable::Word(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
-        )?;
+        let plan = Plan::check(backend(&to)?, Some(&steps), Some(step_seconds as f64), false, max_error_rate)
+            .map_err(|errors| {
+                Unreadable::Word(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            })?;
         let weight = |(id, weight): (String, u64)| Ok((backend(&id)?, Weight::new(weight).map_err(word)?));
         let from: BTreeMap<BackendId, Weight> =
             from.into_iter().map(weight).collect::<Result<_, Unreadable>>()?;
