@@ -124,6 +124,22 @@ async fn a_bound_client_stays_over_a_restart_while_weights_and_states_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_takes_over_knows_the_clients_of_the_one_before() {
+    let (shop, state) = (Shop::start().await, TempDir::with_prefix("fairway-state-").expect("a folder"));
+    let start = async |args: &[&str]| {
+        let options = FairwayOptions::new(BINARY).config(shop.config(None)).args(args);
+        let fairway = FairwayOptions { state_dir: Some(state.path().to_owned()), ..options }.start().await;
+        fairway.ready().await;
+        fairway
+    };
+    let old = start(&[]).await;
+    let client = bind(&old, "shop.test", "two").await;
+    let new = start(&["--replace"]).await;
+    assert!(old.process().wait(PATIENCE).await.success(), "{}", old.log().text());
+    assert_eq!(ask(&new, "shop.test", Some(&client)).await, ("two".into(), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nodes_with_one_secret_file_know_each_others_clients_and_follow_it() {
     let shop = Shop::start().await;
     let folder = TempDir::with_prefix("fairway-sticky-").expect("a folder");

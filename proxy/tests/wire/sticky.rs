@@ -1,6 +1,7 @@
 //! Clients that are bound by a cookie, through the running data plane.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fairway_catalog::State;
@@ -14,7 +15,7 @@ use crate::tls;
 const STICKY: (&str, &str) = ("aliyun.routing.session_sticky", "true");
 
 /// Two instances of v1 and one of v2, each of which answers with its name.
-async fn shop(options: Options) -> (Plane, [std::sync::Arc<str>; 3]) {
+async fn shop(options: Options) -> (Plane, [Arc<str>; 3]) {
     let origins = [Origin::new().await, Origin::new().await, Origin::new().await];
     let addresses = [0, 1, 2].map(|i: usize| origins[i].address);
     let mut ids = Vec::new();
@@ -298,4 +299,28 @@ async fn over_tls_the_cookie_is_for_tls_alone() {
     let set = field(&head, "Set-Cookie").expect("a cookie");
     assert!(set.ends_with("; HttpOnly; SameSite=Lax; Secure"), "{set}");
     let _ = within("the end", plane.drain(Duration::ZERO)).await;
+}
+
+#[tokio::test]
+async fn an_ejected_instance_loses_its_clients_to_the_others() {
+    let answer = Arc::new(Mutex::new(ok("one")));
+    let one = Origin::new().await.answer(answer.clone());
+    let two = Origin::new().await.serve("two");
+    let plane = Plane::with(Options::default(), |cluster| {
+        for address in [one, two] {
+            cluster.add(address, "shop.test", &[STICKY]);
+        }
+    });
+    let client = bind(&plane, "one").await;
+    *answer.lock().expect("nobody panicked") =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let request = format!("GET /x HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n{client}\r\n");
+    for _ in 0..5 {
+        let failed = plane.exchange(&request).await;
+        assert!(failed.starts_with("HTTP/1.1 503 ") && cookie(&failed).is_none(), "{failed}");
+    }
+    let (name, moved) = ask(&plane, &client).await;
+    assert!(name == "two" && moved.is_some(), "after five failures in a row it is out");
+    let told = plane.explain("shop.test");
+    assert!(told.contains("=> ") && told.contains("ejected"), "{told}");
 }
