@@ -7,6 +7,7 @@ mod explain;
 mod health;
 mod instances;
 mod metrics;
+mod mirror;
 mod page;
 mod probes;
 mod problems;
@@ -69,6 +70,7 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(releases::rollback))
         .routes(routes!(releases::pause))
         .routes(routes!(releases::resume))
+        .routes(routes!(mirror::put, mirror::delete))
         .routes(routes!(backends::list))
         .routes(routes!(backends::one))
         .routes(routes!(backends::put_state))

@@ -2,10 +2,11 @@
 //! waits until it is live.
 //!
 //! One order at a time. An order that has begun is carried out whether or not its client still waits. Not here: what a
-//! split may say (see `weights`), releases, which change decisions by themselves, too (see `release`), how refusals look (see
-//! `refused`).
+//! split may say (see `weights`), releases, which change decisions by themselves, too (see `release`), orders
+//! about copies (see `mirror`), how refusals look (see `refused`).
 
 pub(crate) mod error;
+mod mirror;
 mod names;
 mod refused;
 pub(crate) mod release;

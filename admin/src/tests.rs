@@ -3,6 +3,7 @@
 
 mod access;
 mod feed;
+mod mirrors;
 mod orders;
 mod read;
 mod releases;

@@ -9,11 +9,11 @@ mod process;
 mod release;
 
 pub use cluster::{
-    Backend, Instance, InstanceFound, Layer, ProblemItem, Route, RouteBackend, Severity, Split,
+    Backend, Instance, InstanceFound, Layer, Mirror, ProblemItem, Route, RouteBackend, Severity, Split,
 };
 pub use cluster::{Condition, State};
 pub use feed::{AuditEntry, BackendHealth, EventItem, HealthList, InstanceHealth, ProbeAnswer};
-pub use order::{ReleaseEnd, ReleaseOrder, SplitOrder, StateOrder, Weights};
+pub use order::{MirrorOrder, ReleaseEnd, ReleaseOrder, SplitOrder, StateOrder, Weights};
 pub use process::{Conntrack, Counts, Listener, Lost, Ready, ReadyCondition, Source, Status, StoreStatus};
 pub use release::{Evidence, Ordered, Release, Side};
 

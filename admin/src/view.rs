@@ -1,6 +1,7 @@
 //! The catalog's values in the shapes of the API.
 
 use fairway_catalog::facts::UnitKind;
+use fairway_catalog::inputs::MirrorRecord;
 use fairway_catalog::model::SourceStatus;
 use fairway_catalog::{self as catalog, Catalog};
 use fairway_config::labels::{ClientKey, SplitBy};
@@ -31,6 +32,7 @@ pub(crate) fn route(route: &catalog::Route) -> Route {
         .to_owned(),
         etag: route.etag.to_string(),
         split: route.split.as_ref().map(split),
+        mirror: route.mirror.as_ref().map(|record| mirror(record)),
         backends: route.members.iter().map(member).collect(),
         project: route.project.as_ref().map(ToString::to_string),
         sticky: route.sticky,
@@ -46,6 +48,17 @@ fn split(info: &catalog::SplitInfo) -> Split {
         author: author.to_string(),
         at: *at,
         expires_at: *expires_at,
+        reason: reason.to_string(),
+    }
+}
+
+fn mirror(record: &MirrorRecord) -> Mirror {
+    let MirrorRecord { to, percent, author, at, reason } = record;
+    Mirror {
+        to: to.to_string(),
+        percent: percent.get(),
+        author: author.to_string(),
+        at: *at,
         reason: reason.to_string(),
     }
 }

@@ -17,8 +17,8 @@ pub struct Event {
     /// When.
     pub at: Timestamp,
     /// What kind: `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `instance-drained`,
-    /// `backend-added`, `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `problem-raised`,
-    /// `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
+    /// `backend-added`, `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `route-mirror`,
+    /// `problem-raised`, `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
     pub kind: Arc<str>,
     /// Whom it concerns, by the name that the API uses.
     pub subject: Arc<str>,
@@ -140,11 +140,17 @@ impl Log {
         match (old, new) {
             (None, Some(new)) => self.push("route-added", subject, "", &weights(new), ""),
             (Some(old), None) => self.push("route-removed", subject, &weights(old), "", ""),
-            (Some(old), Some(new)) if old.etag != new.etag => {
-                let reason = new.split.as_ref().map_or("", |split| &*split.reason);
-                self.push("route-split", subject, &weights(old), &weights(new), reason);
+            (Some(old), Some(new)) => {
+                if old.etag != new.etag {
+                    let reason = new.split.as_ref().map_or("", |split| &*split.reason);
+                    self.push("route-split", subject, &weights(old), &weights(new), reason);
+                }
+                if old.mirror != new.mirror {
+                    let reason = new.mirror.as_ref().map_or("", |mirror| &*mirror.reason);
+                    self.push("route-mirror", subject, &copies(old), &copies(new), reason);
+                }
             }
-            _ => {}
+            (None, None) => {}
         }
     }
 
@@ -190,6 +196,11 @@ impl Log {
             self.push("problem-cleared", &problem.subject, problem.kind, "", &problem.text);
         }
     }
+}
+
+/// Where copies of a route's requests go: `10 % to web@v2`; empty without a mirror.
+fn copies(route: &Route) -> String {
+    route.mirror.as_ref().map_or_else(String::new, |mirror| format!("{} % to {}", mirror.percent, mirror.to))
 }
 
 /// A route's weights as people write them: `web@v1=95 web@v2=5`; `equal` without a split.

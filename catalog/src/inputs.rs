@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fairway_config::file::{FileSplit, HostClaim};
-use fairway_config::names::{BackendId, RouteId, Weight};
+use fairway_config::names::{BackendId, Percent, RouteId, Weight};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -99,6 +99,8 @@ pub struct Decisions {
     pub splits: BTreeMap<RouteId, SplitRecord>,
     /// States of instances and backends other than active.
     pub states: BTreeMap<StateSubject, StateRecord>,
+    /// To which version copies of a route's requests go.
+    pub mirrors: BTreeMap<RouteId, Arc<MirrorRecord>>,
     /// Which project owns which route; kept for 24 h after its last claim (design rule 10). Read once at start: from
     /// then on [`crate::Catalog`] carries the owners and the store follows.
     pub owners: BTreeMap<RouteId, Owner>,
@@ -129,6 +131,21 @@ impl SplitRecord {
             _ => Some(self),
         }
     }
+}
+
+/// Copies of a route's requests, as ordered through the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorRecord {
+    /// The backend that gets them.
+    pub to: BackendId,
+    /// Of which part of the requests.
+    pub percent: Percent,
+    /// Who ordered it.
+    pub author: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in the author's words.
+    pub reason: Arc<str>,
 }
 
 /// What a state was set on.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::facts::{Lost, SourceId, Unit};
 use crate::ids::{InstanceId, InstanceKey};
-use crate::inputs::{Drained, ReleaseNote, Settings};
+use crate::inputs::{Drained, MirrorRecord, ReleaseNote, Settings};
 use crate::internal::InternalClients;
 use crate::problem::Problem;
 
@@ -85,6 +85,8 @@ pub struct Route {
     pub split: Option<SplitInfo>,
     /// Its backends by name, each once.
     pub members: Vec<Member>,
+    /// To which version copies of its requests go. The backend may be none of its members at the moment.
+    pub mirror: Option<Arc<MirrorRecord>>,
     /// Sticky sessions.
     pub sticky: bool,
     /// How the version is drawn.

@@ -3,6 +3,7 @@
 //! Not here: what a label key means (see [`crate::labels`]), which keys the file has (see [`crate::file`]).
 
 mod front;
+mod percent;
 mod tls;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use front::FrontPort;
+pub use percent::{NotAPercent, Percent};
 
 /// A relative share of new clients, 0 to 1000. Per backend, not per instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

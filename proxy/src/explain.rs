@@ -14,6 +14,7 @@ pub mod text;
 use std::time::Instant;
 
 use fairway_catalog::SplitInfo;
+use fairway_catalog::inputs::MirrorRecord;
 use fairway_config::labels::{Balance, SplitBy};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,9 @@ pub struct RouteView {
     pub split: Option<SplitView>,
     /// How the version is drawn: `request`, `client-ip`, `header:NAME`, `cookie:NAME`.
     pub split_by: String,
+    /// To which version copies of its requests go; absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorView>,
     /// What the route does with requests and answers besides, a line each: `redirect: www 308`; without secrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
@@ -129,6 +133,29 @@ impl From<&SplitInfo> for SplitView {
         let SplitInfo { layer, author, at, expires_at, reason } = info;
         let (layer, author, reason) = (layer.as_str().to_owned(), author.to_string(), reason.to_string());
         Self { layer, author, at: *at, expires_at: *expires_at, reason }
+    }
+}
+
+/// Copies of a route's requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MirrorView {
+    /// The backend that gets them.
+    pub to: String,
+    /// Of which part of the requests, above 0 and up to 100.
+    pub percent: f64,
+    /// Who ordered it.
+    pub author: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&MirrorRecord> for MirrorView {
+    fn from(record: &MirrorRecord) -> Self {
+        let MirrorRecord { to, percent, author, at, reason } = record;
+        let (to, author, reason) = (to.to_string(), author.to_string(), reason.to_string());
+        Self { to, percent: percent.get(), author, at: *at, reason }
     }
 }
 
@@ -316,6 +343,7 @@ fn route_view(table: &RouteTable, entry: &RouteEntry, request: &RequestView<'_>,
         id: entry.name.to_string(),
         split: entry.route.split.as_ref().map(SplitView::from),
         split_by: show_split_by(&entry.route.split_by),
+        mirror: entry.route.mirror.as_deref().map(MirrorView::from),
         features: entry.features.as_ref().map(|features| features.lines()).unwrap_or_default(),
         rule: foresight
             .rule

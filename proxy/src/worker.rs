@@ -24,6 +24,7 @@ use crate::accept::{accept, refuse, take_handed};
 use crate::access_log::AccessLog;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
+use crate::downstream::mirror::Mirrors;
 use crate::downstream::{Connection, Door, Visit};
 use crate::l4::{self, Passed};
 use crate::metrics::{OpenConnection, WorkerMetrics};
@@ -51,6 +52,8 @@ pub(crate) struct Worker {
     pub(crate) metrics: WorkerMetrics,
     /// Connections to instances that all clients share.
     pub(crate) kept: Rc<Kept>,
+    /// Copies of requests, and their connections.
+    pub(crate) mirrors: Mirrors,
     /// Those that belong to one client each.
     bound: RefCell<Vec<Weak<Kept>>>,
     pub(crate) buffers: Buffers,
@@ -89,6 +92,7 @@ impl Worker {
             handle,
             access,
             kept: Rc::default(),
+            mirrors: Mirrors::default(),
             bound: RefCell::default(),
             buffers: Buffers::default(),
             rng: RefCell::new(Rng::new()),
@@ -162,7 +166,8 @@ impl Worker {
     }
 
     fn clear_pools(&self) -> bool {
-        let mut had_some = self.kept.pool.clear();
+        let mut had_some = self.mirrors.kept.pool.clear();
+        had_some |= self.kept.pool.clear();
         for kept in self.bound.borrow().iter().filter_map(Weak::upgrade) {
             had_some |= kept.pool.clear();
         }
@@ -179,6 +184,7 @@ impl Worker {
     /// Closes connections to instances that nobody has a use for.
     fn sweep(&self) {
         self.kept.sweep();
+        self.mirrors.kept.sweep();
         self.bound.borrow_mut().retain(|bound| bound.upgrade().inspect(|kept| kept.sweep()).is_some());
     }
 
@@ -234,6 +240,7 @@ impl Worker {
         tick.abort();
         following.abort();
         self.kept.clear();
+        self.mirrors.kept.clear();
         if let Some(access) = &self.access {
             access.hand_over(&self.clock);
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fairway_config::file::Flags;
-use fairway_config::names::Weight;
+use fairway_config::names::{Percent, Weight};
 
 /// Edge proxy and service discovery for Docker clusters.
 #[derive(Debug, Parser)]
@@ -95,6 +95,8 @@ pub(crate) enum Ask {
     /// Release a version step by step; it goes back by itself when it is worse
     #[command(subcommand)]
     Release(ReleaseCommand),
+    /// Have requests of a route copied to one of its backends; nobody waits for its answers
+    Mirror(MirrorArgs),
     /// Let an instance or a backend finish what runs; nothing new is sent to it
     Drain(StateArgs),
     /// Send nobody to an instance or a backend
@@ -125,6 +127,7 @@ impl Ask {
                 | ReleaseCommand::Pause(ReleaseStepArgs { api, .. })
                 | ReleaseCommand::Resume(ReleaseStepArgs { api, .. }),
             )
+            | Self::Mirror(MirrorArgs { api, .. })
             | Self::Drain(StateArgs { api, .. })
             | Self::Disable(StateArgs { api, .. })
             | Self::Activate(StateArgs { api, .. })
@@ -298,6 +301,29 @@ pub(crate) struct ReleaseStepArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example: fairway mirror shop.company.com/ web@v2 --percent 10\n\n\
+                        Copies are marked with `X-Fairway-Mirror: 1`. They are whole requests, POSTs and their credentials \
+                        among them: whatever the backend writes, it writes a second time.")]
+pub(crate) struct MirrorArgs {
+    /// The route, as `fairway routes` names it: shop.company.com/api
+    pub(crate) route: String,
+    /// The backend of the route that gets the copies; its weight may be 0
+    #[arg(required_unless_present = "off")]
+    pub(crate) backend: Option<String>,
+    /// Of which part of the requests, above 0 and up to 100
+    #[arg(long, value_name = "P", required_unless_present = "off")]
+    pub(crate) percent: Option<Percent>,
+    /// Copy nothing any more
+    #[arg(long, conflicts_with_all = ["percent", "reason"])]
+    pub(crate) off: bool,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StateArgs {
     /// An instance (its id, or its container's name or id), else a backend (v2, web@v2 or shop/web@v2)
     #[arg(value_name = "INSTANCE|BACKEND")]
@@ -429,6 +455,28 @@ mod tests {
             ("split shop.a.com/ web@v1=-5", ErrorKind::ValueValidation),
             ("split shop.a.com/ web@v1", ErrorKind::ValueValidation),
             ("split shop.a.com/ web@v1=1 --expires 2", ErrorKind::ValueValidation),
+        ] {
+            assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_is_a_backend_and_a_percentage_or_off() {
+        let cli = parse("mirror shop.a.com/ web@v2 --percent 0.5").expect("a mirror");
+        let Command::Tool(Tool::Ask(Ask::Mirror(args))) = cli.command else { panic!("mirror was written") };
+        assert_eq!(args.backend.as_deref(), Some("web@v2"));
+        assert_eq!(args.percent.map(Percent::get), Some(0.5));
+        for line in ["mirror shop.a.com/ --off", "mirror shop.a.com/ web@v2 --off"] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for (line, kind) in [
+            ("mirror shop.a.com/", ErrorKind::MissingRequiredArgument),
+            ("mirror shop.a.com/ web@v2", ErrorKind::MissingRequiredArgument),
+            ("mirror shop.a.com/ --percent 10", ErrorKind::MissingRequiredArgument),
+            ("mirror shop.a.com/ v2 --percent 10 --off", ErrorKind::ArgumentConflict),
+            ("mirror shop.a.com/ v2 --percent 0", ErrorKind::ValueValidation),
+            ("mirror shop.a.com/ v2 --percent 101", ErrorKind::ValueValidation),
+            ("mirror shop.a.com/ v2 --percent=-5", ErrorKind::ValueValidation),
         ] {
             assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");
         }

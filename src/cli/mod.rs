@@ -11,6 +11,7 @@ mod events;
 mod explain;
 mod failure;
 mod lint;
+mod mirror;
 mod outline;
 mod release;
 mod split;
@@ -95,6 +96,7 @@ async fn execute_ask(
         Ask::Explain(args) => explain::run(client, &args, format, out).await,
         Ask::Split(args) => split::run(client, &args, format, out).await,
         Ask::Release(command) => release::run(client, &command, format, out).await,
+        Ask::Mirror(args) => mirror::run(client, &args, format, out).await,
         Ask::Drain(args) => state::run(client, State::Draining, &args, format, out).await,
         Ask::Disable(args) => state::run(client, State::Disabled, &args, format, out).await,
         Ask::Activate(args) => state::run(client, State::Active, &args, format, out).await,

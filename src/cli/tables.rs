@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::table::{Table, printable};
 
-/// A line for each backend of each route; the route's name in all of them, so that `grep` finds whole facts.
+/// A line for each backend of each route, `copies 10 %` behind the split of one that gets copies; the route's name in all of them, so that `grep` finds whole facts.
 pub(crate) fn routes(routes: &[Route]) -> String {
     let mut table = Table::new(&["ROUTE", "BACKEND", "WEIGHT", "SHARE", "READY", "STATE", "SPLIT"]);
     for route in routes {
@@ -32,11 +32,17 @@ pub(crate) fn routes(routes: &[Route]) -> String {
                 percent(member.share),
                 ready(member.ready, member.desired),
                 member.state.to_string(),
-                split.clone(),
+                split.clone() + &copies_to(route, &member.id),
             ]);
         }
     }
     shown(&table, "no routes: no container with a routing label runs, and no static service claims one")
+}
+
+/// What a backend gets of the route's requests besides its share.
+fn copies_to(route: &Route, backend: &str) -> String {
+    let mirror = route.mirror.as_ref().filter(|mirror| mirror.to == backend);
+    mirror.map_or_else(String::new, |mirror| format!(", copies {} %", mirror.percent))
 }
 
 /// Where a route's weights come from.
@@ -61,7 +67,19 @@ pub(crate) fn one_route(route: &Route) -> String {
         }
         text.push('\n');
     }
+    text.push_str(&mirror_of(route));
     text
+}
+
+/// Where copies of a route's requests go, a line if there are any.
+fn mirror_of(route: &Route) -> String {
+    let Some(mirror) = &route.mirror else { return String::new() };
+    let (to, author) = (printable(&mirror.to), printable(&mirror.author));
+    let mut text = format!("{} % copied to {to}, ordered by {author} at {:.0}", mirror.percent, mirror.at);
+    if !mirror.reason.is_empty() {
+        text.push_str(&format!(": {}", printable(&mirror.reason)));
+    }
+    text + "\n"
 }
 
 pub(crate) fn backends(backends: &[Backend]) -> String {

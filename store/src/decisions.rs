@@ -12,6 +12,7 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use crate::error::StoreError;
 use crate::log::{self, AuditRecord};
+use crate::mirrors;
 use crate::open::Store;
 use crate::releases;
 use crate::stored::{Stored, StoredOwner, StoredSplit, StoredState, Unreadable, read_subject, subject_key};
@@ -55,6 +56,7 @@ impl Store {
                 let read = StoredState::decode(value.value()).and_then(StoredState::read);
                 keep(&mut problems, name, pair(read_subject(kind, name), read), &mut decisions.states);
             }
+            decisions.mirrors = mirrors::load(transaction, &mut problems)?;
             let owners = transaction.open_table(OWNERS)?;
             for entry in owners.iter()? {
                 let (key, value) = entry?;

@@ -213,10 +213,10 @@ impl StoredEvent {
 
 impl Stored for AuditRecord {}
 
-fn backend(name: &str) -> Result<BackendId, Unreadable> {
+pub(crate) fn backend(name: &str) -> Result<BackendId, Unreadable> {
     name.parse().map_err(word)
 }
 
-fn word(error: impl ToString) -> Unreadable {
+pub(crate) fn word(error: impl ToString) -> Unreadable {
     Unreadable::Word(error.to_string())
 }

@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fairway_catalog::State;
-use fairway_catalog::config::names::{BackendId, RouteId, Weight};
+use fairway_catalog::config::names::{BackendId, Percent, RouteId, Weight};
 use fairway_catalog::event::Event;
 use fairway_catalog::ids::InstanceId;
-use fairway_catalog::inputs::{Decisions, Owner, SplitRecord, StateRecord, StateSubject};
+use fairway_catalog::inputs::{Decisions, MirrorRecord, Owner, SplitRecord, StateRecord, StateSubject};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -57,6 +57,16 @@ fn split(weights: &[(&str, u64)]) -> SplitRecord {
     }
 }
 
+fn mirror(to: &str, percent: f64) -> MirrorRecord {
+    MirrorRecord {
+        to: backend(to),
+        percent: Percent::new(percent).expect("a percentage"),
+        author: "curl".into(),
+        at: at(1_700_000_000),
+        reason: "a look".into(),
+    }
+}
+
 fn audit(subject: &str) -> AuditRecord {
     AuditRecord {
         at: at(1_700_000_000),
@@ -93,6 +103,9 @@ fn decisions_and_their_audit_survive_a_restart() {
         store.put_split(&route("*.shop.com/api"), &split(&[("shop/web@v1", 95)]), &audit("a")).expect("put");
         store.put_split(&route("gone.com/"), &split(&[("web@v1", 1)]), &audit("b")).expect("put");
         store.delete_split(&route("gone.com/"), &audit("c")).expect("delete");
+        store.put_mirror(&route("shop.com/"), &mirror("web@v2", 0.5), &audit("m")).expect("put");
+        store.put_mirror(&route("gone.com/"), &mirror("web@v2", 100.0), &audit("m")).expect("put");
+        store.delete_mirror(&route("gone.com/"), &audit("m")).expect("delete");
         store.put_state(&[id.clone(), whole.clone()], &state, &audit("d")).expect("put");
         store.delete_state(&[id], &audit("e")).expect("delete");
         let owners = [(route("shop.com/"), owner.clone()), (route("old.com/"), owner.clone())];
@@ -104,12 +117,13 @@ fn decisions_and_their_audit_survive_a_restart() {
     let want = Decisions {
         splits: [(route("*.shop.com/api"), split(&[("shop/web@v1", 95)]))].into(),
         states: [(whole, state)].into(),
+        mirrors: [(route("shop.com/"), Arc::new(mirror("web@v2", 0.5)))].into(),
         owners: [(route("shop.com/"), owner)].into(),
     };
     assert_eq!(loaded.decisions, want);
     assert_eq!(loaded.problems, []);
     let subjects: Vec<String> = store.audit(4).expect("audit").into_iter().map(|r| r.subject).collect();
-    assert_eq!(subjects, ["e", "d", "c", "b"], "the newest first");
+    assert_eq!(subjects, ["e", "d", "m", "m"], "the newest first");
     assert_eq!(store.audit(1).expect("audit"), [audit("e")]);
 }
 
@@ -449,6 +463,13 @@ fn any_route() -> impl Strategy<Value = RouteId> {
     "(\\*\\.)?[a-z]{1,8}(\\.[a-z]{1,5}){0,2}(/[A-Za-z0-9%._~-]{1,8}){0,3}".prop_map(|name| route(&name))
 }
 
+fn any_mirror() -> impl Strategy<Value = Arc<MirrorRecord>> {
+    (any_backend(), 1u32..=100_000, any_time(), "\\PC{0,20}").prop_map(|(to, thousandths, at, reason)| {
+        let percent = Percent::new(f64::from(thousandths) / 1000.0).expect("a percentage");
+        Arc::new(MirrorRecord { to, percent, author: "a".into(), at, reason: reason.into() })
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -457,6 +478,7 @@ proptest! {
         splits in btree_map(any_route(), any_split(), 0..6),
         owners in btree_map(any_route(), (option::of(any_name()), any_time()), 0..6),
         states in btree_map(any_backend(), (any::<bool>(), any_time(), "\\PC{0,20}"), 0..4),
+        mirrors in btree_map(any_route(), any_mirror(), 0..4),
     ) {
         let owners: BTreeMap<_, _> = owners
             .into_iter()
@@ -478,11 +500,14 @@ proptest! {
         for (subject, record) in &states {
             store.put_state(std::slice::from_ref(subject), record, &audit("b")).expect("put");
         }
+        for (route, record) in &mirrors {
+            store.put_mirror(route, record, &audit("c")).expect("put");
+        }
         store.put_owners(&owners).expect("put");
         drop(store);
         let loaded = open(&folder).load().expect("load");
         prop_assert_eq!(loaded.problems, []);
-        prop_assert_eq!(loaded.decisions, Decisions { splits, states, owners });
+        prop_assert_eq!(loaded.decisions, Decisions { splits, states, mirrors, owners });
     }
 }
 

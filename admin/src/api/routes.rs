@@ -103,7 +103,7 @@ pub(super) async fn delete_split(
     })
 }
 
-fn answer(status: StatusCode, route: &fairway_catalog::Route) -> Response {
+pub(super) fn answer(status: StatusCode, route: &fairway_catalog::Route) -> Response {
     let mut response = (status, Json(view::route(route))).into_response();
     if let Ok(etag) = HeaderValue::from_str(&route.etag) {
         response.headers_mut().insert(ETAG, etag);

@@ -28,6 +28,10 @@ pub(crate) enum OrderError {
     Weights(Vec<WeightError>),
     #[error("{0}")]
     Expiry(String),
+    #[error("percent: {0}")]
+    Percent(String),
+    #[error("{route} carries connections, not requests: nothing of it can be copied")]
+    NotRequests { route: RouteId },
     #[error(
         "{most} splits of this route already wait for each other's expiry; put one without an expiry first"
     )]

@@ -53,6 +53,10 @@ impl From<OrderError> for Refusal {
             }
             OrderError::Weights(errors) => of_weights(&errors, detail),
             OrderError::Expiry(_) => Refusal::unprocessable("bad-expiry", "No such expiry", detail),
+            OrderError::Percent(_) => Refusal::unprocessable("bad-percent", "No such percentage", detail),
+            OrderError::NotRequests { .. } => {
+                Refusal::unprocessable("not-requests", "The route carries no requests", detail)
+            }
             OrderError::TooManyExpiries { .. } => {
                 Refusal::new(StatusCode::CONFLICT, "too-many-expiries", "Too many expiries", detail)
             }

@@ -75,6 +75,7 @@ pub(super) fn check<'a>(
     }
 }
 
+/// The backend among those of a route that a reference leads to.
 pub(super) fn resolve<'a>(
     reference: &str,
     known: impl Iterator<Item = &'a BackendId>,

@@ -1,7 +1,7 @@
 //! Routes, backends, instances and problems.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 /// A host pattern and path prefix that lead to weighted backends.
@@ -19,6 +19,9 @@ pub struct Route {
     pub etag: String,
     /// Where the weights come from; null: every ready instance gets an equal share.
     pub split: Option<Split>,
+    /// To which backend copies of its requests go; null: there are none.
+    #[serde(default)]
+    pub mirror: Option<Mirror>,
     /// By name, each once.
     pub backends: Vec<RouteBackend>,
     /// The project that owns the route; null for "no project".
@@ -47,6 +50,31 @@ pub struct Split {
     pub expires_at: Option<Timestamp>,
     /// Why.
     pub reason: String,
+}
+
+/// Copies of a route's requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Mirror {
+    /// The backend that gets them.
+    pub to: String,
+    /// Of which part of the requests: above 0 and up to 100.
+    #[serde(serialize_with = "as_written")]
+    pub percent: f64,
+    /// Who ordered it.
+    pub author: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// A whole number without a point: `10`, as it was ordered.
+fn as_written<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    match number.fract() == 0.0 && (0.0..=1e9).contains(number) {
+        true => serializer.serialize_u64(*number as u64),
+        false => serializer.serialize_f64(*number),
+    }
 }
 
 /// The source of weights; a later one is above an earlier one.

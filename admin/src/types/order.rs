@@ -65,6 +65,20 @@ impl<'de> Visitor<'de> for WeightsVisitor {
     }
 }
 
+/// Copies of a route's requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MirrorOrder {
+    /// The backend of the route that gets them; a part of its name will do that only it has.
+    pub to: String,
+    /// Of which part of the requests: above 0 and up to 100, with three decimals at most.
+    #[schema(value_type = f64)]
+    pub percent: Value,
+    /// Why, for those who look later.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
 /// A state for an instance or a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -6,6 +6,7 @@
 
 mod balancers;
 mod condition;
+mod mirrors;
 mod not_served;
 mod owners;
 mod passed;
@@ -307,6 +308,11 @@ impl RoutePlan<'_> {
                     touched.insert(id.clone());
                 }
             }
+            for id in old.mirrors.keys().chain(new.mirrors.keys()) {
+                if old.mirrors.get(id) != new.mirrors.get(id) {
+                    touched.insert(id.clone());
+                }
+            }
         }
         touched
     }
@@ -322,7 +328,9 @@ impl RoutePlan<'_> {
                 Some(Member { backend, weight: None, promised_zero: false, share: 0.0, instances })
             })
             .collect();
-        let (split, etag, problems) = weights::apply(self.inputs, id, planned, &mut members, self.now);
+        let (split, etag, mut problems) = weights::apply(self.inputs, id, planned, &mut members, self.now);
+        let mirror = self.inputs.decisions.mirrors.get(id).cloned();
+        problems.extend(mirror.as_ref().and_then(|mirror| mirrors::problem(id, mirror, &members)));
         let route = Route {
             id: id.clone(),
             secure: planned.secure,
@@ -331,6 +339,7 @@ impl RoutePlan<'_> {
             etag,
             split,
             members,
+            mirror,
             sticky: planned.sticky,
             split_by: planned.split_by.clone(),
             body_max: planned.body_max,

@@ -160,6 +160,11 @@ impl BalancerProtocol {
         }
     }
 
+    /// Whether what is said is read as HTTP.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
+
     /// The protocol that is written so, in lower case.
     pub fn of_scheme(scheme: &str) -> Option<Self> {
         [Self::Tcp, Self::Udp, Self::Http, Self::Https].into_iter().find(|one| one.as_str() == scheme)

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use super::mirror::Copying;
 use crate::h1::chunked::ChunkError;
 use crate::h1::{BodyLength, RequestHead, Trailers};
 use crate::sides::Piece;
@@ -24,6 +25,8 @@ pub(super) struct Kept {
     pub(super) repeatable: bool,
     /// Further octets are kept, too: the request may be sent again.
     keeps: bool,
+    /// Gets what is taken, too.
+    pub(super) copying: Option<Box<Copying>>,
 }
 
 impl Kept {
@@ -42,12 +45,27 @@ impl Kept {
             // Another one is sent again only if it certainly came too late; then it must be here whole.
             keeps: head.is_idempotent()
                 || matches!(head.body, BodyLength::Exactly(octets) if octets <= KEPT_BYTES as u64),
+            copying: None,
         })
     }
 
     /// Whether all of it is here or will certainly be kept when it comes: how long it is was said, and that is not too much.
     pub(super) fn will_be_whole(&self, head: &RequestHead) -> bool {
         self.ended || matches!(head.body, BodyLength::Exactly(octets) if octets <= KEPT_BYTES as u64)
+    }
+
+    /// The whole body of a request that is sent once more.
+    pub(super) fn whole(body: Piece, chunked: bool) -> Self {
+        Self {
+            chunked,
+            first: body,
+            later: BytesMut::new(),
+            later_trailers: None,
+            ended: true,
+            repeatable: true,
+            keeps: true,
+            copying: None,
+        }
     }
 
     /// Keeps what is taken from now on whatever the method: a stream that the instance has not looked at may be sent again.
@@ -57,6 +75,9 @@ impl Kept {
 
     /// Notes a further piece that is about to be sent.
     pub(super) fn note(&mut self, piece: &Piece) {
+        if self.copying.is_some() {
+            self.copying = self.copying.take().and_then(|copying| copying.take(piece));
+        }
         if !self.repeatable {
             return;
         }

@@ -20,6 +20,7 @@ use super::extras::Extras;
 use super::fault::unless_panic;
 use super::guard::{Ruling, rule};
 use super::lost;
+use super::mirror;
 use super::outcome::{Outcome, outcome};
 use super::{After, Visit, refused, send};
 use crate::access_log::Line;
@@ -625,6 +626,12 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             applied: applied(&self.record, &self.head, &self.id),
         };
         write_request(&mut head_up, &self.head, &origin);
+        if self.record.attempts == 1
+            && upgrade.is_none()
+            && let Some(mirror) = self.record.entry.as_ref().and_then(|entry| entry.mirror.as_ref())
+        {
+            mirror::copy(visit, mirror, &pick.version, (&self.head, &head_up), kept, self.grpc.is_some());
+        }
         let request = Prepared { head_up: &head_up, kept, upgrade };
         // Boxed, so that a connection that only speaks HTTP/1.1 costs no memory for it.
         let attempt = match pick.version.settings.protocol {

@@ -7,6 +7,7 @@
 //! - [`patience`]: what becomes of an exchange whose limits pass.
 //! - [`guard`]: whether a request gets to an instance at all.
 //! - [`outcome`]: what an attempt says of the version that it was made at.
+//! - [`mirror`]: copies of requests for another version.
 //! - [`compressed`]: a body that is compressed on its way.
 //! - [`http2`]: connections that speak HTTP/2, with requests side by side.
 //!
@@ -22,6 +23,7 @@ mod guard;
 mod head;
 pub(crate) mod http2;
 mod lost;
+pub(crate) mod mirror;
 mod outcome;
 mod patience;
 mod streams;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{CookieView, Explanation, FailureView, InstanceView, RouteView, VersionView};
+use super::{CookieView, Explanation, FailureView, InstanceView, MirrorView, RouteView, VersionView};
 
 /// The explanation in lines of plain text.
 pub fn explain_text(explanation: &Explanation) -> String {
@@ -49,6 +49,9 @@ fn write_route(out: &mut String, route: &RouteView) -> fmt::Result {
         }
     }
     writeln!(out, "  the version is drawn by {}", route.split_by)?;
+    if let Some(MirrorView { to, percent, author, at, .. }) = &route.mirror {
+        writeln!(out, "  {percent} % of the requests are copied to {to}, ordered by {author} at {at}")?;
+    }
     if !route.draw.is_empty() {
         writeln!(out, "  {}", route.draw)?;
     }

@@ -70,7 +70,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
         let may_pass = match field.known {
             Known::Other => !is_alias(name),
             Known::Claim => origin.client.peer_is_trusted && !name.contains(&b'_'),
-            Known::Host | Known::Via | Known::Proxy | Known::XFairwayExplain => false,
+            Known::Host | Known::Via | Known::Proxy | Known::XFairwayExplain | Known::XFairwayMirror => false,
             Known::Cookie => !origin.hides_cookie,
             Known::Expect => head.expects_continue,
             Known::Traceparent | Known::Tracestate => keeps_trace,

@@ -116,6 +116,8 @@ known! {
         Http2Settings = "http2-settings";
         /// An instance takes itself out of service, as Envoy has it.
         WantsOut = "x-envoy-immediate-health-check-fail";
+        /// Marks the copy of a request: ours alone to say.
+        XFairwayMirror = "x-fairway-mirror";
     }
     claims {
         XOriginalUrl = "x-original-url";

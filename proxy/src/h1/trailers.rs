@@ -50,7 +50,9 @@ pub fn is_alias(name: &[u8]) -> bool {
         *slot = if *octet == b'_' { b'-' } else { *octet };
     }
     let known = Known::of(&plain[..name.len()]);
-    known.is_forwarding() || known.is_hop_by_hop() || matches!(known, Known::Host | Known::Proxy)
+    known.is_forwarding()
+        || known.is_hop_by_hop()
+        || matches!(known, Known::Host | Known::Proxy | Known::XFairwayMirror)
 }
 
 #[cfg(test)]
@@ -74,6 +76,7 @@ mod tests {
             ("transfer_encoding", true),
             ("x_real_ip", true),
             ("x_client_cert_fingerprint", true),
+            ("x_fairway_mirror", true),
             ("X-Forwarded-For", false),
             ("my_field", false),
             ("_", false),

@@ -37,6 +37,18 @@ const DURATIONS: Family = Family {
     labels: &["route", "backend"],
     kind: MetricType::HISTOGRAM,
 };
+const MIRRORED: Family = Family {
+    name: "fairway_mirrored_requests_total",
+    help: "Copies of requests for another version, by what became of them.",
+    labels: &["route", "backend", "result"],
+    kind: MetricType::COUNTER,
+};
+const MIRROR_DURATIONS: Family = Family {
+    name: "fairway_mirrored_request_duration_seconds",
+    help: "From the end of the request to the end of the answer to its copy.",
+    labels: &["route", "backend"],
+    kind: MetricType::HISTOGRAM,
+};
 const CONNECTS: Family = Family {
     name: "fairway_upstream_connect_seconds",
     help: "Time to connect to an instance.",
@@ -97,10 +109,12 @@ const QUEUE_WAITS: Family = Family {
     labels: &["route"],
     kind: MetricType::HISTOGRAM,
 };
-const FAMILIES: [&Family; 13] = [
+const FAMILIES: [&Family; 15] = [
     &REQUESTS,
     &GRPC,
     &DURATIONS,
+    &MIRRORED,
+    &MIRROR_DURATIONS,
     &CONNECTS,
     &IN_FLIGHT,
     &RETRIES,
@@ -138,6 +152,8 @@ impl Collector for TableCollector {
             REQUESTS.of(series.iter().flat_map(|series| requests(series)).collect()),
             GRPC.of(series.iter().flat_map(|series| grpc(series)).collect()),
             DURATIONS.of(series.iter().filter_map(|series| durations(series)).collect()),
+            MIRRORED.of(series.iter().flat_map(|series| mirrored(series)).collect()),
+            MIRROR_DURATIONS.of(series.iter().filter_map(|series| mirror_durations(series)).collect()),
             CONNECTS.of(backends.iter().filter_map(|backend| connects(backend)).collect()),
             IN_FLIGHT.of(in_flight(&self.table)),
             RETRIES.of(backends.iter().flat_map(|backend| retries(backend)).collect()),
@@ -174,6 +190,17 @@ fn grpc(series: &Series) -> Vec<Metric> {
 fn durations(series: &Series) -> Option<Metric> {
     let mut metric = Metric::from_label(DURATIONS.labelled(&[&series.route, &series.backend]));
     metric.set_histogram(series.durations()?);
+    Some(metric)
+}
+
+fn mirrored(series: &Series) -> Vec<Metric> {
+    let label = |result: &str| MIRRORED.labelled(&[&series.route, &series.backend, result]);
+    series.mirror_results().map(|(result, count)| counter(label(result.as_str()), count)).collect()
+}
+
+fn mirror_durations(series: &Series) -> Option<Metric> {
+    let mut metric = Metric::from_label(MIRROR_DURATIONS.labelled(&[&series.route, &series.backend]));
+    metric.set_histogram(series.mirror_durations()?);
     Some(metric)
 }
 

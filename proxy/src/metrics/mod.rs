@@ -7,6 +7,7 @@
 mod collect;
 mod figures;
 mod histogram;
+mod mirrored;
 mod series;
 mod shards;
 
@@ -22,6 +23,7 @@ use dashmap::DashMap;
 pub use collect::TableCollector;
 pub use figures::VersionFigures;
 use histogram::{BUILD, Histogram};
+pub(crate) use mirrored::Mirrored;
 pub use series::{BackendSeries, Series};
 
 use crate::forward::grpc::Status;
@@ -148,6 +150,12 @@ impl WorkerMetrics {
     /// did. `series` is that of the pick.
     pub(crate) fn attempt_done(&self, series: &Series, answered_in: Option<Duration>, failed: bool) {
         series.attempt_done(self.worker, answered_in, failed);
+    }
+
+    /// Counts what became of a copy of a request, and how long it took if it was answered. `series` is that of the version
+    /// that got it.
+    pub(crate) fn mirrored(&self, series: &Series, result: Mirrored, took: Option<Duration>) {
+        series.mirrored(self.worker, result, took);
     }
 
     /// Counts a call of gRPC that has ended with this status.

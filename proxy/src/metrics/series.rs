@@ -11,6 +11,7 @@ use prometheus::proto;
 
 use super::figures::{self, Figures, VersionFigures};
 use super::histogram::{self, CONNECT, Histogram, REQUEST, WAIT};
+use super::mirrored::{self, Copies, Mirrored};
 use super::shards::Shards;
 use crate::forward::grpc::Status;
 use crate::outlier::Cause;
@@ -37,6 +38,8 @@ struct Requests {
     /// By status, once there is a call of gRPC.
     grpc: OnceLock<Box<[AtomicU64; Status::COUNT]>>,
     figures: Figures,
+    /// Once there is a copy.
+    copies: OnceLock<Box<Copies>>,
 }
 
 impl Series {
@@ -77,6 +80,24 @@ impl Series {
     /// What this backend did for requests of this route, for comparing it with others.
     pub(crate) fn figures(&self, backend: &BackendId) -> VersionFigures {
         figures::sum(backend, self.shards.iter().map(|shard| &shard.figures))
+    }
+
+    pub(super) fn mirrored(&self, worker: usize, result: Mirrored, took: Option<Duration>) {
+        self.shards.of(worker).copies.get_or_init(Box::default).count(result, took);
+    }
+
+    fn copies(&self) -> impl Iterator<Item = &Copies> + Clone {
+        self.shards.iter().filter_map(|shard| shard.copies.get().map(|copies| &**copies))
+    }
+
+    /// What became of copies that went here, without results that there never were.
+    pub(super) fn mirror_results(&self) -> impl Iterator<Item = (Mirrored, u64)> {
+        mirrored::results(self.copies())
+    }
+
+    /// How long copies took that were answered.
+    pub(super) fn mirror_durations(&self) -> Option<proto::Histogram> {
+        mirrored::durations(self.copies())
     }
 
     pub(super) fn grpc_done(&self, worker: usize, status: Status) {

@@ -22,7 +22,7 @@ impl<T: Default> Shards<T> {
     }
 
     /// The copies there are.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         self.0.iter().filter_map(|slot| slot.get().map(|apart| &apart.0))
     }
 }

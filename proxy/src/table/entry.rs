@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fairway_catalog::{Backend, Condition, Instance, Member, Route, State};
 use fairway_config::labels::Balance;
-use fairway_config::names::Weight;
+use fairway_config::names::{Percent, Weight};
 use jiff::Timestamp;
 
 use super::Lasting;
@@ -45,6 +45,15 @@ pub struct RouteEntry {
     pub(crate) has_rules: bool,
     /// How its clients are bound, if they are; boxed, for most routes bind nobody.
     pub(crate) sticky: Option<Box<Sticky>>,
+    /// Which version gets copies of its requests; mostly none.
+    pub(crate) mirror: Option<Mirror>,
+}
+
+/// The version that gets copies of a route's requests, and of how many.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    pub(crate) version: Arc<Version>,
+    pub(crate) percent: Percent,
 }
 
 /// One backend within one route.
@@ -117,6 +126,10 @@ impl RouteEntry {
             queue: before.map_or_else(Arc::default, |before| before.queue.clone()),
             lots: Lots::new(&versions, |_| true),
             sticky: Sticky::of(route, &name, &lasting.sticky).map(Box::new),
+            mirror: route.mirror.as_ref().and_then(|mirror| {
+                let version = versions.iter().find(|version| version.backend.id == mirror.to)?;
+                Some(Mirror { version: version.clone(), percent: mirror.percent })
+            }),
             has_rules: versions.iter().any(|version| !version.backend.transport.matches.is_empty()),
             versions,
             name,

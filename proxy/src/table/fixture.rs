@@ -94,6 +94,7 @@ pub(crate) fn put_route(
         split,
         members,
         sticky: false,
+        mirror: None,
         split_by: SplitBy::Request,
         body_max: None,
         features: None,

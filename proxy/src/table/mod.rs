@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use fairway_catalog::{Catalog, InstanceKey, InternalClients, Settings};
 use fairway_config::names::RouteId;
 
+pub(crate) use entry::Mirror;
 use entry::Moment;
 pub use entry::{RouteEntry, Version};
 pub use handle::{TableHandle, TableReader, follow};

@@ -102,6 +102,15 @@ pub(crate) async fn connect(
     }
 }
 
+/// Opens a connection as [`connect`] does, but closes nothing for it: for what is done besides.
+pub(crate) async fn connect_if_there_is_room(
+    endpoint: &Endpoint,
+    worker: &Worker,
+    header: &[u8],
+) -> Result<Link, ConnectError> {
+    try_connect(endpoint, &worker.shared.trust, header).await
+}
+
 /// Opens a connection for octets as they are behind `header`, whatever the instance speaks, within
 /// `fairway.timeout.connect`.
 pub(crate) async fn open_tcp(

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fairway_catalog::facts::{SourceFacts, UnitKind};
-use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
+use fairway_catalog::inputs::{MirrorRecord, SplitRecord, StateRecord, StateSubject};
 use fairway_catalog::{Catalog, Decisions, Inputs, InstanceId, Lifecycle, Settings, SourceId, State, Unit};
 use fairway_config::file::{HttpListener, Limits, ListenerTls, Tls};
 use fairway_config::labels;
-use fairway_config::names::Weight;
+use fairway_config::names::{Percent, Weight};
 use fairway_proxy::explain::{explain, explain_text};
 use fairway_proxy::metrics::Metrics;
 use fairway_proxy::request::{FieldList, RequestView};
@@ -48,7 +48,7 @@ pub(crate) struct Plane {
 pub(crate) struct Cluster {
     units: Vec<Unit>,
     /// Splits and states, as people ordered them.
-    decisions: Decisions,
+    pub decisions: Decisions,
     serial: u64,
     before: Option<Catalog>,
     /// How much later than it is the catalog thinks it is.
@@ -163,6 +163,18 @@ impl Cluster {
     /// Lets time pass for the catalog.
     pub(crate) fn later(&mut self, time: Duration) {
         self.later += time;
+    }
+
+    /// Copies this part of a route's requests to a version.
+    pub(crate) fn mirror(&mut self, route: &str, to: &str, percent: f64) {
+        let record = MirrorRecord {
+            to: to.parse().expect("a backend"),
+            percent: Percent::new(percent).expect("a percentage"),
+            author: "tests".into(),
+            at: Timestamp::UNIX_EPOCH,
+            reason: "".into(),
+        };
+        self.decisions.mirrors.insert(route.parse().expect("a route"), Arc::new(record));
     }
 
     /// What a catalog of the present cluster is built from.

@@ -17,6 +17,7 @@ mod kit;
 mod limits;
 mod logged;
 mod messages;
+mod mirrors;
 mod passthrough;
 mod proxy_headers;
 mod queued;
