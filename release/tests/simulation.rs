@@ -156,6 +156,51 @@ fn of_good_releases_at_most_one_of_a_hundred_is_rolled_back_at_a_base_of_5_perce
     false_alarms(0.05);
 }
 
+#[test]
+fn with_hardly_any_requests_good_releases_are_held_and_not_taken_back() {
+    let good = Behaviour::good(0.05);
+    let (mut held, mut back) = (0, 0);
+    for seed in 0..2000 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut machine = machine(&[10, 50], 10);
+        let mut in_step = 0;
+        for _ in 0..600 {
+            let weight = u64::from(machine.release().weight);
+            // A request every other second.
+            let (mut canary, mut stable) = (Sample::default(), Sample::default());
+            if rng.bool() {
+                let to_canary = rng.u64(0..100) < weight;
+                good.request(&mut rng, if to_canary { &mut canary } else { &mut stable });
+            }
+            in_step += canary.requests;
+            let ready = Seen { id: InstanceId::from_printed("abc:80"), ready: true, failing: None };
+            let passed = Duration::from_secs(1);
+            machine.observe(&Second {
+                passed,
+                canary,
+                stable,
+                instances: vec![ready],
+                others_ready: 1,
+                weight: None,
+            });
+            let Some(due) = machine.due() else { continue };
+            let was_inconclusive = due.stage == Stage::Inconclusive;
+            assert!(
+                due.step.is_none_or(|step| step == 0 || in_step >= 20),
+                "{due:?} after {in_step} requests"
+            );
+            machine.make(&due, Timestamp::UNIX_EPOCH);
+            held += u64::from(was_inconclusive);
+            back += u64::from(due.stage == Stage::RolledBack);
+            if due.step.is_some() {
+                in_step = 0;
+            }
+        }
+    }
+    println!("{held} times held, {back} of 2000 taken back");
+    assert!(held >= 1900 && back <= 20, "{held} times held, {back} taken back");
+}
+
 /// Asserts that at least 95 % of releases with 5 % of the requests are rolled back within so many seconds.
 fn found_within(seconds: u64, canary: Behaviour, stable: Behaviour) {
     const RUNS: u64 = 400;

@@ -4,10 +4,12 @@
 //! - `consequences`: what a move makes of split and states.
 //! - `running`: the releases that there are, and what others see of them.
 //! - `watch`: the look at each release, every second.
+//! - `leftovers`: states of versions that have gone.
 //!
 //! Not here: what a release does next (see `fairway_release::machine`).
 
 mod consequences;
+mod leftovers;
 mod running;
 mod watch;
 
@@ -70,6 +72,12 @@ impl Control {
     #[cfg(test)]
     pub(crate) async fn look_at_releases(&self, figures: &dyn Figures, passed: Duration) {
         watch::look_at_all(&self.0, figures, passed, true).await;
+    }
+
+    /// Lifts what releases left behind, so much time after the last look at it.
+    #[cfg(test)]
+    pub(crate) async fn clear_leftovers(&self, absent: &mut leftovers::Absent, passed: Duration) {
+        self.0.clear_leftovers(absent, passed).await;
     }
 
     /// The last release of a route.

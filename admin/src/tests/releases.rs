@@ -424,6 +424,32 @@ async fn a_release_back_to_a_version_that_drains_makes_it_active_again() {
 }
 
 #[tokio::test]
+async fn a_version_that_drained_and_has_gone_for_good_is_active_when_it_is_deployed_again() {
+    let (world, _folder) = World::new().await;
+    world.start_release(json!({})).await;
+    world.post(&format!("{RELEASE}/confirm"), &json!({})).await;
+    world.put("/api/v1/backends/api%40v2/state", &json!({"state": "draining"})).await;
+    let mut absent = BTreeMap::new();
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    world.control.clear_leftovers(&mut absent, minutes(20)).await;
+    assert_eq!(world.backend_state("v1").await, "draining", "it is there");
+    world.set_units(vec![shop().remove(1)]).await;
+    world.control.clear_leftovers(&mut absent, minutes(14)).await;
+    world.set_units(shop()).await;
+    world.control.clear_leftovers(&mut absent, minutes(14)).await;
+    assert_eq!(world.backend_state("v1").await, "draining", "it was restarted");
+    world.set_units(vec![shop().remove(1)]).await;
+    world.control.clear_leftovers(&mut absent, minutes(14)).await;
+    world.control.clear_leftovers(&mut absent, minutes(1)).await;
+    world.set_units(shop()).await;
+    assert_eq!(world.backend_state("v1").await, "active");
+    let api = world.read("/api/v1/backends/api%40v2").await;
+    assert_eq!(api["state"], "draining", "what people set they lift");
+    let stored = world.store.as_ref().expect("a store").load().expect("load").decisions;
+    assert_eq!(stored.states, world.inputs.current().decisions.states);
+}
+
+#[tokio::test]
 async fn a_release_goes_on_after_a_restart_and_its_end_is_remembered() {
     let folder = folder();
     let world = World::start(Plan::default(), folder.path()).await;

@@ -12,6 +12,7 @@ use fairway_release::machine::{Second, Seen};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::super::{Shared, Who};
+use super::leftovers::Absent;
 use super::{ITSELF, Order, Running, Trouble};
 
 /// From one look to the next.
@@ -35,13 +36,17 @@ impl Figures for TableHandle {
 pub(super) async fn watch(shared: &Arc<Shared>, figures: &dyn Figures) {
     let mut every = interval(EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut last, mut looks) = (Instant::now(), 0u64);
+    let (mut last, mut looks, mut absent) = (Instant::now(), 0u64, Absent::new());
     loop {
         every.tick().await;
         let passed = last.elapsed();
         last += passed;
         looks += 1;
         look_at_all(shared, figures, passed, looks.is_multiple_of(STORE_AGAIN)).await;
+        if !shared.inputs.current().decisions.states.is_empty() {
+            let _turn = shared.turn.lock().await;
+            shared.clear_leftovers(&mut absent, passed).await;
+        }
     }
 }
 
