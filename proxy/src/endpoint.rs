@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use fairway_catalog::facts::UnitKind;
 use fairway_catalog::{Instance, InstanceKey};
-use fairway_config::labels::{Balance, Protocol, ProxyProtocol, Transport};
+use fairway_config::labels::{Balance, Hedge, Protocol, ProxyProtocol, Transport};
 use jiff::{SignedDuration, Timestamp};
 use rustls::client::Resumption;
 use tokio::sync::watch;
@@ -155,6 +155,8 @@ pub struct UpstreamSettings {
     pub retries: u8,
     /// Most requests in flight at one instance; `None`: as many as the configuration file says.
     pub in_flight_max: Option<u32>,
+    /// When a second GET goes to another instance; `None`: never.
+    pub hedge: Option<Hedge>,
     /// Whom its certificate must be for; `None`: the name it is known by.
     pub tls_server_name: Option<Arc<str>>,
     /// Whether an instance is ejected for its failures; default yes.
@@ -178,6 +180,7 @@ impl UpstreamSettings {
             retries: transport.retries.unwrap_or(1),
             in_flight_max: transport.in_flight_max,
             outlier: transport.outlier.unwrap_or(true),
+            hedge: transport.hedge,
             tls_server_name: transport.tls_server_name.clone(),
             tls_verify: transport.tls_verify,
         }
@@ -363,6 +366,11 @@ impl EndpointState {
     /// How a request failed there last.
     pub(crate) fn last_failure(&self) -> Option<LastFailure> {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in that an answer had not come after this time; nobody waits for it any more.
+    pub(crate) fn observe_unanswered(&self, took: Duration, now: Instant) {
+        self.latency.observe(took, now);
     }
 
     /// The peak-sensitive average of its latency; `None` before the first answer.

@@ -2,21 +2,25 @@
 //!
 //! Not here: labels that cannot be read (they come with the unit), listeners of their own (see `balancers`), and probes that cannot be made (see `health`).
 
-use fairway_config::labels::Severity;
+use fairway_config::labels::{Protocol, Severity};
 
 use crate::facts::Unit;
 use crate::problem::Problem;
 
 /// What a unit asks for in vain.
-pub(super) fn not_served(unit: &Unit) -> impl Iterator<Item = Problem> {
+pub(super) fn not_served(unit: &Unit) -> Option<Problem> {
     let transport = &unit.spec.transport;
-    let hedge = transport.hedge.is_some().then(|| {
-        let text = "this version sends no second request to another instance";
-        label(unit, "fairway.hedge", "", text, "leave it out, or shorten fairway.timeout.first_byte")
-    });
-    hedge.into_iter()
-}
-
-fn label(unit: &Unit, key: &str, value: &str, text: &str, remedy: &str) -> Problem {
-    Problem::new("label-not-served", Severity::Warning, unit.name.clone(), text, remedy).at(key, value)
+    let protocol = match transport.protocol.unwrap_or_default() {
+        Protocol::H2 => "h2",
+        Protocol::H2c => "h2c",
+        Protocol::Http1 | Protocol::Https => return None,
+    };
+    transport.hedge?;
+    let text =
+        format!("no second request is sent to instances that speak HTTP/2 (fairway.protocol: {protocol})");
+    let remedy = "leave it out, or set fairway.protocol to http1 or https";
+    let name = unit.name.clone();
+    Some(
+        Problem::new("label-not-served", Severity::Warning, name, text, remedy).at("fairway.hedge", protocol),
+    )
 }

@@ -512,7 +512,11 @@ fn a_label_that_nothing_acts_on_is_a_problem_and_costs_no_route() {
         catalog.problems.iter().map(|problem| (problem.kind, problem.key.to_string())).collect::<Vec<_>>()
     };
     let of = |key: &str| vec![("label-not-served", key.to_owned())];
-    assert_eq!(told(|spec| spec.transport.hedge = Some(Hedge::P95)), of("fairway.hedge"));
+    let over_http2 = |spec: &mut ServiceSpec| {
+        (spec.transport.hedge, spec.transport.protocol) = (Some(Hedge::P95), Some(Protocol::H2c));
+    };
+    assert_eq!(told(over_http2), of("fairway.hedge"));
+    assert_eq!(told(|spec| spec.transport.hedge = Some(Hedge::P95)), []);
     assert_eq!(told(|spec| spec.transport.drain = Some(Duration::from_secs(9))), []);
     assert_eq!(told(|spec| spec.session_sticky = Some(true)), []);
     assert_eq!(told(|spec| spec.transport.protocol = Some(Protocol::H2)), []);

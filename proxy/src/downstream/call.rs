@@ -19,6 +19,7 @@ use super::exchange::{End, Exchange, Seen, TOO_LARGE};
 use super::extras::Extras;
 use super::fault::unless_panic;
 use super::guard::{Ruling, rule};
+use super::hedge::Asked;
 use super::lost;
 use super::mirror;
 use super::outcome::{Outcome, outcome};
@@ -61,8 +62,8 @@ pub(crate) struct Call<'c, D, B> {
     /// The rest of its body.
     source: B,
     timer: &'c mut Timer,
-    head: Box<RequestHead>,
-    began: Instant,
+    pub(super) head: Box<RequestHead>,
+    pub(super) began: Instant,
     id: RequestId,
     /// Most octets of its body: the route's limit, else the listener's.
     body_max: u64,
@@ -77,11 +78,11 @@ pub(crate) struct Call<'c, D, B> {
 #[derive(Default)]
 pub(super) struct Record {
     client: Option<Client>,
-    entry: Option<Arc<RouteEntry>>,
+    pub(super) entry: Option<Arc<RouteEntry>>,
     pick: Option<Pick>,
     /// Where it failed last, when that is why it has no pick.
     failed: Option<Failed>,
-    attempts: u32,
+    pub(super) attempts: u32,
     /// The head of an answer may be on its way.
     answers: bool,
     /// When the last instance was chosen.
@@ -115,6 +116,8 @@ pub(super) struct Prepared<'a> {
     pub(super) head_up: &'a [u8],
     pub(super) kept: &'a mut Kept,
     pub(super) upgrade: Option<&'a Arc<str>>,
+    /// It has been sent on the connection already.
+    pub(super) sent: bool,
 }
 
 /// What became of one attempt.
@@ -604,7 +607,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
 
     /// Sends the request to the instance that was picked.
     async fn attempt(&mut self, client: Client, kept: &mut Kept, upgrade: Option<&Arc<str>>) -> Attempt {
-        let Some(pick) = self.record.pick.take() else {
+        let Some(mut pick) = self.record.pick.take() else {
             return Attempt::Failed { refused: refused(Reason::Internal, ""), again: false };
         };
         let worker = &self.visit.worker;
@@ -632,10 +635,25 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         {
             mirror::copy(visit, mirror, &pick.version, (&self.head, &head_up), kept, self.grpc.is_some());
         }
-        let request = Prepared { head_up: &head_up, kept, upgrade };
+        let mut asked = None;
+        if self.may_hedge(&pick, upgrade.is_some()) {
+            // Boxed, so that others need no room for it.
+            match Box::pin(self.ask_twice(&mut pick, &head_up, &client)).await {
+                Ok(done) => asked = done,
+                Err(refused) => {
+                    worker.buffers.give_back_head(head_up);
+                    self.record.pick = Some(pick);
+                    return Attempt::Failed { refused, again: refused.reason != Reason::UpstreamTimeout };
+                }
+            }
+            if let (Some(extras), Some(entry)) = (&mut self.extras, &self.record.entry) {
+                extras.goes_to(&pick, entry, &client);
+            }
+        }
+        let request = Prepared { head_up: &head_up, kept, upgrade, sent: asked.is_some() };
         // Boxed, so that a connection that only speaks HTTP/1.1 costs no memory for it.
         let attempt = match pick.version.settings.protocol {
-            Protocol::Http1 | Protocol::Https => self.over_http1(&pick, request).await,
+            Protocol::Http1 | Protocol::Https => self.over_http1(&pick, request, asked).await,
             Protocol::H2c | Protocol::H2 => Box::pin(self.over_http2(&pick, request)).await,
         };
         worker.buffers.give_back_head(head_up);
@@ -644,9 +662,10 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     }
 
     /// Sends the request over a connection of its own for the time being: a pooled one, or a new one.
-    async fn over_http1(&mut self, pick: &Pick, mut request: Prepared<'_>) -> Attempt {
+    /// Or over one on which it was sent already.
+    async fn over_http1(&mut self, pick: &Pick, mut request: Prepared<'_>, asked: Option<Asked>) -> Attempt {
         let worker = &self.visit.worker;
-        let chosen = turn::now();
+        let chosen = asked.as_ref().map_or_else(turn::now, |asked| asked.chosen);
         // A connection that the instance closed at the same moment is no failure of the instance: once more on a new one.
         let wanted = if !request.kept.will_be_whole(&self.head) {
             Wanted::New
@@ -656,7 +675,10 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             Wanted::Fresh
         };
         let kept = self.visit.kept(pick.version.settings.proxy_protocol);
-        let mut pooled = kept.pool.take(&pick.endpoint.state, wanted);
+        let mut pooled = match asked {
+            Some(asked) => Some(asked.up),
+            None => kept.pool.take(&pick.endpoint.state, wanted),
+        };
         loop {
             let reused = pooled.is_some();
             let up = match pooled.take() {
@@ -675,6 +697,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                 ended: None,
             };
             let end = self.exchange(&up, &mut answers, &mut request, pick, &seen).await;
+            request.sent = false;
             let untouched = !answers.has_begun() && seen.status.get().is_none();
             let repeatable = self.may_repeat(untouched, &seen, &request);
             let (whole, ended) = (untouched && lost::is_there(&seen, request.kept), answers.ended);
@@ -720,11 +743,11 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     }
 
     /// When the client gives the request up, as far as it says.
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.grpc.and_then(|call| call.deadline)
     }
 
-    async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
+    pub(super) async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
         let start = turn::now();
         let header = self.visit.header(pick.version.settings.proxy_protocol);
         let mut connecting = pin!(connect(&pick.endpoint, &self.visit.worker, &header));
@@ -758,13 +781,16 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let total = settings.total_timeout.map(|total| self.began + total);
         let total = earlier(total, self.deadline());
         self.record.answers = true;
+        if request.sent {
+            seen.sent.set(request.head_up.len() as u64);
+        }
         let exchange = Exchange {
             down: self.down,
             source: &mut self.source,
             origin,
             answers,
             head: &self.head,
-            head_up: request.head_up,
+            head_up: if request.sent { b"" } else { request.head_up },
             kept: request.kept,
             upgrade: request.upgrade,
             settings,

@@ -5,6 +5,7 @@
 //! - [`exchange`]: one request on one connection to one instance.
 //! - [`fault`]: a panic of our own in a request.
 //! - [`patience`]: what becomes of an exchange whose limits pass.
+//! - [`hedge`]: a second request for one that takes long.
 //! - [`guard`]: whether a request gets to an instance at all.
 //! - [`outcome`]: what an attempt says of the version that it was made at.
 //! - [`mirror`]: copies of requests for another version.
@@ -21,6 +22,7 @@ mod extras;
 mod fault;
 mod guard;
 mod head;
+mod hedge;
 pub(crate) mod http2;
 mod lost;
 pub(crate) mod mirror;

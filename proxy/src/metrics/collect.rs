@@ -97,6 +97,12 @@ const REFUSED: Family = Family {
     labels: &["listener", "reason"],
     kind: MetricType::COUNTER,
 };
+const HEDGES: Family = Family {
+    name: "fairway_hedges_total",
+    help: "Second requests for those that took long: won, if the second instance answered first, else lost.",
+    labels: &["backend", "result"],
+    kind: MetricType::COUNTER,
+};
 const QUEUED: Family = Family {
     name: "fairway_queued_requests",
     help: "Requests that wait for a place at a full instance now, of routes where any ever did.",
@@ -109,7 +115,7 @@ const QUEUE_WAITS: Family = Family {
     labels: &["route"],
     kind: MetricType::HISTOGRAM,
 };
-const FAMILIES: [&Family; 15] = [
+const FAMILIES: [&Family; 16] = [
     &REQUESTS,
     &GRPC,
     &DURATIONS,
@@ -123,6 +129,7 @@ const FAMILIES: [&Family; 15] = [
     &CONNECTIONS,
     &HANDSHAKES,
     &REFUSED,
+    &HEDGES,
     &QUEUED,
     &QUEUE_WAITS,
 ];
@@ -162,6 +169,7 @@ impl Collector for TableCollector {
             CONNECTIONS.of(connections(metrics)),
             HANDSHAKES.of(handshakes(metrics)),
             REFUSED.of(refused(metrics)),
+            HEDGES.of(backends.iter().flat_map(|backend| hedges(backend)).collect()),
             QUEUED.of(queued(&self.table)),
             QUEUE_WAITS.of(series.iter().filter_map(|series| queue_waits(series)).collect()),
         ]
@@ -234,6 +242,11 @@ fn in_flight(table: &TableHandle) -> Vec<Metric> {
     }
     let sorted: BTreeMap<_, _> = sums.into_iter().collect();
     sorted.into_iter().map(|(backend, sum)| gauge(IN_FLIGHT.labelled(&[backend]), sum)).collect()
+}
+
+fn hedges(backend: &BackendSeries) -> Vec<Metric> {
+    let label = |result: &str| HEDGES.labelled(&[&backend.backend, result]);
+    backend.hedges().map(|(result, count)| counter(label(result), count)).collect()
 }
 
 /// Of the routes of the table where a request has waited before.

@@ -178,6 +178,11 @@ impl WorkerMetrics {
         backend.retried(reason);
     }
 
+    /// Counts a second request to another instance of a backend, and whether it was answered first.
+    pub(crate) fn hedged(&self, backend: &BackendSeries, won: bool) {
+        backend.hedged(won);
+    }
+
     /// Counts a TLS handshake that has ended: `full` or `resumed`, else why there is no connection.
     pub fn handshake(&self, listener: &Arc<str>, result: &'static str) {
         self.metrics.handshakes.entry((listener.clone(), result)).or_default().fetch_add(1, Relaxed);

@@ -3,8 +3,8 @@
 //! Not here: which of them a scrape shows and for how long they are kept (see the module above).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use fairway_config::names::BackendId;
 use prometheus::proto;
@@ -29,7 +29,14 @@ pub struct Series {
     /// How long requests waited for a place at full instances; of a route's own series, once one has. Rare enough to be
     /// shared.
     waits: OnceLock<Box<Histogram>>,
+    /// When the 95th percentile was reckoned last, and what it was; where somebody asks for it.
+    p95: Mutex<Option<(Instant, Option<Duration>)>>,
 }
+
+/// Fewer answers say nothing of the slowest of them.
+const P95_LEAST: u64 = 100;
+/// How long a percentile is kept before it is reckoned again.
+const P95_KEPT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Requests {
@@ -49,7 +56,23 @@ impl Series {
             backend: backend.clone(),
             shards: Shards::new(workers),
             waits: OnceLock::new(),
+            p95: Mutex::default(),
         }
+    }
+
+    /// The time within which 95 % of the answers of this backend have come so far; `None` while there are too few.
+    pub(crate) fn p95(&self, backend: &BackendId) -> Option<Duration> {
+        let mut kept = self.p95.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some((at, p95)) = *kept
+            && now.duration_since(at) < P95_KEPT
+        {
+            return p95;
+        }
+        let latencies = self.figures(backend).latencies;
+        let p95 = if latencies.total() < P95_LEAST { None } else { latencies.quantile(0.95) };
+        *kept = Some((now, p95));
+        p95
     }
 
     /// Counts a request that waited this long for a place at full instances.
@@ -215,6 +238,8 @@ pub struct BackendSeries {
     connects: Shards<Histogram>,
     /// By the number of the reason. Rare enough to be shared, and most backends never have any.
     retries: OnceLock<Box<[AtomicU64]>>,
+    /// Second requests for those that took long: those that came first, and the others.
+    hedges: [AtomicU64; 2],
     /// By the number of the cause.
     ejections: [AtomicU64; Cause::ALL.len()],
 }
@@ -225,6 +250,7 @@ impl BackendSeries {
             backend: backend.clone(),
             connects: Shards::new(workers),
             retries: OnceLock::new(),
+            hedges: Default::default(),
             ejections: Default::default(),
         }
     }
@@ -248,6 +274,16 @@ impl BackendSeries {
         Cause::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
     }
 
+    pub(super) fn hedged(&self, won: bool) {
+        self.hedges[usize::from(won)].fetch_add(1, Relaxed);
+    }
+
+    /// How often a second request was sent, by what became of it; without those that never did.
+    pub(super) fn hedges(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.hedges.iter().map(|count| count.load(Relaxed));
+        ["lost", "won"].into_iter().zip(counts).filter(|(_, count)| *count > 0)
+    }
+
     pub(super) fn connects(&self) -> Option<proto::Histogram> {
         histogram::sum(self.connects.iter(), &CONNECT)
     }
@@ -261,6 +297,22 @@ impl BackendSeries {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_95th_percentile_is_known_from_a_hundred_answers_on() {
+        let backend = "b@v1".parse().expect("a backend");
+        let series = |answers: u64| {
+            let series = Series::new(&"r".into(), &"b@v1".into(), 1);
+            for n in 0..answers {
+                let took = Duration::from_millis(if n % 10 == 0 { 900 } else { 20 });
+                series.shards.of(0).figures.count(Some(took), false);
+            }
+            series.p95(&backend)
+        };
+        assert_eq!(series(99), None);
+        let p95 = series(100).expect("there are enough");
+        assert!((Duration::from_millis(700)..=Duration::from_millis(1100)).contains(&p95), "{p95:?}");
+    }
 
     #[test]
     fn outcomes_of_all_workers_are_summed() {

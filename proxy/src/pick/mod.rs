@@ -200,6 +200,20 @@ impl RouteEntry {
         chooser.instance_of(version, self.endpoints_in_turn(version), crowded.why)
     }
 
+    /// Another instance of the version that was chosen first.
+    pub(crate) fn pick_beside(
+        &self,
+        first: &Pick,
+        request: &RequestView<'_>,
+        rng: &mut Rng,
+        now: Instant,
+    ) -> Option<Pick> {
+        let mut tried = Tried::default();
+        tried.add(first);
+        let mut chooser = Chooser { entry: self, request, bound: None, tried: &tried, rng, now };
+        chooser.instance_of(&first.version, first.version.serving(), first.why)
+    }
+
     /// The pick of a request that was handed a place at an instance; `None` if nothing new is sent there any more, or it is
     /// ejected and there are others.
     pub(crate) fn pick_at(&self, in_flight: InFlight, why: Why, now: Instant) -> Option<Pick> {

@@ -10,6 +10,7 @@ mod failures;
 mod features;
 mod figures;
 mod fronts;
+mod hedging;
 mod http2;
 mod http2_origins;
 mod http_fronts;
