@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cluster::Cluster;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use fairway_config::labels::{Balance, ClientKey};
 use fairway_proxy::metrics::Metrics;
 use fairway_proxy::pick::Tried;
 use fairway_proxy::reason::Reason;
@@ -89,5 +90,29 @@ fn choosing(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, making, finding, choosing);
+/// One version of many instances, with each balance.
+fn choosing_among_many(c: &mut Criterion) {
+    let fields = FieldList::default();
+    for instances in [10, 250] {
+        let cluster = Cluster::new(1, instances);
+        for balance in [
+            Balance::P2cEwma,
+            Balance::RoundRobin,
+            Balance::LeastRequest,
+            Balance::Random,
+            Balance::Hash(ClientKey::Ip),
+        ] {
+            let catalog = cluster.balanced(&balance);
+            let table = RouteTable::build(&catalog, &Lasting::new(Metrics::new(2)), None);
+            let entry = table.entries().first().expect("it has routes");
+            let (mut rng, now) = (fastrand::Rng::with_seed(1), Instant::now());
+            let asked = view("service-0.department-0.company.com", "/", &fields);
+            c.bench_function(&format!("pick/{instances}/{balance:?}"), |b| {
+                b.iter(|| entry.pick(black_box(&asked), &Tried::default(), &mut rng, now).is_ok());
+            });
+        }
+    }
+}
+
+criterion_group!(benches, making, finding, choosing, choosing_among_many);
 criterion_main!(benches);

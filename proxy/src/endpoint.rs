@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::outlier::{Book, Cause, Ejections, IN_A_ROW, Peers, Standing, stamp};
 use crate::pick::failures::Failures;
 use crate::pick::peak_ewma::PeakEwma;
-use crate::pick::stable_hash::BuildStable;
+use crate::pick::stable_hash::{self, BuildStable};
 use crate::queue::{Crowd, hand_on};
 use crate::reason::Reason;
 
@@ -78,6 +78,8 @@ pub struct Endpoint {
     pub state: Arc<EndpointState>,
     /// What the catalog says of it.
     pub instance: Arc<Instance>,
+    /// Of its id, the same on every node.
+    pub(crate) hash: u64,
     /// Since when it may serve new clients, as far as that is known.
     pub(crate) ready_at: Instant,
     /// It is new beside others that are not: it gets a part of its requests, which grows from then on.
@@ -110,6 +112,7 @@ impl Endpoint {
             settings: settings.clone(),
             instance: instance.clone(),
             key: state.key.clone(),
+            hash: stable_hash::of(state.key.id.as_str().as_bytes()),
             state,
             ready_at,
             is_new,

@@ -382,7 +382,7 @@ fn why_kept(kept: &Version, version: &Version) -> String {
 }
 
 fn why_version(entry: &RouteEntry, version: &Version, foresight: &Foresight<'_>, chance: f64) -> String {
-    let ready = version.serving().len();
+    let ready = version.ready();
     if let Some((chosen, rule)) = foresight.rule {
         let rule = show_rule(rule);
         return match chosen.name == version.name {

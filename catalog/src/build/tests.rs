@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::facts::{DockerHealth, Lifecycle, SourceFacts, Unit, UnitKind};
-use crate::inputs::{Settings, SplitRecord, StateRecord, Verdict};
+use crate::inputs::{Ejection, Settings, SplitRecord, StateRecord, Verdict};
 use crate::model::{Condition, Layer};
 
 fn at(seconds: i64) -> Timestamp {
@@ -368,6 +368,40 @@ fn the_condition_follows_container_probe_and_healthcheck() {
     let key = instance(&build(&state), "c1").key().expect("an address");
     judge(&mut state, key, Condition::Unhealthy, at(60));
     assert_eq!(instance(&build(&state), "c1").condition, Condition::Unhealthy);
+}
+
+#[test]
+fn an_ejected_instance_counts_only_where_no_other_of_its_backend_can_serve() {
+    let mut other = unit(2, "web@v1", &["shop"]);
+    let units =
+        |other: &Unit| vec![unit(1, "web@v1", &["shop"]), other.clone(), unit(3, "web@v2", &["shop"])];
+    let mut state = inputs(units(&other));
+    let plain = build(&state);
+    let ejection =
+        Ejection { since: at(90), until: at(120), until_probed: false, reason: "5 failures in a row".into() };
+    let key = instance(&plain, "c1").key().expect("an address");
+    state.ejections = Arc::new(HashMap::from([(key, ejection)]));
+    let catalog = Catalog::build(&state, &plain, at(100));
+    let seen = instance(&catalog, "c1");
+    assert_eq!((seen.condition, seen.since, seen.until), (Condition::Ejected, at(90), Some(at(120))));
+    assert_eq!(catalog.backends[&backend("web@v1")].ready, 1);
+    let expected = [("web@v1".to_owned(), 0.5), ("web@v2".to_owned(), 0.5)];
+    assert_eq!(shares(&catalog, "shop.localhost/"), expected);
+    let events = crate::event::diff(&plain, &catalog);
+    let told: Vec<_> = events.iter().map(|event| (&*event.kind, &*event.to, &*event.reason)).collect();
+    assert_eq!(told, [("instance-condition", "ejected", "5 failures in a row")]);
+
+    // The other one is gone: it serves as the last.
+    other.lifecycle = Lifecycle::Paused;
+    set_units(&mut state, units(&other));
+    assert_eq!(shares(&Catalog::build(&state, &catalog, at(100)), "shop.localhost/"), expected);
+
+    // What its container does says more.
+    let stopping = Lifecycle::Stopping { since: at(95), timeout: Duration::from_secs(10) };
+    set_units(&mut state, vec![Unit { lifecycle: stopping, ..unit(1, "web@v1", &["shop"]) }]);
+    let catalog = Catalog::build(&state, &catalog, at(100));
+    let seen = instance(&catalog, "c1");
+    assert_eq!((seen.condition, seen.until), (Condition::Stopping, None));
 }
 
 fn judge(state: &mut Inputs, key: crate::ids::InstanceKey, condition: Condition, since: Timestamp) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairway_catalog::config::file::Advertise;
 use fairway_catalog::facts::{DockerHealth, Lifecycle};
-use fairway_catalog::{Catalog, Condition, State};
+use fairway_catalog::{Catalog, Condition, Ejection, State};
 use fastrand::Rng;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -224,6 +224,25 @@ fn a_stopping_or_draining_instance_is_in_an_answer_only_as_the_last() {
     cluster.state("0c0c0c0c0c0c:80", State::Disabled);
     assert_eq!(addresses(&cluster.zone(), "v1.web.shop.local."), ["172.20.0.11"]);
     assert_eq!(addresses(&cluster.zone(), "shop-web-2.local."), ["no data"]);
+}
+
+#[test]
+fn an_ejected_instance_is_in_an_answer_only_as_the_last() {
+    let mut cluster = shop();
+    let eject = |cluster: &mut Cluster, ids: &[&str]| {
+        let catalog = cluster.catalog();
+        let out = ids.iter().map(|id| {
+            let instance = catalog.instances.values().find(|instance| instance.id.as_str() == *id);
+            let key = instance.and_then(|instance| instance.key()).expect("it has an address");
+            let (since, until, reason) = (at(90), at(120), "it failed".into());
+            (key, Ejection { since, until, until_probed: false, reason })
+        });
+        cluster.inputs.ejections = Arc::new(out.collect());
+    };
+    eject(&mut cluster, &["0b0b0b0b0b0b:80"]);
+    assert_eq!(addresses(&cluster.zone(), "v1.web.shop.local."), ["172.20.0.12"]);
+    eject(&mut cluster, &["0b0b0b0b0b0b:80", "0c0c0c0c0c0c:80"]);
+    assert_eq!(addresses(&cluster.zone(), "v1.web.shop.local."), ["172.20.0.11", "172.20.0.12"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fairway_catalog::facts::UnitKind;
 use fairway_catalog::inputs::SplitRecord;
 use fairway_catalog::{Catalog, Decisions, Inputs, Lifecycle, SourceFacts, SourceId, Unit};
-use fairway_config::labels::{PortClaim, ServiceSpec};
+use fairway_config::labels::{Balance, PortClaim, ServiceSpec};
 use fairway_config::names::{BackendId, Host, RouteEntry, Scheme, Version, Weight};
 use jiff::{Timestamp, ToSpan};
 
@@ -63,6 +63,18 @@ impl Cluster {
         let splits = BTreeMap::from([(id.clone(), record)]);
         let mut inputs = self.inputs.clone();
         inputs.decisions = Arc::new(Decisions { splits, ..Decisions::default() });
+        inputs.serial += 1;
+        Catalog::build(&inputs, &self.catalog, now())
+    }
+
+    /// The same with every instance chosen by this balance.
+    #[allow(dead_code, reason = "the example has no use for it")]
+    pub(crate) fn balanced(&self, balance: &Balance) -> Catalog {
+        let mut inputs = self.inputs.clone();
+        let facts = inputs.sources.get_mut(&SourceId::File).map(Arc::make_mut);
+        for unit in facts.into_iter().flat_map(|facts| facts.units.values_mut()) {
+            Arc::make_mut(&mut Arc::make_mut(unit).spec).transport.balance = Some(balance.clone());
+        }
         inputs.serial += 1;
         Catalog::build(&inputs, &self.catalog, now())
     }

@@ -35,6 +35,7 @@ use crate::forward::request_id::RequestId;
 use crate::forward::{Origin, PASSES_MAX, passes, write_request};
 use crate::h1::{BodyLength, Known, Refused, RequestHead, Version};
 use crate::hold::{HOLD, NotHeld, hold, until_listening};
+use crate::outlier::{Knocking, Next};
 use crate::pick::{Crowded, NoInstance, Pick, Tried, Why};
 use crate::queue::Told;
 use crate::reason::Reason;
@@ -305,8 +306,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let mut tried = Tried::default();
         let mut retries = 0;
         let mut last: Option<(Refused, Failed)> = None;
-        // The instance of which it is ours to find out whether it listens by now, and whether there was nobody else to ask.
-        let (mut knocks_at, mut looked_again) = (None, false);
+        let mut knocking = Knocking::default();
         loop {
             let view = self.head.view(client.address, client.internal, client.secure);
             let bound = self.extras.as_ref().and_then(|extras| extras.bound());
@@ -336,25 +336,22 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                     continue;
                 }
             };
-            let state = &pick.endpoint.state;
-            if knocks_at != Some(state.uid) && !state.standing.may_knock(turn::now().into_std()) {
-                let (state, refusal) = (state.clone(), last.as_ref().map(|(refused, _)| *refused));
-                drop(pick);
-                // Another request has just taken its turn: from now on others are preferred.
-                if !std::mem::replace(&mut looked_again, true) {
-                    continue;
-                }
-                if let Err(why) = self.until_it_listens(&entry, &state, refusal).await? {
-                    self.record.failed = last.map(|(_, at)| at);
-                    return Err(why);
-                }
-                knocks_at = Some(state.uid);
-                if let Some(newer) = worker.table.borrow_mut().table().by_id(&entry.route.id) {
-                    entry = newer.clone();
+            let next = knocking.next(&pick.endpoint.state, turn::now().into_std());
+            if next != Next::Ask {
+                if next == Next::Wait {
+                    let (state, refusal) =
+                        (pick.endpoint.state.clone(), last.as_ref().map(|(refused, _)| *refused));
+                    drop(pick);
+                    // Boxed, so that others need no room for it.
+                    if let Err(why) = Box::pin(self.until_it_listens(&entry, &state, refusal)).await? {
+                        self.record.failed = last.map(|(_, at)| at);
+                        return Err(why);
+                    }
+                    knocking.waited_for(&state);
+                    self.renew(&mut entry);
                 }
                 continue;
             }
-            (knocks_at, looked_again) = (None, false);
             self.record.attempts += 1;
             self.record.pick = Some(pick);
             let chosen = turn::now();

@@ -26,7 +26,8 @@ use crate::accept::refuse;
 use crate::access_log::Line;
 use crate::h1::chunked::Extensions;
 use crate::h1::{BodyLength, BodyReader};
-use crate::hold::{HOLD, hold};
+use crate::hold::{HOLD, NotHeld, hold, until_listening};
+use crate::outlier::{Knocking, Next};
 use crate::pick::{NoInstance, Pick, Tried};
 use crate::proxy_header::write::{self, Client};
 use crate::proxy_header::{self, Said};
@@ -152,7 +153,7 @@ impl Relay<'_> {
     async fn reach(&mut self) -> Result<TcpStream, Reason> {
         let mut tried = Tried::default();
         let mut retries = 0;
-        let mut last = None;
+        let (mut last, mut knocking) = (None, Knocking::default());
         let mut entry = self.present().ok_or(Reason::NoRoute)?;
         loop {
             self.entry = Some(entry.clone());
@@ -167,6 +168,21 @@ impl Relay<'_> {
                     continue;
                 }
             };
+            let next = knocking.next(&pick.endpoint.state, turn::now().into_std());
+            if next != Next::Ask {
+                if next == Next::Wait {
+                    let state = pick.endpoint.state.clone();
+                    drop(pick);
+                    let waiting = until_listening(&self.worker.handle, self.route, &state, self.began + HOLD);
+                    match self.unless_client_leaves(waiting).await? {
+                        Ok(()) => knocking.waited_for(&state),
+                        Err(NotHeld::Expired) => return Err(last.unwrap_or(Reason::NoReadyInstance)),
+                        Err(full) => return Err(full.reason()),
+                    }
+                    entry = self.present().unwrap_or(entry);
+                }
+                continue;
+            }
             self.attempts += 1;
             let reason = match self.open(&pick).await {
                 Ok(up) => {
@@ -175,6 +191,15 @@ impl Relay<'_> {
                 }
                 Err(reason) => reason,
             };
+            let free = !self.present().is_some_and(|entry| entry.serves_new_at(&pick));
+            if reason == Reason::ConnectFailed && !free && pick.endpoint.may_yet_listen() {
+                // As if it had not been asked: it has just started.
+                let state = &pick.endpoint.state;
+                state.peers.does_not_listen(state, turn::now().into_std());
+                self.attempts -= 1;
+                last = Some(reason);
+                continue;
+            }
             tried.add(&pick);
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
             let newest = self.present();
@@ -237,7 +262,7 @@ impl Relay<'_> {
             }
             Err(error) => {
                 let reason = error.reason();
-                if reason != Reason::OutOfFiles {
+                if reason != Reason::OutOfFiles && !pick.endpoint.may_yet_listen() {
                     state.observe_failure(took, turn::now().into_std(), reason.as_str());
                 }
                 Err(reason)

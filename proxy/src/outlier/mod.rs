@@ -14,6 +14,7 @@
 //! after single failures (see `pick::failures`).
 
 mod book;
+mod knocking;
 mod peers;
 pub(crate) mod rate;
 mod standing;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use book::Book;
 pub use book::Ejections;
+pub(crate) use knocking::{Knocking, Next};
 pub(crate) use peers::Peers;
 pub(crate) use standing::Standing;
 

@@ -15,6 +15,9 @@ use crate::endpoint::Endpoint;
 use crate::request::RequestView;
 use crate::table::Version;
 
+/// How often one is thrown for before all are looked at.
+const THROWS: usize = 8;
+
 /// One choice within a version.
 #[derive(Clone, Copy)]
 pub(crate) struct Question<'a, 'q, 'r> {
@@ -92,6 +95,13 @@ impl<'a> Question<'a, '_, '_> {
 
     /// A random one, by weight.
     fn any(&self, rng: &mut Rng) -> Option<&'a Arc<Endpoint>> {
+        // One that may not be chosen is no reason to look at all: another throw is as good.
+        for _ in 0..if self.version.is_even { THROWS } else { 0 } {
+            let one = self.among.get(self.anywhere(rng))?;
+            if (self.usable)(one) {
+                return Some(one);
+            }
+        }
         let total = self.weight_of_usable();
         (total > 0).then(|| rng.u64(0..total)).and_then(|at| self.at(at))
     }
@@ -105,6 +115,13 @@ impl<'a> Question<'a, '_, '_> {
     /// By turns, weighted and spread: a counter walks through the places 0..total in steps near the golden section that
     /// share no factor with the total, so that a full turn comes to each place once and neighbours in time are far apart.
     fn at_turn(&self, turn: usize) -> Option<&'a Arc<Endpoint>> {
+        let places = self.among.len() as u64;
+        if self.version.is_even && places > 0 {
+            let place = turn as u64 % places * spread_step(places) % places;
+            if let Some(one) = self.among.get(place as usize).filter(|one| (self.usable)(one)) {
+                return Some(one);
+            }
+        }
         let total = self.weight_of_usable();
         if total == 0 {
             return None;
@@ -118,22 +135,36 @@ impl<'a> Question<'a, '_, '_> {
     fn of_client(&self, client: u64) -> Option<&'a Arc<Endpoint>> {
         const ALWAYS: f64 = 16.0;
         const FACTOR: f64 = 1.25;
-        let usable = || self.among.iter().filter(|endpoint| (self.usable)(endpoint));
+        let score = |endpoint: &Endpoint| {
+            let unit = stable_hash::unit(stable_hash::both(client, endpoint.hash));
+            // The same order, without the logarithm.
+            if self.version.is_even { -unit } else { -unit.ln() / f64::from(endpoint.weight) }
+        };
+        // Hardly any instance is better than all before it: only those are looked at.
+        let best = |may: &dyn Fn(&Endpoint) -> bool| {
+            let mut best: Option<(f64, &'a Arc<Endpoint>)> = None;
+            for endpoint in self.among {
+                let score = score(endpoint);
+                if best.is_none_or(|(least, _)| score < least) && may(endpoint) {
+                    best = Some((score, endpoint));
+                }
+            }
+            best.map(|(_, endpoint)| endpoint)
+        };
+        let own = best(self.usable)?;
+        if f64::from(own.state.in_flight()) < ALWAYS {
+            return Some(own);
+        }
         let (mut in_flight, mut weight) = (1.0, 0.0);
-        for endpoint in usable() {
+        for endpoint in self.among.iter().filter(|endpoint| (self.usable)(endpoint)) {
             in_flight += f64::from(endpoint.state.in_flight());
             weight += f64::from(endpoint.weight);
         }
-        let has_room = |endpoint: &&Arc<Endpoint>| {
+        let has_room = |endpoint: &Endpoint| {
             let part = in_flight * f64::from(endpoint.weight) / weight;
             f64::from(endpoint.state.in_flight()) < (part * FACTOR).max(ALWAYS)
         };
-        let score = |endpoint: &Endpoint| {
-            let own = stable_hash::of(endpoint.key.id.as_str().as_bytes());
-            -stable_hash::unit(stable_hash::both(client, own)).ln() / f64::from(endpoint.weight)
-        };
-        let roomy = usable().filter(has_room).min_by(|a, b| score(a).total_cmp(&score(b)));
-        roomy.or_else(|| usable().min_by(|a, b| score(a).total_cmp(&score(b))))
+        best(&|endpoint| (self.usable)(endpoint) && has_room(endpoint)).or(Some(own))
     }
 
     fn weight_of_usable(&self) -> u64 {

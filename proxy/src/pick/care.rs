@@ -141,9 +141,8 @@ impl<'a> Care<'a> {
             || match self.luck {
                 Luck::Drawn(number) => number < part,
                 Luck::OfClient(client) => {
-                    let own = stable_hash::of(endpoint.key.id.as_str().as_bytes());
                     // Another number than the one by which the client chooses among instances.
-                    stable_hash::unit(stable_hash::both(own, client)) < f64::from(part)
+                    stable_hash::unit(stable_hash::both(endpoint.hash, client)) < f64::from(part)
                 }
             }
     }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
 use fairway_catalog::{
-    Catalog, Condition, Decisions, Inputs, InstanceId, Lifecycle, SourceFacts, SourceId, State,
+    Catalog, Condition, Decisions, Ejection, Inputs, InstanceId, InstanceKey, Lifecycle, Settings,
+    SourceFacts, SourceId, State,
 };
 use fairway_config::labels::{Balance, ClientKey, MatchRule, PortClaim, ServiceSpec, SplitBy, Transport};
 use fairway_config::names::{BackendId, Host, RouteEntry as ConfiguredRoute, RouteId, Scheme, Weight};
@@ -15,7 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{Crowded, NoInstance, Pick, Tried, Why};
-use crate::endpoint::IN_FLIGHT_MAX;
+use crate::endpoint::{Endpoint, IN_FLIGHT_MAX};
 use crate::request::{FieldList, RequestView};
 use crate::sticky::Bound;
 use crate::table::fixture::*;
@@ -269,9 +270,14 @@ fn a_canary_raised_from_5_to_25_takes_clients_and_gives_none_back() {
     }
 }
 
-/// One backend of a catalog that is built from its inputs: instances as (running, stopping, paused, drained), and the
+/// One backend of a catalog that is built from its inputs: instances as (running, stopping, paused, drained, ejected), and the
 /// weight that the split gives it, if it names it.
-type Backends = Vec<([usize; 4], Option<u16>)>;
+type Backends = Vec<([usize; 5], Option<u16>)>;
+
+fn an_ejection() -> Ejection {
+    let (since, until) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+    Ejection { since, until, until_probed: false, reason: "it failed".into() }
+}
 
 fn built(backends: &Backends, split: bool) -> Catalog {
     let entry =
@@ -281,7 +287,7 @@ fn built(backends: &Backends, split: bool) -> Catalog {
     let (mut facts, mut decisions) =
         (SourceFacts { listed: true, ..SourceFacts::default() }, Decisions::default());
     let (author, at, reason): (Arc<str>, _, Arc<str>) = ("tests".into(), Timestamp::UNIX_EPOCH, "".into());
-    let mut weights = BTreeMap::new();
+    let (mut weights, mut ejected) = (BTreeMap::new(), HashMap::new());
     for ((instances, weight), name) in backends.iter().zip(NAMES) {
         let id: BackendId = format!("shop@{name}").parse().expect("a backend");
         let kinds = instances.iter().enumerate().flat_map(|(kind, count)| vec![kind; *count]);
@@ -297,6 +303,12 @@ fn built(backends: &Backends, split: bool) -> Catalog {
                         .states
                         .insert(subject, StateRecord { state: State::Draining, author, at, reason });
                 }
+                4 => {
+                    let (id, address) =
+                        (InstanceId::of_container(&unit.id, 80), unit.ip.map(|ip| (ip, 80).into()));
+                    let address = address.expect("it has one");
+                    ejected.insert(InstanceKey { id, started: unit.started, address }, an_ejection());
+                }
                 _ => {}
             }
             facts.units.insert(unit.id.clone(), Arc::new(unit));
@@ -309,7 +321,8 @@ fn built(backends: &Backends, split: bool) -> Catalog {
             .splits
             .insert(route, SplitRecord { weights, author, at, expires_at: None, reason, then: None });
     }
-    let mut inputs = Inputs { decisions: Arc::new(decisions), ..Inputs::default() };
+    let (decisions, ejections) = (Arc::new(decisions), Arc::new(ejected));
+    let mut inputs = Inputs { decisions, ejections, ..Inputs::default() };
     inputs.sources.insert(SourceId::File, Arc::new(facts));
     Catalog::build(&inputs, &Catalog::empty(0), Timestamp::UNIX_EPOCH)
 }
@@ -317,7 +330,7 @@ fn built(backends: &Backends, split: bool) -> Catalog {
 proptest! {
     #[test]
     fn the_share_that_the_catalog_tells_is_the_one_that_is_drawn(
-        backends in vec(([0usize..3, 0..2, 0..2, 0..2], proptest::option::of(0u16..4)), 1..5),
+        backends in vec(([0usize..3, 0..2, 0..2, 0..2, 0..3], proptest::option::of(0u16..4)), 1..5),
         split: bool,
     ) {
         let catalog = built(&backends, split);
@@ -770,6 +783,289 @@ fn a_bound_client_waits_for_its_full_version_where_weights_hold() {
                 assert!(waits && crowded.version == Some(0) && crowded.why == Why::Sticky, "{crowded:?}");
             }
             other => assert!(!waits && went(&other) == Some(("v2".into(), 0, Why::Equal)), "{other:?}"),
+        }
+    }
+}
+
+// What some instances do not take part in: ejected, new, in another zone.
+
+/// A version as it is when its first table is older than `ages` say, which are those of its instances in seconds.
+fn aged(balance: Balance, ages: &[i64]) -> Arc<RouteEntry> {
+    let mut catalog = catalog();
+    let instances = vec![READY; ages.len()];
+    put(
+        &mut catalog,
+        "shop.test/",
+        &[version("v0", &instances).with(|transport| transport.balance = Some(balance))],
+    );
+    catalog.at = Timestamp::from_second(1_000_000).expect("a time");
+    change_instances(&mut catalog, "shop.test/", |number, instance| {
+        instance.since = catalog_second(1_000_000 - ages[number]);
+    });
+    RouteTable::build(&catalog, &lasting(), None).entries()[0].clone()
+}
+
+fn catalog_second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+/// How often each instance is chosen at this time, one request at a time, each of another client.
+fn drawn_at(entry: &RouteEntry, draws: u32, now: Instant) -> Vec<u32> {
+    let mut rng = Rng::with_seed(9);
+    let mut counts: HashMap<u64, u32> = HashMap::new();
+    for client in 0..draws {
+        let asked = of_client(client);
+        let drawn =
+            entry.pick(&asked.view(), &Tried::default(), &mut rng, now).expect("there is an instance");
+        *counts.entry(drawn.endpoint.state.uid).or_default() += 1;
+    }
+    entry.endpoints().map(|endpoint| counts.get(&endpoint.state.uid).copied().unwrap_or(0)).collect()
+}
+
+fn balances() -> [Balance; 5] {
+    [
+        Balance::P2cEwma,
+        Balance::RoundRobin,
+        Balance::LeastRequest,
+        Balance::Random,
+        Balance::Hash(ClientKey::Ip),
+    ]
+}
+
+#[test]
+fn a_new_instance_gets_a_part_that_grows_from_a_tenth_to_the_whole_with_every_balance() {
+    const DRAWS: u32 = 8000;
+    for balance in balances() {
+        let entry = aged(balance.clone(), &[60, 60, 60, 0]);
+        let fresh = entry.endpoints().position(|endpoint| endpoint.is_new).expect("one is new");
+        let ready_at = entry.endpoints().nth(fresh).expect("it is there").ready_at;
+        for (seconds, part) in [(0.0, 0.1), (5.0, 0.5), (10.0, 1.0)] {
+            let now = ready_at + Duration::from_secs_f64(seconds);
+            entry.endpoints().for_each(|endpoint| endpoint.state.observe(Duration::from_millis(5), now));
+            let counts = drawn_at(&entry, DRAWS, now);
+            let share = f64::from(counts[fresh]) / f64::from(DRAWS);
+            assert!((share - part / 4.0).abs() < 0.03, "{balance:?} after {seconds} s: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn the_clients_of_a_hash_come_to_a_new_instance_one_by_one_and_none_goes_back() {
+    let entry = aged(Balance::Hash(ClientKey::Ip), &[60, 60, 0]);
+    let fresh = entry.endpoints().find(|endpoint| endpoint.is_new).expect("one is new").clone();
+    let at = |client: u32, seconds: u32| {
+        let now = fresh.ready_at + Duration::from_secs(seconds.into());
+        let mut rng = Rng::with_seed(1);
+        let pick = entry.pick(&of_client(client).view(), &Tried::default(), &mut rng, now);
+        pick.expect("there is an instance").endpoint.key.clone()
+    };
+    for client in 0..500 {
+        let way: Vec<_> = (0..=10).map(|second| at(client, second)).collect();
+        for (was, is) in way.iter().zip(&way[1..]) {
+            assert!(was == is || *is == fresh.key, "client {client} goes from {was:?} to {is:?}");
+        }
+    }
+}
+
+#[test]
+fn the_first_instances_of_a_version_are_not_new_and_neither_is_one_of_a_version_that_has_no_older() {
+    for ages in [&[0, 0, 0][..], &[0], &[5, 0], &[9, 3, 0], &[60, 60]] {
+        let entry = aged(Balance::P2cEwma, ages);
+        assert!(entry.endpoints().all(|endpoint| !endpoint.is_new), "{ages:?}");
+        assert!(entry.versions()[0].is_calm(Instant::now()), "and nothing is looked at: {ages:?}");
+    }
+    let entry = aged(Balance::P2cEwma, &[60, 5, 0]);
+    assert_eq!(entry.endpoints().filter(|endpoint| endpoint.is_new).count(), 2);
+}
+
+#[test]
+fn one_that_was_unhealthy_or_ordered_out_is_new_when_it_is_back_and_one_that_stays_is_not() {
+    for out in [UNHEALTHY, DISABLED, STOPPING] {
+        let (lasting, mut catalog) = (lasting(), catalog());
+        put(&mut catalog, "shop.test/", &[version("v0", &[READY, out])]);
+        catalog.at = catalog_second(60);
+        let first = RouteTable::build(&catalog, &lasting, None);
+        let stayed = first.entries()[0].versions()[0].serving()[0].key.clone();
+        put(&mut catalog, "shop.test/", &[version("v0", &[READY, READY])]);
+        let second = RouteTable::build(&catalog, &lasting, Some(&first));
+        for endpoint in second.entries()[0].versions()[0].serving() {
+            assert_eq!(endpoint.is_new, endpoint.key != stayed, "{out:?}");
+        }
+        // The next table keeps that in mind.
+        put(&mut catalog, "shop.test/", &[version("v0", &[READY, READY, UNHEALTHY])]);
+        let third = RouteTable::build(&catalog, &lasting, Some(&second));
+        let (old, new) = (second.entries()[0].clone(), third.entries()[0].clone());
+        for endpoint in new.versions()[0].serving() {
+            let before = old.endpoints().find(|old| old.key == endpoint.key).expect("it was there");
+            assert_eq!((endpoint.is_new, endpoint.ready_at), (before.is_new, before.ready_at), "{out:?}");
+        }
+    }
+}
+
+/// Ejects this instance, of which there must be peers.
+fn eject(endpoint: &Endpoint, now: Instant) {
+    (0..5).for_each(|_| endpoint.state.observe_failure(Duration::ZERO, now, "it answered 503"));
+}
+
+#[test]
+fn no_balance_sends_anything_to_an_ejected_instance_while_another_may_serve() {
+    for balance in balances() {
+        let entry = balanced(balance.clone(), &[1; 4]);
+        let now = Instant::now();
+        let out = entry.versions()[0].serving()[1].clone();
+        eject(&out, now);
+        let counts = drawn_at(&entry, 2000, now);
+        let mut some = 0;
+        for (endpoint, count) in entry.endpoints().zip(&counts) {
+            assert_eq!(*count == 0, endpoint.key == out.key, "{balance:?}: {counts:?}");
+            some += usize::from(*count > 0);
+        }
+        assert_eq!(some, 3);
+        let fields = FieldList::default();
+        let foreseen =
+            entry.foresee(&request("shop.test", "/", &fields), now).instances[0].expect("one serves");
+        assert_ne!(foreseen.key, out.key, "{balance:?}");
+    }
+}
+
+#[test]
+fn a_retry_goes_to_an_ejected_instance_when_it_has_been_everywhere_else() {
+    let entry = balanced(Balance::RoundRobin, &[1; 3]);
+    let out = entry.versions()[0].serving()[0].clone();
+    eject(&out, Instant::now());
+    let (mut tried, mut rng, mut last) = (Tried::default(), Rng::with_seed(1), None);
+    while let Ok(pick) = pick(&entry, &tried, &mut rng) {
+        assert!(last.is_none(), "the ejected one is the last");
+        last = (pick.endpoint.key == out.key).then_some(());
+        tried.add(&pick);
+    }
+    assert_eq!((tried.len(), last), (3, Some(())));
+}
+
+#[test]
+fn what_is_too_much_for_the_others_does_not_go_to_an_ejected_instance() {
+    let entry = balanced(Balance::RoundRobin, &[1; 2]);
+    eject(&entry.versions()[0].serving()[0], Instant::now());
+    let mut rng = Rng::with_seed(1);
+    let running: Vec<_> = std::iter::from_fn(|| pick(&entry, &Tried::default(), &mut rng).ok()).collect();
+    assert_eq!(running.len(), IN_FLIGHT_MAX as usize);
+}
+
+#[test]
+fn ejection_is_ignored_when_too_few_are_left() {
+    // Two of four are ejected, and one of the others becomes unhealthy: one of four is left, fewer than a third.
+    let (lasting, mut catalog) = (lasting(), catalog());
+    put(&mut catalog, "shop.test/", &[version("v0", &[READY; 4])]);
+    let first = RouteTable::build(&catalog, &lasting, None);
+    let now = Instant::now();
+    let serving = first.entries()[0].versions()[0].serving().to_vec();
+    serving[..2].iter().for_each(|endpoint| eject(endpoint, now));
+    let used = |entry: &RouteEntry| drawn_at(entry, 400, now).iter().filter(|count| **count > 0).count();
+    assert_eq!(used(&first.entries()[0]), 2);
+    let gone = serving[3].key.id.clone();
+    put(&mut catalog, "shop.test/", &[version("v0", &[READY; 4])]);
+    change_instances(&mut catalog, "shop.test/", |_, instance| {
+        if instance.id == gone {
+            instance.condition = Condition::Unhealthy;
+        }
+    });
+    let second = RouteTable::build(&catalog, &lasting, Some(&first));
+    assert_eq!(used(&second.entries()[0]), 3, "all but the unhealthy one");
+}
+
+/// A version with instances in our zone `a` and in `b`.
+fn zoned(here: usize, elsewhere: usize, down_here: usize) -> Arc<RouteEntry> {
+    let mut catalog = catalog();
+    catalog.settings = Arc::new(Settings { zone: "a".into(), ..Settings::default() });
+    let all = [vec![READY; here + elsewhere], vec![UNHEALTHY; down_here]].concat();
+    let balance = |transport: &mut Transport| transport.balance = Some(Balance::Random);
+    put(&mut catalog, "shop.test/", &[version("v0", &all).with(balance)]);
+    let mut ready = 0;
+    change_instances(&mut catalog, "shop.test/", |_, instance| {
+        let is_ready = instance.condition == Condition::Ready;
+        let is_here = !is_ready || ready < here;
+        ready += usize::from(is_ready);
+        Arc::make_mut(&mut instance.unit).zone = if is_here { "a".into() } else { "b".into() };
+    });
+    RouteTable::build(&catalog, &lasting(), None).entries()[0].clone()
+}
+
+fn stay_here(entry: &RouteEntry, draws: u32) -> u32 {
+    let counts = drawn_at(entry, draws, Instant::now());
+    entry.endpoints().zip(counts).filter(|(endpoint, _)| endpoint.is_local).map(|(_, count)| count).sum()
+}
+
+#[test]
+fn requests_stay_in_our_zone_as_long_as_enough_of_its_instances_serve_and_then_in_proportion() {
+    const DRAWS: u32 = 4000;
+    for (here, elsewhere, down_here, share) in [
+        (2, 6, 0, 1.0),
+        // 3 of 4, which is more than 71 %.
+        (3, 3, 1, 1.0),
+        // 1 of 2: 1.4 / 2 stay, and of the others as many as fall to it among all, 1 of 4.
+        (1, 3, 1, 0.7 + 0.3 / 4.0),
+        (1, 3, 3, 0.35 + 0.65 / 4.0),
+        (0, 4, 2, 0.0),
+    ] {
+        let stays = stay_here(&zoned(here, elsewhere, down_here), DRAWS);
+        assert!(fits(stays, share, DRAWS), "{here} + {elsewhere}, {down_here} down: {stays} of {DRAWS}");
+    }
+}
+
+#[test]
+fn what_is_too_much_for_our_zone_spills_over_until_the_others_have_half_as_many() {
+    let entry = zoned(2, 2, 0);
+    let mut rng = Rng::with_seed(3);
+    let running: Vec<_> =
+        (0..1200).map(|_| pick(&entry, &Tried::default(), &mut rng).expect("there is one")).collect();
+    let here = running.iter().filter(|pick| pick.endpoint.is_local).count();
+    assert!((760..=840).contains(&here), "{here} of 1200: twice as many as elsewhere");
+    assert!(running[..32].iter().all(|pick| pick.endpoint.is_local), "16 at each are easy");
+}
+
+#[test]
+fn without_a_zone_of_ours_or_instances_in_it_zones_are_nothing() {
+    for (here, elsewhere) in [(0, 4), (4, 0)] {
+        assert!(zoned(here, elsewhere, 0).versions()[0].is_calm(Instant::now()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_out_gets_nothing_while_another_may_serve_and_the_last_always_serves(
+        kinds in vec(0usize..6, 1..9), balance in 0usize..5, silent in 0usize..9, seed: u64,
+    ) {
+        let is = [READY, READY, UNHEALTHY, DISABLED, DRAINING, STOPPING];
+        let instances: Vec<Is> = kinds.iter().map(|kind| is[*kind]).collect();
+        let entry = entry(&[
+            version("v0", &instances).with(|transport| transport.balance = Some(balances()[balance].clone()))
+        ]);
+        let now = Instant::now();
+        let serving = entry.versions()[0].serving().to_vec();
+        // As many as may be are ejected, and perhaps one does not listen.
+        serving.iter().for_each(|endpoint| eject(endpoint, now));
+        if let Some(endpoint) = serving.get(silent) {
+            endpoint.state.peers.does_not_listen(&endpoint.state, now);
+        }
+        let at = crate::outlier::stamp(now);
+        let is_out = |endpoint: &Endpoint| {
+            endpoint.state.standing.is_ejected(at) || endpoint.state.standing.is_silent(at)
+        };
+        let out = serving.iter().filter(|endpoint| is_out(endpoint)).count();
+        let mut rng = Rng::with_seed(seed);
+        for _ in 0..20 {
+            match pick(&entry, &Tried::default(), &mut rng) {
+                Ok(pick) if serving.is_empty() => prop_assert_eq!(pick.why, Why::Stopping),
+                Ok(pick) => {
+                    let panics = (serving.len() - out) * 3 < entry.versions()[0].wanted;
+                    prop_assert!(!is_out(&pick.endpoint) || out == serving.len() || panics);
+                    prop_assert!(serving.iter().any(|endpoint| endpoint.key == pick.endpoint.key));
+                }
+                Err(why) => {
+                    prop_assert_eq!(why, NoInstance::NoneReady);
+                    prop_assert!(serving.is_empty() && !instances.contains(&STOPPING));
+                }
+            }
         }
     }
 }

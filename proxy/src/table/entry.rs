@@ -83,6 +83,8 @@ pub struct Version {
     stopping: usize,
     /// With whom its instances are compared; mostly one.
     pub(crate) peers: Box<[Arc<Peers>]>,
+    /// All its instances have the same weight.
+    pub(crate) is_even: bool,
     /// Until when one of its instances is new.
     new_until: Option<Instant>,
     /// Some of those that serve are in our zone, and others are not.
@@ -247,6 +249,7 @@ impl Version {
         }
         Self {
             peers: peers.into(),
+            is_even: sorted.windows(2).all(|pair| pair[0].1.weight == pair[1].1.weight),
             new_until: serving().filter(|e| e.is_new).map(|e| e.ready_at + SLOW_START).max(),
             zoned: serving().any(|e| e.is_local) && serving().any(|e| !e.is_local),
             wanted: all_wanted().count(),
@@ -301,6 +304,12 @@ impl Version {
         !self.zoned
             && self.new_until.is_none_or(|until| until <= now)
             && self.peers.iter().all(|peers| !peers.is_special())
+    }
+
+    /// How many of its instances count, as the catalog has it: ejected ones where there are no others.
+    pub(crate) fn ready(&self) -> usize {
+        let ready = self.serving().iter().filter(|e| e.instance.condition != Condition::Ejected).count();
+        if ready > 0 { ready } else { self.serving().len() }
     }
 
     /// How an instance is chosen.

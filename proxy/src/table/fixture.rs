@@ -105,6 +105,23 @@ pub(crate) fn put_route(
     (catalog.serial, catalog.revision) = (catalog.serial + 1, catalog.revision + 1);
 }
 
+/// Changes the instances of a route, each with its number.
+pub(crate) fn change_instances(
+    catalog: &mut Catalog,
+    id: &str,
+    mut change: impl FnMut(usize, &mut Instance),
+) {
+    let id: RouteId = id.parse().expect("a route");
+    let mut route = Route::clone(&catalog.routes[&id]);
+    for member in &mut route.members {
+        for (number, instance) in member.instances.iter_mut().enumerate() {
+            change(number, Arc::make_mut(instance));
+            catalog.instances.insert(instance.id.clone(), instance.clone());
+        }
+    }
+    catalog.routes.insert(id, Arc::new(route));
+}
+
 /// Takes a route out, with what only it has.
 pub(crate) fn remove(catalog: &mut Catalog, id: &str) {
     let id: RouteId = id.parse().expect("a route");

@@ -8,6 +8,7 @@ use fairway_catalog::InstanceId;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
+use crate::fronts::{add, dial, free_port};
 use crate::kit::*;
 use crate::limits::metric;
 
@@ -185,6 +186,19 @@ async fn a_request_waits_for_its_only_instance_that_has_just_started_until_it_li
         assert!(client.read_until("\r\n\r\nlate").await.starts_with("HTTP/1.1 200 "));
     }
     assert!(!told());
+}
+
+#[tokio::test]
+async fn a_connection_to_a_front_port_waits_for_an_instance_that_has_just_started() {
+    let (address, front) = (refusing().await, free_port());
+    let mut plane = Plane::with(Options::default(), |cluster| drop(add(cluster, address, front, &[])));
+    let id = plane.cluster.ids()[0].clone();
+    plane.change(|cluster| cluster.edit(&id, |unit| unit.started = Timestamp::now()));
+    let mut client = dial(front).await;
+    client.send("hello").await;
+    sleep(Duration::from_millis(300)).await;
+    let mut instance = Origin::at(address).await.accept().await;
+    assert_eq!(instance.read_exactly(5).await, b"hello");
 }
 
 #[tokio::test]

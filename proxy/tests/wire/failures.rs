@@ -211,6 +211,74 @@ async fn a_body_that_cannot_be_kept_goes_over_a_new_connection_which_is_kept_in_
 }
 
 #[tokio::test]
+async fn the_body_of_a_request_on_a_connection_that_the_instance_closes_is_sent_again_up_to_64_kib() {
+    const KEPT: usize = 64 * 1024;
+    for (octets, again) in [(KEPT, true), (KEPT + 1, false)] {
+        let origin = Origin::new().await;
+        let plane = Plane::shop(&[&origin]);
+        let mut client = plane.connect().await;
+        client.send(get("/1")).await;
+        let mut instance = origin.accept().await;
+        instance.head().await;
+        instance.send(ok("1")).await;
+        client.read_until("\r\n\r\n1").await;
+        client.send(format!("PUT /2 HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {octets}\r\n\r\n")).await;
+        // What cannot be sent again does not go where the instance may close at any moment.
+        let mut instance = if again { instance } else { origin.accept().await };
+        assert!(instance.head().await.starts_with("PUT /2 "));
+        // Piece by piece, so that it is known to be on its way when the connection ends.
+        client.send(vec![b'x'; octets]).await;
+        instance.read_exactly(octets).await;
+        drop(instance);
+        if !again {
+            let head = client.head().await;
+            assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+            continue;
+        }
+        let mut again = origin.accept().await;
+        assert!(again.head().await.starts_with("PUT /2 "));
+        assert_eq!(again.read_exactly(octets).await, vec![b'x'; octets]);
+        again.send(ok("2")).await;
+        client.read_until("\r\n\r\n2").await;
+    }
+}
+
+#[tokio::test]
+async fn retries_are_bounded_by_what_the_route_has_earned() {
+    const REQUESTS: u32 = 1000;
+    let (failing, live) = (Origin::new().await, Origin::new().await);
+    let plane = Plane::with(Options::default(), |cluster| {
+        for address in [failing.address, live.address] {
+            cluster.add(
+                address,
+                "shop.test",
+                &[("fairway.balance", "round-robin"), ("fairway.outlier", "false")],
+            );
+        }
+    });
+    live.serve("live");
+    tokio::spawn(async move {
+        loop {
+            failing.accept_when_there_is_one().await.try_read_until("\r\n\r\n").await;
+        }
+    });
+    let begun = Instant::now();
+    let (mut client, mut failed) = (plane.connect().await, 0);
+    for _ in 0..REQUESTS {
+        client.send(get("/")).await;
+        let head = client.head().await;
+        let length = field(&head, "Content-Length").and_then(|length| length.parse().ok());
+        client.read_exactly(length.expect("a length")).await;
+        failed += u32::from(head.starts_with("HTTP/1.1 502 "));
+    }
+    let retried = metric(&plane, "fairway_retries_total", &[]);
+    // Ten seconds' worth at first, then a fifth of the requests and ten a second.
+    let earned = 100.0 + 0.2 * f64::from(REQUESTS) + 10.0 * begun.elapsed().as_secs_f64();
+    assert!(retried >= 100.0 && retried <= earned + 1.0, "{retried} of {earned}");
+    assert!(failed > 0, "the others were told");
+}
+
+#[tokio::test]
 async fn a_request_waits_for_an_instance_that_becomes_ready() {
     let mut plane = Plane::with(Options::default(), |cluster| {
         cluster.add(([127, 0, 0, 1], 1).into(), "shop.test", &[("fairway.version", "v1")]);
