@@ -47,7 +47,7 @@ async fn strays(fairway: &Fairway, cookie: &str) -> usize {
     names.len()
 }
 
-/// Two instances of v1 and one of v2 behind `shop.test`.
+/// Two instances of v1 and one of v2 behind `shop.test`, at random: one that was slow once gets its part, too.
 struct Shop([Origin; 3]);
 
 impl Shop {
@@ -62,8 +62,8 @@ impl Shop {
             secret.map_or_else(String::new, |file| format!("sticky_secret_file = '{}'\n", file.display()));
         format!(
             "[routing]\nsticky_default = true\n{secret}\
-             [[service]]\nname = 'shop'\nversion = 'v1'\nroutes = ['shop.test']\ninstances = ['{one}', '{two}']\n\
-             [[service]]\nname = 'shop'\nversion = 'v2'\nroutes = ['shop.test']\ninstances = ['{three}']\n"
+             [[service]]\nname = 'shop'\nversion = 'v1'\nbalance = 'random'\nroutes = ['shop.test']\ninstances = ['{one}', '{two}']\n\
+             [[service]]\nname = 'shop'\nversion = 'v2'\nbalance = 'random'\nroutes = ['shop.test']\ninstances = ['{three}']\n"
         )
     }
 
@@ -203,8 +203,11 @@ async fn a_secret_file_that_is_no_secret_is_refused_at_the_start_and_by_check() 
     std::fs::write(&file, SECRET).expect("a file");
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("a mode");
     let fairway = shop.node(Some(&file)).await;
-    let told = fairway.read("/api/v1/problems").await.to_string();
-    assert!(told.contains("its mode is 644") && told.contains("chmod 600"), "{told}");
+    let is_told = |list: &serde_json::Value| {
+        let told = list.to_string();
+        told.contains("its mode is 644") && told.contains("chmod 600")
+    };
+    fairway.wait_until("the warning", "/api/v1/problems", is_told).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,6 +221,7 @@ async fn a_client_follows_its_container_and_leaves_it_when_it_is_gone() {
         ("aliyun.routing.session_sticky", "true"),
         ("fairway.service", "web"),
         ("fairway.version", "v1"),
+        ("fairway.balance", "random"),
     ];
     let run = |name| engine.run(ContainerOptions { name, image: "origin:v1", labels, ..Default::default() });
     let (one, _two) = (run("web-1").await, run("web-2").await);

@@ -609,7 +609,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         };
         let worker = &self.visit.worker;
         if let (Some(extras), Some(entry)) = (&mut self.extras, &self.record.entry) {
-            extras.goes_to(&pick, entry, &client);
+            extras.goes_to(&pick, entry, &self.head, &client);
         }
         let mut head_up = worker.buffers.lend_head();
         let (visit, node) = (self.visit, &worker.shared.node);
@@ -644,7 +644,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                 }
             }
             if let (Some(extras), Some(entry)) = (&mut self.extras, &self.record.entry) {
-                extras.goes_to(&pick, entry, &client);
+                extras.goes_to(&pick, entry, &self.head, &client);
             }
         }
         let request = Prepared { head_up: &head_up, kept, upgrade, sent: asked.is_some() };

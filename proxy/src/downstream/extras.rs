@@ -53,7 +53,7 @@ impl Extras {
     }
 
     /// The request goes to this instance: makes what its answer gets.
-    pub(super) fn goes_to(&mut self, pick: &Pick, entry: &RouteEntry, client: &Client) {
+    pub(super) fn goes_to(&mut self, pick: &Pick, entry: &RouteEntry, head: &RequestHead, client: &Client) {
         self.lines.clear();
         if let Some(sticky) = &entry.sticky {
             let line = sticky.set_cookie(pick, self.bound(), client.secure, self.now);
@@ -61,7 +61,8 @@ impl Extras {
         }
         self.cookie_len = self.lines.len();
         if let Some(account) = &self.account {
-            account.of_answer(&mut self.lines, entry, pick, self.said.as_ref());
+            let view = head.view(client.address, client.internal, client.secure);
+            account.of_answer(&mut self.lines, entry, pick, self.said.as_ref(), &view);
         }
     }
 

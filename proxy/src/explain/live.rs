@@ -5,8 +5,10 @@
 
 use std::fmt::{self, Write};
 
-use crate::pick::Pick;
+use crate::pick::client::show_rule_key;
+use crate::pick::{Pick, Why};
 use crate::reason::Reason;
+use crate::request::RequestView;
 use crate::sticky::Said;
 use crate::table::RouteEntry;
 
@@ -27,10 +29,22 @@ impl Account {
     }
 
     /// Appends the field for the answer of this instance.
-    pub(crate) fn of_answer(&self, out: &mut Vec<u8>, entry: &RouteEntry, pick: &Pick, said: Option<&Said>) {
+    pub(crate) fn of_answer(
+        &self,
+        out: &mut Vec<u8>,
+        entry: &RouteEntry,
+        pick: &Pick,
+        said: Option<&Said>,
+        request: &RequestView<'_>,
+    ) {
         let mut line = Line::start(Some(entry));
         let Pick { endpoint, version, why, .. } = pick;
         line.say("why", why.as_str());
+        let mut rules =
+            entry.rules_for(request).filter(|(of, _)| *why == Why::Rule && of.name == version.name);
+        if let Some((_, rule)) = rules.next() {
+            line.say("rule", show_rule_key(rule));
+        }
         cookie(&mut line, said);
         line.say("backend", &version.name);
         if let Some(weight) = version.weight {
@@ -106,6 +120,8 @@ impl Line {
 mod tests {
     use std::time::Instant;
 
+    use fairway_config::labels::MatchRule;
+
     use super::*;
     use crate::pick::Tried;
     use crate::request::FieldList;
@@ -122,18 +138,13 @@ mod tests {
     fn an_answer_tells_the_way_of_its_request_in_one_line() {
         let entry = entry(&[version("v1", &[READY]).weight(95)]);
         let fields = FieldList::default();
-        let pick = entry
-            .pick(
-                &request("shop.test", "/", &fields),
-                &Tried::default(),
-                &mut fastrand::Rng::new(),
-                Instant::now(),
-            )
-            .expect("an instance");
+        let request = request("shop.test", "/", &fields);
+        let pick = entry.pick(&request, &Tried::default(), &mut fastrand::Rng::new(), Instant::now());
+        let pick = pick.expect("an instance");
         let (backend, instance) = (&pick.version.name, &pick.endpoint.key.id);
         let mut account = Account::default();
         assert_eq!(
-            told(|out| account.of_answer(out, &entry, &pick, None)),
+            told(|out| account.of_answer(out, &entry, &pick, None, &request)),
             format!(
                 "X-Fairway-Explain: route=shop.test/; why=split; backend={backend}; weight=95; instance={instance}; in-flight=1; attempts=1\r\n"
             )
@@ -145,6 +156,22 @@ mod tests {
             format!(
                 "X-Fairway-Explain: route=shop.test/; refused=no-ready-instance; cookie=expired; attempts=1; failed={instance} connect-failed\r\n"
             )
+        );
+    }
+
+    #[test]
+    fn a_rule_is_named_without_the_value_that_it_looks_for() {
+        let rule = MatchRule::Header("x-group".into(), "beta-secret".into());
+        let entry = entry(&[version("v1", &[READY]).with(|transport| transport.matches = vec![rule])]);
+        let mut fields = FieldList::default();
+        fields.push("x-group", "beta-secret");
+        let request = request("shop.test", "/", &fields);
+        let pick = entry.pick(&request, &Tried::default(), &mut fastrand::Rng::new(), Instant::now());
+        let pick = pick.expect("an instance");
+        let line = told(|out| Account::default().of_answer(out, &entry, &pick, None, &request));
+        assert!(
+            line.contains("; why=rule; rule=header:x-group; backend=") && !line.contains("secret"),
+            "{line}"
         );
     }
 

@@ -40,6 +40,16 @@ pub(crate) fn show_key(key: &ClientKey, address: &str) -> String {
     }
 }
 
+/// What the rule looks at, without the value that it looks for: whoever knows that may get the version.
+pub(crate) fn show_rule_key(rule: &MatchRule) -> String {
+    match rule {
+        MatchRule::Header(name, _) => format!("header:{name}"),
+        MatchRule::Cookie(name, _) => format!("cookie:{name}"),
+        MatchRule::Query(name, _) => format!("query:{name}"),
+        MatchRule::Client(_) => "client".to_owned(),
+    }
+}
+
 /// The rule as its label says it.
 pub(crate) fn show_rule(rule: &MatchRule) -> String {
     match rule {

@@ -242,7 +242,7 @@ impl RouteEntry {
     }
 
     /// The versions with a match rule that fits the request, by name, each with the first such rule.
-    fn rules_for<'a>(
+    pub(crate) fn rules_for<'a>(
         &'a self,
         request: &RequestView<'_>,
     ) -> impl Iterator<Item = (&'a Arc<Version>, &'a MatchRule)> {

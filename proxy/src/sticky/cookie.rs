@@ -59,6 +59,9 @@ fn value_of_ours(pair: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -89,6 +92,25 @@ mod tests {
             let mut out = b"before".to_vec();
             push_others(&mut out, line.as_bytes());
             assert_eq!(String::from_utf8_lossy(&out), format!("before{others}"), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_cookies_there_are_the_others_go_on_and_ours_does_not(
+            pairs in vec("(FAIRWAY|FAIRWAYS|a|b|) ?(=[a-zA-Z=\" ]{0,6})?", 0..8), between in "; ?|;",
+        ) {
+            let line = pairs.join(&between);
+            let mut out = Vec::new();
+            push_others(&mut out, line.as_bytes());
+            prop_assert!(!is_among(&out[..]) && out.iter().filter(|b| **b == b'\n').count() <= 1);
+            let value = String::from_utf8(out).expect("text");
+            let value = value.strip_prefix("Cookie: ").map_or("", |value| value.trim_end_matches("\r\n"));
+            let others = |line: &str| -> Vec<String> {
+                let others = line.split(';').filter(|pair| value_of_ours(pair.as_bytes()).is_none());
+                others.map(|pair| pair.trim_start().to_owned()).filter(|pair| !pair.trim().is_empty()).collect()
+            };
+            prop_assert_eq!(others(value), others(&line));
         }
     }
 

@@ -8,6 +8,8 @@ fn account(head: &str) -> Option<&str> {
     field(head, "X-Fairway-Explain")
 }
 
+const LABELS: [(&str, &str); 2] = [("aliyun.routing.session_sticky", "true"), ("fairway.balance", "random")];
+
 fn asked(fields: &str) -> String {
     format!("GET /x?secret=1 HTTP/1.1\r\nHost: shop.test\r\nX-Fairway-Explain: 1\r\n{fields}\r\n")
 }
@@ -17,14 +19,14 @@ async fn an_internal_client_is_told_where_its_request_went() {
     let (gone, origin) = (refusing().await, Origin::new().await);
     let address = origin.address;
     let mut plane = Plane::with(Options::default(), |cluster| {
-        cluster.add(gone, "shop.test", &[("aliyun.routing.session_sticky", "true")]);
+        cluster.add(gone, "shop.test", &LABELS);
     });
     origin.serve("hello");
     let refused = plane.exchange(asked("Connection: close\r\n")).await;
     let told = account(&refused).expect("a refusal is told, too");
     assert!(told.starts_with("route=shop.test/; refused=connect-failed; cookie=none; attempts="), "{told}");
     plane.change(|cluster| {
-        cluster.add(address, "shop.test", &[("aliyun.routing.session_sticky", "true")]);
+        cluster.add(address, "shop.test", &LABELS);
     });
     let ids = plane.cluster.ids();
     let [dead, alive] = [(0, gone), (1, address)].map(|(i, at)| format!("{}:{}", &ids[i][..12], at.port()));
