@@ -185,16 +185,7 @@ pub(crate) fn problem(problem: &catalog::Problem) -> ProblemItem {
 }
 
 pub(crate) fn event(event: &catalog::event::Event) -> EventItem {
-    let catalog::event::Event { revision, at, kind, subject, from, to, reason } = event;
-    EventItem {
-        revision: *revision,
-        at: *at,
-        kind: kind.to_string(),
-        subject: subject.to_string(),
-        from: from.to_string(),
-        to: to.to_string(),
-        reason: reason.to_string(),
-    }
+    EventItem::from(event)
 }
 
 pub(crate) fn health(catalog: &Catalog, states: &EndpointStates, probes: &ProbeLog) -> HealthList {

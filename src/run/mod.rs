@@ -22,6 +22,7 @@ mod tell;
 mod trust;
 mod watch_file;
 mod watch_files;
+mod webhook;
 
 use std::process::ExitCode;
 

@@ -41,7 +41,7 @@ use super::takeover::giver::{Event, Giver};
 use super::takeover::taker::{self, Taken};
 use super::trust::Follow;
 use super::watch_file::Changes;
-use super::{acme, conntrack, exec, file_limit, handover, persist, tell};
+use super::{acme, conntrack, exec, file_limit, handover, persist, tell, webhook};
 
 /// Any reason for which a part cannot start; shown with its causes.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -130,6 +130,9 @@ pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<()
         inputs: inputs.clone(),
     };
     tokio::spawn(acme::run(acme_followed, parts));
+    let (webhooks, webhooks_followed) = watch::channel(config.webhooks.clone());
+    let webhook_told = webhook::Told::new(inputs.clone(), &config.node.name, &registry)?;
+    tokio::spawn(webhook::run(webhooks_followed, catalogs.clone(), webhook_told));
 
     let (draining, drains) = watch::channel(false);
     let applied = vec![table.applied(), dns.applied()];
@@ -190,7 +193,7 @@ pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<()
     };
 
     let mut trust_files = Follow::new(&config.upstream_tls, inputs.clone());
-    let reach = Reach { inputs, file, dns: dns_config, certificates: keeper, acme, sealer };
+    let reach = Reach { inputs, file, dns: dns_config, certificates: keeper, acme, sealer, webhooks };
     let mut reload = Reload::new(changes, flags, config, around, reach);
     let mut stops_at = None;
     let successor = loop {

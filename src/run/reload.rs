@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fairway_catalog::config::labels::Severity;
 use fairway_catalog::{InputsHandle, Problem, Settings};
-use fairway_config::file::{Acme, ConfigError, Flags, HttpListener, Listen};
+use fairway_config::file::{Acme, ConfigError, Flags, HttpListener, Listen, Webhook};
 use fairway_config::{Config, ConfigErrors};
 use fairway_discovery::file::FileHandle;
 use fairway_proxy::running::Running;
@@ -59,6 +59,7 @@ pub(crate) struct Reach {
     pub(crate) certificates: Keeper,
     pub(crate) acme: watch::Sender<Option<Acme>>,
     pub(crate) sealer: Sealer,
+    pub(crate) webhooks: watch::Sender<Vec<Webhook>>,
 }
 
 impl Reload {
@@ -149,6 +150,12 @@ impl Reload {
         self.reach.dns.send_replace(Arc::new(self.config.dns.clone()));
         proxy.set_trusted_proxies(self.config.proxy.trusted_proxies.clone());
         proxy.set_fronts_proxy_protocol(self.config.balancers_proxy_protocol);
+        let webhooks = &self.config.webhooks;
+        self.reach.webhooks.send_if_modified(|present| {
+            let differs = present != webhooks;
+            present.clone_from(webhooks);
+            differs
+        });
         let acme = &self.config.acme;
         self.reach.acme.send_if_modified(|present| {
             let differs = present != acme;

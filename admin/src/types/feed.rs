@@ -1,5 +1,6 @@
 //! What happened, what probes say, who ordered what.
 
+use fairway_catalog::event::Event;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -27,6 +28,21 @@ pub struct EventItem {
     pub to: String,
     /// Why.
     pub reason: String,
+}
+
+impl From<&Event> for EventItem {
+    fn from(event: &Event) -> Self {
+        let Event { revision, at, kind, subject, from, to, reason } = event;
+        Self {
+            revision: *revision,
+            at: *at,
+            kind: kind.to_string(),
+            subject: subject.to_string(),
+            from: from.to_string(),
+            to: to.to_string(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// Every instance as schedulers want it, and the counts of each backend.

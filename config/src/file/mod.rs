@@ -16,6 +16,7 @@ mod service;
 mod tls;
 mod types;
 mod users;
+mod webhook;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -99,6 +100,7 @@ fn assemble(
     let replace = sections::replace(cx, over);
     let services = service::services(cx, &mut root);
     let splits = service::splits(&mut root, &routing.domain_suffix);
+    let webhooks = webhook::webhooks(cx, &mut root);
     root.finish();
 
     let http = listeners::or_default(http, || vec![default_http(&limits)]);
@@ -134,6 +136,7 @@ fn assemble(
         replace,
         services,
         splits,
+        webhooks,
         warnings: Vec::new(),
     }
 }

@@ -84,6 +84,7 @@ fn every_key_of_every_section_is_documented() {
         ("log.zzzzzzzz = 1", "**[log]**"),
         ("shutdown.zzzzzzzz = 1", "**[shutdown]**"),
         ("[[split]]\nroute = 'a.com'\nweights = { v = 1 }\nzzzzzzzz = 1", "**[[split]]**"),
+        ("[[webhook]]\nurl = 'http://a'\nzzzzzzzz = 1", "**[[webhook]]**"),
     ] {
         let section = page.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;
         let section = section.split("\n| **").next().unwrap_or_default();

@@ -61,6 +61,8 @@ pub struct Config {
     pub services: Vec<StaticService>,
     /// `[[split]]`
     pub splits: Vec<FileSplit>,
+    /// `[[webhook]]`
+    pub webhooks: Vec<Webhook>,
     /// What is used, though not as written; to be shown, not to stop for.
     pub warnings: Vec<ConfigError>,
 }
@@ -72,6 +74,17 @@ pub struct Listen<T> {
     pub items: Vec<T>,
     /// False when they are the defaults.
     pub configured: bool,
+}
+
+/// `[[webhook]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where events are sent: `http://` or `https://`.
+    pub url: Arc<str>,
+    /// Kinds of events that are sent, `*` for all; default those of releases and problems.
+    pub events: Vec<Arc<str>>,
+    /// A file with the secret that deliveries are signed with.
+    pub secret_file: Option<PathBuf>,
 }
 
 /// `[node]`

@@ -7,7 +7,7 @@
 //! Here: the task that does one after the other, what it keeps, what it tells. Not here: who gets which certificate, and how
 //! challenges are answered (see `fairway_proxy::tls`).
 
-mod client;
+pub(super) mod client;
 mod hosts;
 mod order;
 

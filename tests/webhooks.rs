@@ -1,0 +1,83 @@
+//! Webhooks of the real program: what is sent, in which order, and what becomes of a receiver that fails.
+
+use fairway_testkit::origin::{Identity, Origin};
+use fairway_testkit::raw::Raw;
+use fairway_testkit::raw_origin::RawOrigin;
+use fairway_testkit::{Fairway, FairwayOptions};
+use serde_json::{Value, json};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
+
+/// A delivery: its head in lower case, and its body.
+async fn delivery(receiver: &RawOrigin) -> (Raw, String, Value) {
+    let mut connection = receiver.accept().await;
+    let head = connection.head().await.to_ascii_lowercase();
+    let length = field(&head, "content-length").parse().expect("a length");
+    let body = connection.read_exactly(length).await;
+    (connection, head, serde_json::from_slice(&body).expect("JSON"))
+}
+
+fn field<'a>(head: &'a str, name: &str) -> &'a str {
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    fields.find(|(key, _)| *key == name).map_or("", |(_, value)| value)
+}
+
+async fn problem(fairway: &Fairway, there: bool) {
+    let is_told = |list: &Value| {
+        let all = list["items"].as_array().expect("a list");
+        all.iter().any(|problem| problem["type"] == "webhook-failing") == there
+    };
+    fairway.wait_until("the problem of the webhook", "/api/v1/problems", is_told).await;
+}
+
+async fn split(fairway: &Fairway, weight: u32) {
+    fairway.put_split("shop.localhost/", &json!({"weights": {"web@v1": weight}})).await.ok("put");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_come_in_order_signed_and_again_until_they_are_taken() {
+    let (origin, receiver) = (Origin::start(Identity::new("one", "v1")).await, RawOrigin::start().await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").expect("a file");
+    let config = format!(
+        "[node]\nname = \"edge-7\"\n[[webhook]]\nurl = \"http://{}/hook?key=hidden\"\nevents = [\"route-split\"]\n\
+         secret_file = \"{}\"\n[[service]]\nname = \"web\"\nversion = \"v1\"\nroutes = [\"shop\"]\ninstances = [\"{}\"]\n",
+        receiver.address(),
+        secret.display(),
+        origin.address()
+    );
+    let fairway = FairwayOptions::new(BINARY).config(config).args(&[]).start().await;
+    fairway.ready().await;
+    split(&fairway, 1).await;
+    let (mut connection, head, event) = delivery(&receiver).await;
+    assert!(head.starts_with("post /hook?key=hidden http/1.1\r\n"), "{head}");
+    assert_eq!((&event["type"], &event["node"]), (&json!("route-split"), &json!("edge-7")));
+    assert_eq!((&event["subject"], &event["to"]), (&json!("shop.localhost/"), &json!("web@v1=1")));
+    assert!(field(&head, "webhook-signature").starts_with("v1,"), "{head}");
+    assert!(field(&head, "webhook-timestamp").parse::<u64>().is_ok(), "{head}");
+    let id = field(&head, "webhook-id").to_owned();
+    // Orders are carried out though nobody answers, and what comes meanwhile waits its turn.
+    split(&fairway, 2).await;
+    connection.send("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
+    problem(&fairway, true).await;
+    let (mut connection, head, event) = delivery(&receiver).await;
+    assert_eq!(
+        (field(&head, "webhook-id"), &event["to"]),
+        (id.as_str(), &json!("web@v1=1")),
+        "the same again"
+    );
+    connection.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let (mut connection, head, event) = delivery(&receiver).await;
+    assert_eq!(event["to"], "web@v1=2");
+    assert_ne!(field(&head, "webhook-id"), id);
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    problem(&fairway, false).await;
+    let metrics = fairway.admin("GET", "/metrics", None).await.text();
+    let delivered = format!(
+        "fairway_webhook_deliveries_total{{result=\"delivered\",webhook=\"{}\"}} 2",
+        receiver.address()
+    );
+    assert!(metrics.contains(&delivered), "{delivered}");
+    assert!(!metrics.contains("hidden"), "a URL's path may be a secret");
+}
