@@ -387,11 +387,16 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                 state.keep_failure(refused.reason, refused.detail);
             }
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
-            let free = !self.still_serves(&entry, &pick);
+            let mut free = !self.still_serves(&entry, &pick);
             let settings = &pick.version.settings;
-            let allowed = again
-                && self.record.attempts < ATTEMPTS_MAX
-                && (free || (retries < u32::from(settings.retries) && entry.may_retry(now)));
+            let again = again && self.record.attempts < ATTEMPTS_MAX;
+            let mut allowed =
+                again && (free || (retries < u32::from(settings.retries) && entry.may_retry(now)));
+            // Nobody listens there: when several are replaced at a time, the news of some may still be on its way.
+            if again && !allowed && refused.reason == Reason::ConnectFailed {
+                free = Box::pin(lost::leaves(&worker.handle, &entry, &pick, turn::now() + NEWS)).await;
+                allowed = free;
+            }
             self.count_failure(&pick, refused.reason, allowed);
             if !allowed {
                 self.record.pick = Some(pick);

@@ -62,7 +62,7 @@ pub(super) async fn was_lost(
 }
 
 /// Whether the instance is known to stop, or to be gone, before the deadline.
-async fn leaves(table: &TableHandle, entry: &RouteEntry, pick: &Pick, deadline: Instant) -> bool {
+pub(super) async fn leaves(table: &TableHandle, entry: &RouteEntry, pick: &Pick, deadline: Instant) -> bool {
     let mut applied = table.applied();
     loop {
         // Marked as seen before the look, so that a table that comes between the two is not missed.

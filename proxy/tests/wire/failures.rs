@@ -149,6 +149,24 @@ async fn a_connection_that_the_instance_closes_as_the_request_arrives_costs_no_r
     client.read_until("\r\n\r\n2").await;
 }
 
+#[tokio::test]
+async fn a_request_that_more_instances_refuse_than_it_has_retries_goes_on_once_they_are_known_to_stop() {
+    let (one, other) = (refusing().await, refusing().await);
+    let mut plane = plane(&[one, other]);
+    let ids = plane.cluster.ids();
+    let mut client = plane.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n").await;
+    let origin = Origin::new().await;
+    plane.change(|cluster| {
+        ids.iter().for_each(|id| cluster.stop(id));
+        drop(cluster.add(origin.address, "shop.test", &[]));
+    });
+    let mut instance = origin.accept().await;
+    instance.head().await;
+    instance.send(ok("third")).await;
+    client.read_until("\r\n\r\nthird").await;
+}
+
 /// A POST to one of two instances, which has taken none of it from its system when its connection is reset; what the other
 /// gets of it, and the answer.
 async fn post_that_nobody_read(stops: bool) -> (Option<String>, String) {
