@@ -68,12 +68,12 @@ async fn rolling(row: &str, count: usize, order: Order, part: Part<'_>, apart: b
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rolling_replacement_that_stops_the_old_first_loses_no_request() {
-    rolling(ROWS[0], times(200, 12), Order::StopThenStart, WEB, false).await;
+    rolling(ROWS[0], times(200, 10), Order::StopThenStart, WEB, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rolling_replacement_that_starts_the_new_first_loses_no_request() {
-    rolling(ROWS[1], times(200, 12), Order::StartThenStop, WEB, false).await;
+    rolling(ROWS[1], times(200, 10), Order::StartThenStop, WEB, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
