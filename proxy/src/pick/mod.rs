@@ -30,6 +30,7 @@ use fairway_config::labels::{MatchRule, SplitBy};
 use fastrand::Rng;
 
 use crate::endpoint::{Endpoint, InFlight};
+use crate::outlier::stamp;
 use crate::reason::Reason;
 use crate::request::RequestView;
 use crate::sticky::Bound;
@@ -211,7 +212,10 @@ impl RouteEntry {
         let mut tried = Tried::default();
         tried.add(first);
         let mut chooser = Chooser { entry: self, request, bound: None, tried: &tried, rng, now };
-        chooser.instance_of(&first.version, first.version.serving(), first.why)
+        let second = chooser.instance_of(&first.version, first.version.serving(), first.why)?;
+        // Nobody has failed: one that is out is no better than to wait.
+        let (standing, at) = (&second.endpoint.state.standing, stamp(now));
+        (!standing.is_ejected(at) && !standing.is_silent(at)).then_some(second)
     }
 
     /// The pick of a request that was handed a place at an instance; `None` if nothing new is sent there any more, or it is

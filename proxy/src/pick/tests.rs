@@ -943,6 +943,17 @@ fn a_retry_goes_to_an_ejected_instance_when_it_has_been_everywhere_else() {
 }
 
 #[test]
+fn a_second_instance_for_a_slow_answer_is_never_an_ejected_one() {
+    let (entry, now) = (balanced(Balance::RoundRobin, &[1; 2]), Instant::now());
+    eject(&entry.versions()[0].serving()[0], now);
+    let mut rng = Rng::with_seed(1);
+    let first = pick(&entry, &Tried::default(), &mut rng).expect("the other");
+    let fields = FieldList::default();
+    let asked = request("shop.test", "/", &fields);
+    assert!(entry.pick_beside(&first, &asked, &mut rng, now).is_none());
+}
+
+#[test]
 fn what_is_too_much_for_the_others_does_not_go_to_an_ejected_instance() {
     let entry = balanced(Balance::RoundRobin, &[1; 2]);
     eject(&entry.versions()[0].serving()[0], Instant::now());
