@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use fairway_testkit::port::free_port;
 use fairway_testkit::raw::Raw;
 use fairway_testkit::wait::{PATIENCE, until};
 use fairway_testkit::{Fairway, FairwayOptions};
@@ -12,12 +13,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    socket.local_addr().expect("an address").port()
-}
 
 /// An instance that greets every connection with its name, then says back what it hears.
 async fn greeting(name: &'static str) -> SocketAddr {

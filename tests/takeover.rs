@@ -10,6 +10,7 @@ use std::time::Duration;
 use fairway_testkit::load::{Load, LoadOptions};
 use fairway_testkit::netns::Netns;
 use fairway_testkit::origin::{Identity, Origin};
+use fairway_testkit::port::free_port;
 use fairway_testkit::wait::{PATIENCE, until, within};
 use fairway_testkit::{Fairway, FairwayOptions, client, dns};
 use rustix::process::Signal;
@@ -257,12 +258,6 @@ async fn a_process_that_waits_before_it_stops_hands_over_and_one_that_is_stoppin
     assert!(late.text.contains("it is stopping: start again when it has ended"), "{}", late.text);
     assert_eq!(slow.await.expect("no panic"), 200);
     assert!(new.process().wait(PATIENCE).await.success());
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("an address").port()
 }
 
 /// Instances of front ports: TCP that echoes connections, UDP that echoes datagrams.

@@ -9,12 +9,6 @@ use tokio::net::UdpSocket;
 
 use crate::kit::*;
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a free port");
-    socket.local_addr().expect("an address").port()
-}
-
 fn add(cluster: &mut Cluster, address: SocketAddr, front: u16, more: &[(&str, &str)]) -> Arc<str> {
     let key = format!("aliyun.lb.port_{}", address.port());
     let value = format!("udp://dns:{front}");

@@ -11,7 +11,7 @@ use fairway_proxy::table::follow;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::fronts::{add, dial, free_port};
+use crate::fronts::{add, dial};
 use crate::http2::kit::{client, read, send};
 use crate::kit::*;
 

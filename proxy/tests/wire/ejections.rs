@@ -8,7 +8,7 @@ use fairway_catalog::InstanceId;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
-use crate::fronts::{add, dial, free_port};
+use crate::fronts::{add, dial};
 use crate::kit::*;
 use crate::limits::metric;
 

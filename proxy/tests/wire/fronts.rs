@@ -8,12 +8,6 @@ use tokio::net::TcpStream;
 
 use crate::kit::*;
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    socket.local_addr().expect("an address").port()
-}
-
 /// The containers at these addresses behind one front port.
 fn fronted(front: u16, instances: &[SocketAddr]) -> Plane {
     Plane::with(Options { threads: 2, ..Options::default() }, |cluster| {

@@ -5,7 +5,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::fronts::{dial, free_port};
+use crate::fronts::dial;
 use crate::kit::*;
 use crate::tls::{Client, certificate, store};
 

@@ -252,7 +252,7 @@ async fn a_websocket_is_told_whose_it_is() {
 #[tokio::test]
 async fn a_front_port_passes_the_client_on_before_its_octets() {
     for (label, is_binary) in [(V1, false), (V2, true)] {
-        let (front, origin) = (fronts::free_port(), Origin::new().await);
+        let (front, origin) = (free_port(), Origin::new().await);
         let plane = Plane::with(Options::default(), |cluster| {
             fronts::add(cluster, refusing_at_once(), front, &[label]);
             fronts::add(cluster, origin.address, front, &[label]);
@@ -278,7 +278,7 @@ async fn at_front_ports_behind_a_balancer_the_client_is_the_one_that_its_header_
         (None, "hello".to_owned()),
         (Some(V1), "PROXY TCP4 192.0.2.1 198.51.100.1 56324 3306\r\nhello".to_owned()),
     ] {
-        let (front, origin) = (fronts::free_port(), Origin::new().await);
+        let (front, origin) = (free_port(), Origin::new().await);
         let options =
             Options { trusted: vec!["127.0.0.0/8"], fronts_proxy_protocol: true, ..Options::default() };
         let plane = Plane::with(options, |cluster| {
@@ -311,7 +311,7 @@ async fn at_front_ports_behind_a_balancer_the_client_is_the_one_that_its_header_
 
 #[tokio::test]
 async fn at_front_ports_behind_a_balancer_strangers_are_closed() {
-    let (front, origin) = (fronts::free_port(), Origin::new().await);
+    let (front, origin) = (free_port(), Origin::new().await);
     let options = Options { trusted: vec!["10.0.0.0/8"], fronts_proxy_protocol: true, ..Options::default() };
     let _plane = Plane::with(options, |cluster| drop(fronts::add(cluster, origin.address, front, &[])));
     let mut client = fronts::dial(front).await;
@@ -321,5 +321,5 @@ async fn at_front_ports_behind_a_balancer_strangers_are_closed() {
 
 /// An address that refuses connections.
 fn refusing_at_once() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], fronts::free_port()))
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }

@@ -16,6 +16,7 @@ pub mod load;
 pub mod netns;
 pub mod origin;
 pub mod pebble;
+pub mod port;
 pub mod process;
 pub mod programs;
 pub mod raw;
