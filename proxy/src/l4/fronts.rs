@@ -83,7 +83,7 @@ impl Fronts {
 
     /// The process stops: nothing is kept for another one any more.
     pub(crate) fn close(&self) {
-        self.open.borrow().values().for_each(|front| front.close());
+        self.open.borrow().values().for_each(|front| front.keep_no_spare());
     }
 
     /// Those that are open.

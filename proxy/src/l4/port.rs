@@ -108,9 +108,15 @@ impl Front {
         self.given.load(Relaxed)
     }
 
-    /// It closes: the port is free as soon as the workers have closed theirs.
-    pub(super) fn close(&self) {
+    /// Nothing is kept for another process any more: the port is free as soon as the workers have closed theirs.
+    pub(super) fn keep_no_spare(&self) {
         locked(&self.spare).clear();
+    }
+
+    /// It closes, for workers too that have not come for their sockets: a connection that is still open keeps the front.
+    pub(super) fn close(&self) {
+        self.keep_no_spare();
+        locked(&self.sockets).clear();
     }
 
     /// The sockets of this worker, once.
