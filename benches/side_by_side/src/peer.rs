@@ -107,6 +107,7 @@ impl Peer {
             if !self.process.is_running() || began.elapsed() > START {
                 return Err(format!("does not answer ({answer:?}): {}", self.process.last_words()));
             }
+            // Another program: nothing tells that it has begun but its answer.
             std::thread::sleep(Duration::from_millis(50));
         }
         if setup.tls {

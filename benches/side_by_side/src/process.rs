@@ -102,6 +102,7 @@ impl Process {
         signal_all(&tree[..1], signal);
         let asked = Instant::now();
         while self.is_running() && asked.elapsed() < patience {
+            // The standard library waits for a child either not at all or without a limit.
             std::thread::sleep(Duration::from_millis(10));
         }
         if self.is_running() {

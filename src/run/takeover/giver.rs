@@ -75,6 +75,7 @@ impl Giver {
                     }
                     Err(error) => {
                         tracing::warn!(%error, "no process can ask to take over for the moment");
+                        // Out of files, as a rule: what frees some cannot be awaited, and the socket stays readable.
                         std::thread::sleep(WORD / 10);
                     }
                 }

@@ -25,6 +25,7 @@ pub(super) fn run(args: &Args) -> Told {
         let mut stream = connection::connect(args.address);
         let mut due = began + step.mul_f64(f64::from(k) / f64::from(args.connections));
         while due < until {
+            // The rate is what is asked for: the next request is due then, whatever the answers do.
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let done = match &mut stream {
                 Ok(stream) => connection::exchange(stream, &request, &mut buffer),
