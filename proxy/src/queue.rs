@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::endpoint::{EndpointState, InFlight};
 use crate::pick::{Crowded, Tried};
 use crate::table::RouteEntry;
+use crate::turn;
 
 /// How many requests wait, and how long; replaced by a reload.
 #[derive(Debug)]
@@ -151,10 +152,14 @@ impl RouteQueue {
         }
     }
 
-    /// The turn of the request that a place at this instance of this version is for, if any waits.
+    /// The turn of the request that a place at this instance of this version is for, if any waits. Nobody is offered a place
+    /// that would not be taken: it would go from one to the next for ever.
     fn first(&self, version: &Arc<str>, uid: u64) -> Option<Turn> {
+        let entry = self.lock().entry.upgrade();
+        let better =
+            entry.map_or_else(Vec::new, |entry| entry.better_than(version, uid, turn::now().into_std()));
         let waiting = self.lock();
-        let turns = waiting.lanes_of(version).filter_map(|(_, lane)| first_of(lane, uid));
+        let turns = waiting.lanes_of(version).filter_map(|(_, lane)| first_of(lane, uid, &better));
         turns.min()
     }
 
@@ -186,9 +191,12 @@ fn serves(lane: &Option<Arc<str>>, version: &Arc<str>) -> bool {
     lane.as_ref().is_none_or(|name| name == version)
 }
 
-/// The first in the lane that the instance has not failed.
-fn first_of(lane: &BTreeMap<Turn, Waiter>, uid: u64) -> Option<Turn> {
-    lane.iter().find(|(_, waiter)| !waiter.avoids.contains(&uid)).map(|(turn, _)| *turn)
+/// The first in the lane that the instance has not failed, and that has been at all the `better` ones.
+fn first_of(lane: &BTreeMap<Turn, Waiter>, uid: u64, better: &[u64]) -> Option<Turn> {
+    let takes = |waiter: &Waiter| {
+        !waiter.avoids.contains(&uid) && better.iter().all(|better| waiter.avoids.contains(better))
+    };
+    lane.iter().find(|(_, waiter)| takes(waiter)).map(|(turn, _)| *turn)
 }
 
 impl Waiting {
@@ -297,6 +305,12 @@ impl Crowd {
     fn lock(&self) -> MutexGuard<'_, Vec<(Arc<str>, Arc<RouteQueue>)>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Hands on the free places of instances whose standing among one another has changed: a place that nobody wanted there may
+/// be wanted now.
+pub(crate) fn look_for_places(states: &[Arc<EndpointState>]) {
+    states.iter().filter(|state| state.crowd.is_there()).for_each(hand_on);
 }
 
 /// Hands the free places of an instance to those who wait for one.

@@ -586,7 +586,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             }
             Some(Told::Place(in_flight)) => {
                 self.renew(entry);
-                Ok(entry.pick_at(in_flight, crowded.why, turn::now().into_std()))
+                Ok(entry.pick_at(in_flight, crowded.why, tried, turn::now().into_std()))
             }
         }
     }

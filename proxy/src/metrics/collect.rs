@@ -249,10 +249,10 @@ fn hedges(backend: &BackendSeries) -> Vec<Metric> {
     backend.hedges().map(|(result, count)| counter(label(result), count)).collect()
 }
 
-/// Of the routes of the table where a request has waited before.
+/// Of the routes of the table where a request waits or has waited before.
 fn queued(table: &TableHandle) -> Vec<Metric> {
     let table = table.load();
-    let waited = table.entries().iter().filter(|entry| entry.series.has_queued());
+    let waited = table.entries().iter().filter(|entry| entry.queue.len() > 0 || entry.series.has_queued());
     waited.map(|entry| gauge(QUEUED.labelled(&[&entry.name]), entry.queue.len().into())).collect()
 }
 

@@ -16,6 +16,7 @@ use super::rate::{Count, stands_out};
 use super::{Book, Cause, EJECTION_MAX, stamp};
 use crate::endpoint::EndpointState;
 use crate::metrics::BackendSeries;
+use crate::queue::look_for_places;
 
 /// How long failures are counted before they are compared.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -81,8 +82,16 @@ impl Peers {
         how: &dyn Display,
         now: Instant,
     ) -> bool {
-        let members = self.lock();
-        self.eject_among(&members.alive(), state, cause, how, now)
+        let (alive, ejected) = {
+            let members = self.lock();
+            let alive = members.alive();
+            let ejected = self.eject_among(&alive, state, cause, how, now);
+            (alive, ejected)
+        };
+        if ejected {
+            look_for_places(&alive);
+        }
+        ejected
     }
 
     fn eject_among(
@@ -134,11 +143,14 @@ impl Peers {
 
     /// Ends an ejection before its time.
     pub(crate) fn end(&self, state: &EndpointState, now: Instant) {
-        let _members = self.lock();
+        let members = self.lock();
         if state.standing.is_ejected(stamp(now)) {
             state.standing.end(now);
             self.book.over(&state.key);
             self.tell_return(state);
+            let alive = members.alive();
+            drop(members);
+            look_for_places(&alive);
         }
     }
 
@@ -172,7 +184,10 @@ impl Peers {
         }
         let special = alive.iter().any(|state| state.standing.is_special(at));
         self.special.store(special, Relaxed);
-        special || members.window.is_some()
+        let goes_on = special || members.window.is_some();
+        drop(members);
+        look_for_places(&alive);
+        goes_on
     }
 
     fn tell_return(&self, state: &EndpointState) {

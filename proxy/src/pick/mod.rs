@@ -219,18 +219,28 @@ impl RouteEntry {
     }
 
     /// The pick of a request that was handed a place at an instance; `None` if nothing new is sent there any more, or it is
-    /// ejected and there are others.
-    pub(crate) fn pick_at(&self, in_flight: InFlight, why: Why, now: Instant) -> Option<Pick> {
+    /// ejected and there are others that the request has not been at.
+    pub(crate) fn pick_at(&self, in_flight: InFlight, why: Why, tried: &Tried, now: Instant) -> Option<Pick> {
         let uid = in_flight.at().uid;
         self.versions
             .iter()
             .find_map(|version| {
-                let endpoint =
-                    self.endpoints_in_turn(version).iter().find(|endpoint| endpoint.state.uid == uid)?;
                 let among = self.endpoints_in_turn(version);
-                (!is_out(version, among, endpoint, now)).then(|| (version.clone(), endpoint.clone()))
+                let endpoint = among.iter().find(|endpoint| endpoint.state.uid == uid)?;
+                let others = better_than(version, among, endpoint, now);
+                let is_out = others.iter().any(|uid| !tried.uids.contains(uid));
+                (!is_out).then(|| (version.clone(), endpoint.clone()))
             })
             .map(|(version, endpoint)| Pick { endpoint, version, why, in_flight })
+    }
+
+    /// The instances that a request which waits for this version goes to rather than to this one, because it is ejected or
+    /// does not listen yet: full ones, too. Mostly there are none. By the numbers of their states.
+    pub(crate) fn better_than(&self, version: &str, uid: u64, now: Instant) -> Vec<u64> {
+        let Some(version) = self.versions.iter().find(|one| &*one.name == version) else { return Vec::new() };
+        let among = self.endpoints_in_turn(version);
+        let endpoint = among.iter().find(|endpoint| endpoint.state.uid == uid);
+        endpoint.map_or_else(Vec::new, |endpoint| better_than(version, among, endpoint, now))
     }
 
     /// Whether a request that failed at `tried` could be sent anywhere, full instances too.
@@ -304,6 +314,18 @@ impl RouteEntry {
 /// Whether nothing is sent to this instance because it is ejected or does not listen, and others are there.
 fn is_out(version: &Version, among: &[Arc<Endpoint>], endpoint: &Endpoint, now: Instant) -> bool {
     !version.is_calm(now) && Care::of_the_lucky(version, among, now).is_out(endpoint)
+}
+
+/// Those of these that nothing is wrong with, if something is wrong with this one.
+fn better_than(version: &Version, among: &[Arc<Endpoint>], endpoint: &Endpoint, now: Instant) -> Vec<u64> {
+    if version.is_calm(now) {
+        return Vec::new();
+    }
+    let care = Care::of_the_lucky(version, among, now);
+    if care.is_sound(endpoint) {
+        return Vec::new();
+    }
+    among.iter().filter(|other| care.is_sound(other)).map(|other| other.state.uid).collect()
 }
 
 /// What the choice would be.

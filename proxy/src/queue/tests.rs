@@ -104,7 +104,8 @@ async fn a_request_waits_for_the_version_that_was_drawn_for_it() {
     drop(running.pop());
     assert!(has_place(&mut waits[0]).is_none());
     let handed = has_place(&mut waits[1]).expect("a place of its version");
-    let pick = entry.pick_at(handed, Why::Split, std::time::Instant::now()).expect("it serves");
+    let pick =
+        entry.pick_at(handed, Why::Split, &Tried::default(), std::time::Instant::now()).expect("it serves");
     assert_eq!((pick.endpoint.state.uid, pick.why), (states[1].uid, Why::Split));
     assert!(has_place(&mut waits[2]).is_none());
     drop(pick);
@@ -123,6 +124,49 @@ async fn an_instance_that_has_failed_the_request_gives_it_no_place() {
     drop(failed);
     assert!(has_place(&mut avoids).is_none() && has_place(&mut other).is_some());
     assert_eq!(state.in_flight(), 0, "and then the place is free");
+}
+
+#[tokio::test]
+async fn a_place_at_an_ejected_instance_is_offered_to_nobody_who_would_not_take_it() {
+    let two = version("v1", &[READY, READY]).with(|transport| transport.in_flight_max = Some(1));
+    let entry = entry(&[two]);
+    let states: Vec<_> = entry.endpoints().map(|endpoint| endpoint.state.clone()).collect();
+    let [(out, at_out), (sound, at_sound)] = [0, 1].map(|n: usize| (&states[n], states[n].begin()));
+    let picks = |tried: &Tried| {
+        let (fields, now) = (FieldList::default(), std::time::Instant::now());
+        entry.pick(&request("shop.test", "/", &fields), tried, &mut Rng::with_seed(1), now)
+    };
+    out.take_out(std::time::Instant::now());
+    let mut first = enter(&entry, ANY, soon());
+    drop(at_out);
+    assert!(has_place(&mut first).is_none(), "it waits for the other instance");
+    assert_eq!(out.in_flight(), 0, "and the place is free");
+    assert!(picks(&Tried::default()).is_err(), "as every choice has it");
+    // Who has been at all the others takes what there is.
+    drop(at_sound);
+    let handed = has_place(&mut first).expect("the other instance has a place");
+    let (now, mut tried) = (std::time::Instant::now(), Tried::default());
+    tried.add(&entry.pick_at(handed, Why::Equal, &tried, now).expect("it serves"));
+    let running = [out.begin(), sound.begin()];
+    let mut failed = entry.queue.enter(&entry, ANY, &tried, soon(), 10).expect("there is room");
+    drop(running);
+    let handed = has_place(&mut failed).expect("a place at the ejected one");
+    assert!(
+        entry.pick_at(handed, Why::Equal, &tried, now).is_some_and(|pick| pick.endpoint.state.uid == out.uid)
+    );
+}
+
+#[tokio::test]
+async fn an_instance_that_comes_back_offers_its_places() {
+    let two = version("v1", &[READY, READY]).with(|transport| transport.in_flight_max = Some(1));
+    let entry = entry(&[two]);
+    let states: Vec<_> = entry.endpoints().map(|endpoint| endpoint.state.clone()).collect();
+    let _running = states[1].begin();
+    states[0].take_out(std::time::Instant::now());
+    let mut waits = enter(&entry, ANY, soon());
+    assert!(has_place(&mut waits).is_none());
+    states[0].peers.end(&states[0], std::time::Instant::now());
+    assert!(has_place(&mut waits).is_some_and(|place| place.at().uid == states[0].uid));
 }
 
 #[tokio::test]
@@ -223,7 +267,7 @@ fn no_place_is_lost_and_none_is_taken_twice_between_workers() {
                         }
                         None => match place.told().await.expect("a place comes in time") {
                             Told::Place(place) => entry
-                                .pick_at(place, Why::Equal, std::time::Instant::now())
+                                .pick_at(place, Why::Equal, &Tried::default(), std::time::Instant::now())
                                 .expect("it serves"),
                             Told::Look => continue,
                         },
