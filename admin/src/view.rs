@@ -1,7 +1,7 @@
 //! The catalog's values in the shapes of the API.
 
 use fairway_catalog::facts::UnitKind;
-use fairway_catalog::inputs::MirrorRecord;
+use fairway_catalog::inputs::{MirrorRecord, StateRecord};
 use fairway_catalog::model::SourceStatus;
 use fairway_catalog::{self as catalog, Catalog};
 use fairway_config::labels::{ClientKey, SplitBy};
@@ -138,6 +138,7 @@ pub(crate) fn backend(backend: &catalog::Backend, states: &EndpointStates) -> Ba
         ready: backend.ready,
         desired: backend.desired,
         state: backend.state.into(),
+        ordered: backend.ordered.as_ref().map(ordered),
         instances: backend.instances.len(),
         in_flight: backend.instances.iter().map(|instance| in_flight(instance, states)).sum(),
     }
@@ -155,6 +156,7 @@ pub(crate) fn instance(instance: &catalog::Instance, states: &EndpointStates) ->
         node: unit.node.to_string(),
         zone: unit.zone.to_string(),
         state: instance.state.into(),
+        ordered: instance.ordered.as_ref().map(ordered),
         condition: instance.condition.into(),
         since: instance.since,
         reason: instance.reason.to_string(),
@@ -163,6 +165,11 @@ pub(crate) fn instance(instance: &catalog::Instance, states: &EndpointStates) ->
         in_flight: in_flight(instance, states),
         drained_at: instance.drained.as_ref().map(|drained| drained.at),
     }
+}
+
+fn ordered(record: &StateRecord) -> Ordered {
+    let StateRecord { state: _, author, at, reason } = record;
+    Ordered { author: author.to_string(), at: *at, reason: reason.to_string() }
 }
 
 fn in_flight(instance: &catalog::Instance, states: &EndpointStates) -> u64 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fairway_config::names::Weight;
 use jiff::Timestamp;
 
+use crate::inputs::StateRecord;
 use crate::model::{Catalog, Route};
 use crate::problem::Problem;
 
@@ -40,7 +41,13 @@ pub fn diff(before: &Catalog, after: &Catalog) -> Vec<Event> {
             (None, Some(_)) => log.push("backend-added", &subject, "", "", ""),
             (Some(_), None) => log.push("backend-removed", &subject, "", "", ""),
             (Some(old), Some(new)) if old.state != new.state => {
-                log.push("backend-state", &subject, old.state.as_str(), new.state.as_str(), "");
+                log.push(
+                    "backend-state",
+                    &subject,
+                    old.state.as_str(),
+                    new.state.as_str(),
+                    why(&new.ordered),
+                );
             }
             _ => {}
         }
@@ -66,6 +73,11 @@ fn changes<'a, K: Ord, V>(
         old => Some((key, old, Some(new))),
     });
     gone.chain(other)
+}
+
+/// Why somebody set a state.
+fn why(ordered: &Option<StateRecord>) -> &str {
+    ordered.as_ref().map_or("", |record| &record.reason)
 }
 
 struct Log {
@@ -119,7 +131,8 @@ impl Log {
                         self.push("instance-condition", subject, from, to, &new.reason);
                     }
                     if old.state != new.state {
-                        self.push("instance-state", subject, old.state.as_str(), new.state.as_str(), "");
+                        let (from, to) = (old.state.as_str(), new.state.as_str());
+                        self.push("instance-state", subject, from, to, why(&new.ordered));
                     }
                     if let Some(drained) =
                         new.drained.as_ref().filter(|end| old.drained.as_ref() != Some(end))

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::facts::{Lost, SourceId, Unit};
 use crate::ids::{InstanceId, InstanceKey};
-use crate::inputs::{Drained, MirrorRecord, ReleaseNote, Settings};
+use crate::inputs::{Drained, MirrorRecord, ReleaseNote, Settings, StateRecord};
 use crate::internal::InternalClients;
 use crate::problem::Problem;
 
@@ -166,6 +166,8 @@ pub struct Backend {
     pub desired: Option<u32>,
     /// Set on the backend as a whole.
     pub state: State,
+    /// Who set it, when and why; `None` while it is active.
+    pub ordered: Option<StateRecord>,
     /// How requests travel to it: of its longest-standing instance.
     pub transport: Arc<Transport>,
     /// `fairway.dns: weighted`.
@@ -189,6 +191,8 @@ pub struct Instance {
     pub unit: Arc<Unit>,
     /// The stronger of what people set on it and on its backend.
     pub state: State,
+    /// Who set that, when and why; `None` while it is active.
+    pub ordered: Option<StateRecord>,
     /// What is seen of it.
     pub condition: Condition,
     /// Since when it is in this condition.

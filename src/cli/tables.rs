@@ -83,12 +83,13 @@ fn mirror_of(route: &Route) -> String {
 }
 
 pub(crate) fn backends(backends: &[Backend]) -> String {
-    let mut table = Table::new(&["BACKEND", "READY", "STATE", "ROUTES"]);
+    let mut table = Table::new(&["BACKEND", "READY", "STATE", "REASON", "ROUTES"]);
     for backend in backends {
         table.row([
             backend.id.clone(),
             ready(backend.ready, backend.desired),
             backend.state.to_string(),
+            backend.ordered.as_ref().map(|ordered| ordered.reason.clone()).unwrap_or_default(),
             backend.routes.join(", "),
         ]);
     }
@@ -225,12 +226,17 @@ mod tests {
     }
 
     #[test]
-    fn backends_show_how_many_are_ready() {
+    fn backends_show_how_many_are_ready_and_why_one_is_out() {
         let list: Vec<Backend> = read(
             json!([{"id": "web@v1", "project": null, "service": "web", "version": "v1",
-            "routes": ["a.com/", "b.com/x"], "ready": 1, "desired": 3, "state": "active", "instances": 2, "in_flight": 0}]),
+            "routes": ["a.com/", "b.com/x"], "ready": 1, "desired": 3, "state": "active", "ordered": null,
+            "instances": 2, "in_flight": 0}, {"id": "web@v2", "project": null, "service": "web", "version": "v2",
+            "routes": ["a.com/"], "ready": 0, "desired": null, "state": "disabled", "instances": 1, "in_flight": 0,
+            "ordered": {"author": "release", "at": "2026-11-21T10:00:00Z", "reason": "rolled_back"}}]),
         );
-        let want = "BACKEND  READY   STATE   ROUTES\nweb@v1   1 of 3  active  a.com/, b.com/x\n";
+        let want = "BACKEND  READY   STATE     REASON       ROUTES\n\
+                    web@v1   1 of 3  active    -            a.com/, b.com/x\n\
+                    web@v2   0       disabled  rolled_back  a.com/\n";
         assert_eq!(backends(&list), want);
     }
 

@@ -58,7 +58,7 @@ async fn a_backend_is_found_by_any_part_of_its_name_that_only_it_has() {
     let v1 = world.read("/api/v1/backends/v1").await;
     let want = json!({
         "id": "shop/web@v1", "project": "shop", "service": "web", "version": "v1", "routes": ["shop.company.com/"],
-        "ready": 1, "desired": null, "state": "active", "instances": 1, "in_flight": 0,
+        "ready": 1, "desired": null, "state": "active", "ordered": null, "instances": 1, "in_flight": 0,
     });
     assert_eq!(v1, want);
     assert_eq!(world.read("/api/v1/backends/web%40v1").await, want);

@@ -196,9 +196,12 @@ async fn one_that_fails_is_back_at_the_former_split_with_a_0_and_disabled_until_
     let split = world.read(ROUTE).await["split"].clone();
     assert_eq!((&split["layer"], &split["reason"]), (&json!("api"), &json!("before")));
     assert_eq!(world.backend_state("v2").await, "disabled");
-    let states = world.inputs.current().decisions.states.clone();
-    let reasons: Vec<_> = states.values().map(|record| record.reason.to_string()).collect();
-    assert_eq!(reasons, ["rolled_back"]);
+    let backend = world.read("/api/v1/backends/web%40v2").await;
+    let ordered =
+        |subject: &Value| (text(&subject["ordered"]["author"]), text(&subject["ordered"]["reason"]));
+    assert_eq!(ordered(&backend), ("release".into(), "rolled_back".into()));
+    let instance = world.read("/api/v1/instances/020202020202%3A80").await;
+    assert_eq!(ordered(&instance), ordered(&backend), "what is set on the backend as a whole");
     // What is in force is what is stored.
     let stored = world.store.as_ref().expect("a store").load().expect("load");
     assert_eq!(stored.decisions, *world.inputs.current().decisions);

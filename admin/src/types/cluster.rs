@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::Ordered;
+
 /// A host pattern and path prefix that lead to weighted backends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Route {
@@ -125,6 +127,9 @@ pub struct Backend {
     pub desired: Option<u32>,
     /// Set on the backend as a whole.
     pub state: State,
+    /// Who set it, when and why; null while it is active. A release that took it back says `rolled_back`.
+    #[serde(default)]
+    pub ordered: Option<Ordered>,
     /// How many instances there are.
     pub instances: usize,
     /// Requests in flight at them.
@@ -152,6 +157,9 @@ pub struct Instance {
     pub zone: String,
     /// Set by people: the stronger of what is set on it and on its backend.
     pub state: State,
+    /// Who set that, when and why; null while it is active.
+    #[serde(default)]
+    pub ordered: Option<Ordered>,
     /// Seen by us.
     pub condition: Condition,
     /// Since when it is in this condition.

@@ -25,7 +25,7 @@ use jiff::Timestamp;
 
 use crate::facts::SourceId;
 use crate::ids::InstanceId;
-use crate::inputs::{Decisions, Inputs, Owner, StateSubject};
+use crate::inputs::{Decisions, Inputs, Owner, StateRecord, StateSubject};
 use crate::internal::InternalClients;
 use crate::model::{Backend, Catalog, Instance, Member, Route, SourceStatus, State};
 use crate::problem::Problem;
@@ -189,7 +189,8 @@ fn build_instances(
         // Nobody knows when a static instance started: it is in its condition since we first saw it so.
         let seen_since = old.filter(|old| old.condition == seen.condition).map_or(now, |old| old.since);
         let since = if seen.since == Timestamp::UNIX_EPOCH { seen_since } else { seen.since };
-        let state = state_of(&inputs.decisions, &planned.id, backend);
+        let ordered = state_of(&inputs.decisions, &planned.id, backend);
+        let state = ordered.map_or(State::Active, |record| record.state);
         let draining_since = (state == State::Draining)
             .then(|| drain_order(&inputs.decisions, &planned.id, backend))
             .flatten();
@@ -202,6 +203,7 @@ fn build_instances(
             port: planned.port,
             unit: planned.unit.clone(),
             state,
+            ordered: ordered.cloned(),
             condition: seen.condition,
             since,
             reason: seen.reason,
@@ -215,13 +217,14 @@ fn build_instances(
     (instances, overdue_at)
 }
 
-/// The stronger of what people set on the instance and on its backend.
-fn state_of(decisions: &Decisions, id: &InstanceId, backend: &BackendId) -> State {
+/// The stronger of what people set on the instance and on its backend, if they set anything.
+fn state_of<'a>(decisions: &'a Decisions, id: &InstanceId, backend: &BackendId) -> Option<&'a StateRecord> {
     if decisions.states.is_empty() {
-        return State::Active;
+        return None;
     }
-    let set = |subject| decisions.states.get(&subject).map_or(State::Active, |record| record.state);
-    set(StateSubject::Instance(id.clone())).max(set(StateSubject::Backend(backend.clone())))
+    let subjects = [StateSubject::Instance(id.clone()), StateSubject::Backend(backend.clone())];
+    let set = subjects.iter().filter_map(|subject| decisions.states.get(subject));
+    set.max_by_key(|record| record.state)
 }
 
 /// When the drain of an instance was ordered: of two orders the later one counts.
@@ -236,14 +239,15 @@ fn build_backends(inputs: &Inputs, shape: &Shape, instances: &Instances, before:
         let old = before.backends.get(id);
         let instances: Vec<_> =
             planned.instances.iter().filter_map(|id| instances.get(id)).cloned().collect();
-        let subject = StateSubject::Backend(id.clone());
+        let ordered = inputs.decisions.states.get(&StateSubject::Backend(id.clone()));
         let backend = Backend {
             id: id.clone(),
             routes: planned.routes.clone(),
             ready: instances.iter().filter(|instance| instance.serves_new()).count(),
             instances,
             desired: planned.desired,
-            state: inputs.decisions.states.get(&subject).map_or(State::Active, |record| record.state),
+            state: ordered.map_or(State::Active, |record| record.state),
+            ordered: ordered.cloned(),
             transport: planned.transport.clone(),
             dns_weighted: planned.dns_weighted,
             links: planned.links.clone(),
