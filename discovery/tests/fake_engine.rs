@@ -9,6 +9,7 @@ use fairway_catalog::facts::Lifecycle;
 use fairway_config::file::{DockerEndpoint, DockerHost};
 use fairway_testkit::fake_engine::{FakeEngine, Fault, container_id, recorded_container};
 use fairway_testkit::until;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -169,6 +170,36 @@ async fn a_kill_before_the_first_answer_counts() {
     engine.tell(&container_id(0), "kill", &[("signal", "3")]);
     let unit = watched.unit(&name(0), "seen", |_| true).await;
     assert!(matches!(unit.lifecycle, Lifecycle::Stopping { .. }), "{:?}", unit.lifecycle);
+}
+
+#[tokio::test]
+async fn a_stop_signal_from_before_we_came_counts_in_that_life_and_as_long_as_it_may_still_be_obeyed() {
+    let engine = with_containers(3).await;
+    let ago = |seconds: i64| {
+        let at = Timestamp::now().as_nanosecond() - i128::from(seconds) * 1_000_000_000;
+        i64::try_from(at).expect("the clock is before 2262")
+    };
+    for n in 0..3 {
+        engine.change(&container_id(n), |inspect| {
+            // The last one was restarted after the signal.
+            let started = Timestamp::from_nanosecond(ago(if n == 2 { 1 } else { 600 }).into());
+            inspect["State"]["StartedAt"] = json!(started.expect("a time").to_string());
+            inspect["Config"]["StopTimeout"] = json!(if n == 1 { 10 } else { 120 });
+        });
+        engine.tell_raw(&json!({
+            "Type": "container", "Action": "kill", "scope": "local", "time": ago(60) / 1_000_000_000, "timeNano": ago(60),
+            "Actor": { "ID": container_id(n), "Attributes": { "signal": "3" } },
+        }));
+    }
+    engine.set_clock(&Timestamp::now().to_string());
+    let watched = Watched::socket(&engine.socket());
+    let facts = watched.found().await;
+    let lifecycle = |n| facts.units[container_id(n).as_str()].lifecycle;
+    let Lifecycle::Stopping { since, .. } = lifecycle(0) else { panic!("{:?}", lifecycle(0)) };
+    let counted = Timestamp::now().duration_since(since).as_secs();
+    assert!((59..120).contains(&counted), "from when it was sent: {counted} s ago");
+    assert_eq!(lifecycle(1), Lifecycle::Running, "ignored long ago");
+    assert_eq!(lifecycle(2), Lifecycle::Running, "of an earlier life");
 }
 
 #[tokio::test]

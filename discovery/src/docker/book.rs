@@ -25,10 +25,11 @@ use std::time::Duration;
 use fairway_catalog::Problem;
 use fairway_catalog::facts::{Network, Unit};
 use fairway_config::labels::{Severity, shown};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use self::entry::{Awaited, Entry};
+use self::entry::{Awaited, Entry, Sent};
 use super::container::{self, Container, Namespace, Phase};
+use super::event::{Change, Event, What};
 use super::raw;
 use super::unit::Place;
 
@@ -98,6 +99,10 @@ pub(super) struct Book {
     units: BTreeMap<Arc<str>, Arc<Unit>>,
     /// Where the next diff's spot checks begin.
     next_spot: Option<Arc<str>>,
+    /// Signals that were sent before we were there, by container: an inspect does not tell of them.
+    past: HashMap<Arc<str>, Vec<Sent>>,
+    /// When the connection began, by the engine's clock.
+    began: Timestamp,
     /// Events whose effect needs an inspect first.
     pending_since: HashMap<Arc<str>, Timestamp>,
     changes: Changes,
@@ -147,6 +152,7 @@ impl Book {
         self.unsettled.clear();
         self.unreadable.clear(); // whoever was to look again has gone with the last connection
         self.touched.clear();
+        self.past.clear();
         self.pending_since.clear();
         self.networks_asked = None;
         // What the last connection changed at its end was perhaps not told.
@@ -160,6 +166,18 @@ impl Book {
         self.refresh_shared();
         self.refresh_all();
         self.ask_networks();
+    }
+
+    /// These signals were sent before the connection began, which was at `began` by the engine's clock, `now` by ours.
+    pub(super) fn heard(&mut self, signals: &[Event], began: Timestamp, now: Timestamp) {
+        self.past.clear();
+        self.began = began;
+        for Event { at, what } in signals {
+            let (Some(at), What::Container(id, Change::Signalled(signal))) = (*at, what) else { continue };
+            let ago = began.duration_since(at).max(SignedDuration::ZERO);
+            let seen = now.saturating_sub(ago).unwrap_or(now);
+            self.past.entry(id.clone()).or_default().push(Sent { signal: *signal, seen, at: Some(at) });
+        }
     }
 
     /// The count for a list that is sent now.

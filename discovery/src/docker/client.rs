@@ -16,17 +16,21 @@ use bollard::{BollardRequest, Docker};
 use fairway_catalog::facts::Network;
 use fairway_config::file::{DockerEndpoint, DockerHost};
 use fairway_config::labels::shown;
-use futures_util::{Stream, StreamExt};
-use jiff::Timestamp;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 
 use super::book::{Inspected, Listed};
 use super::container::Container;
+use super::event::Event;
 use super::failure::{EngineError, place};
 use super::{event, network, raw};
 
 /// The API version that is spoken unless the engine demands a newer one.
 const API: (u32, u32) = (1, 41);
+
+/// How long ago a signal may have been sent that is asked for: longer than containers take to stop.
+const PAST: SignedDuration = SignedDuration::from_hours(1);
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,6 +97,21 @@ impl Client {
             options = options.since(&since_text(since));
         }
         self.docker.events(Some(options.build()))
+    }
+
+    /// The signals that were sent to containers before `until` (by the engine's clock), as far as the engine still knows;
+    /// none where it does not tell.
+    pub(super) async fn past_signals(&self, until: Timestamp) -> Result<Vec<Event>, EngineError> {
+        let since = until.saturating_sub(PAST).unwrap_or(Timestamp::MIN);
+        let options = EventsOptionsBuilder::default().filters(&event::signals());
+        let options = options.since(&since_text(since)).until(&since_text(until)).build();
+        let events = self.docker.events(Some(options)).try_collect();
+        match self.in_time("/events", HELLO_TIMEOUT, events).await {
+            Ok(events) => Ok(Vec::into_iter(events).filter_map(Event::read).collect()),
+            // Without them everything works but for containers that were told to stop before we came.
+            Err(error) if error.is_answer() || matches!(error, EngineError::Timeout { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The containers that run, are paused or wait for a restart.

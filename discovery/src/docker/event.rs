@@ -80,6 +80,11 @@ pub(super) fn filters() -> HashMap<&'static str, Vec<&'static str>> {
     HashMap::from([("type", vec!["container", "network"]), ("event", events.to_vec())])
 }
 
+/// Of these the ones that leave no trace in what an inspect answers.
+pub(super) fn signals() -> HashMap<&'static str, Vec<&'static str>> {
+    HashMap::from([("type", vec!["container"]), ("event", vec!["kill"])])
+}
+
 impl Event {
     /// Reads an event; `None` for one that changes nothing here, or that makes no sense.
     pub(super) fn read(message: EventMessage) -> Option<Self> {

@@ -99,6 +99,9 @@ impl<'a> Session<'a> {
         }
         let own = own_container(&client, &addresses).await?;
         book.connected(place, own);
+        if let Some(time) = hello.time {
+            book.heard(&client.past_signals(time).await?, time, Timestamp::now());
+        }
         Ok(Self {
             client,
             hello,

@@ -31,6 +31,9 @@ const INFO: &str = include_str!("../../../discovery/tests/fixtures/info.json");
 /// Events that a slow reader may be behind by.
 const EVENTS_KEPT: usize = 65_536;
 
+/// `/events` up to now, which is a list.
+const PAST_SIGNALS: &str = "/events?until";
+
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// How a path is answered in place of its real answer.
@@ -73,6 +76,8 @@ struct State {
     info: Value,
     /// By the start of the path, without the API version.
     faults: BTreeMap<String, Fault>,
+    /// Every `kill` that was told, as an engine keeps them for those who come later.
+    signals: Vec<Bytes>,
     /// Every request, as `GET /v1.41/containers/json`.
     requests: Vec<String>,
 }
@@ -90,6 +95,7 @@ impl FakeEngine {
             version: recorded(VERSION),
             info: recorded(INFO),
             faults: BTreeMap::new(),
+            signals: Vec::new(),
             requests: Vec::new(),
         };
         let shared = Shared {
@@ -221,7 +227,16 @@ impl FakeEngine {
     pub fn tell_raw(&self, event: &Value) {
         let mut line = event.to_string();
         line.push('\n');
-        let _ = self.shared.events.send(line.into()); // nobody may listen
+        let line = Bytes::from(line);
+        if event["Action"] == "kill" {
+            self.state().signals.push(line.clone());
+        }
+        let _ = self.shared.events.send(line); // nobody may listen
+    }
+
+    /// Sets the engine's clock, which stands still.
+    pub fn set_clock(&self, time: &str) {
+        self.state().info["SystemTime"] = json!(time);
     }
 
     /// How many streams of events are open.
@@ -299,6 +314,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let path = request.uri().path().to_owned();
     locked(&shared.state).requests.push(format!("{} {path}", request.method()));
     let (version, path) = split_version(&path);
+    let is_past = request.uri().query().is_some_and(|query| query.contains("until="));
+    let path = if path == "/events" && is_past { PAST_SIGNALS } else { path };
     if let Some(refused) = refused_version(&shared, version) {
         return Ok(refused);
     }
@@ -353,6 +370,7 @@ fn real_answer(shared: &Shared, path: &str) -> Response<Body> {
         "/info" => json_of(&state.info),
         "/networks" => json_of(&state.networks),
         "/events" => events(shared),
+        PAST_SIGNALS => whole(200, state.signals.concat().into()),
         "/containers/json" => {
             let running =
                 state.containers.values().filter(|(inspect, _)| inspect["State"]["Running"] == true);

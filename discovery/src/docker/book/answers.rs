@@ -165,6 +165,11 @@ impl Book {
                 })
             }
         }
+        for sent in self.past.remove(&id).unwrap_or_default() {
+            if entry.may_still_stop(&sent, self.began) {
+                entry.signalled(sent);
+            }
+        }
         let awaits_address = entry.container.phase == Phase::Running
             && entry.container.namespace == Namespace::Own
             && entry.container.attachments.iter().all(|at| at.ip.is_none());

@@ -1,12 +1,16 @@
 //! One container in the book: as inspected last, and what events have said of this life since.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::Listed;
 use crate::docker::container::{Container, Phase};
 use crate::docker::signal::Signal;
+
+/// How long after its stop timeout a container that still runs has ignored its stop signal (design rule 6).
+const IGNORED: Duration = Duration::from_secs(5);
 
 /// One container.
 #[derive(Debug)]
@@ -60,6 +64,15 @@ impl Entry {
             self.stopping = Some(sent.seen);
         }
         is_stop_signal
+    }
+
+    /// Whether a signal that was sent before we came, at `began` by the engine's clock, is news of this life, and so young
+    /// that the container may yet end of it: one that runs for longer has ignored it.
+    pub(super) fn may_still_stop(&self, sent: &Sent, began: Timestamp) -> bool {
+        let is_news = sent.at >= Some(self.container.started)
+            && self.last_signal.is_none_or(|known| known.at.is_some() && known.at < sent.at);
+        let end = |at: Timestamp| at.saturating_add(self.container.stop_timeout.saturating_add(IGNORED));
+        is_news && sent.at.is_some_and(|at| end(at).unwrap_or(Timestamp::MAX) >= began)
     }
 
     pub(super) fn differs(&self, listed: &Listed) -> bool {
