@@ -210,6 +210,8 @@ pub struct EndpointState {
     retired: AtomicBool,
     /// Its drain has ended: what still runs there is ended too.
     ended: AtomicBool,
+    /// It was told to stop: no connection to it is kept.
+    stops: AtomicBool,
     /// TLS sessions that may be taken up again; of all workers.
     sessions: OnceLock<Resumption>,
     last_failure: Mutex<Option<LastFailure>>,
@@ -243,6 +245,7 @@ impl EndpointState {
             failures: Failures::default(),
             retired: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            stops: AtomicBool::new(false),
             sessions: OnceLock::new(),
             last_failure: Mutex::new(None),
             own_max: AtomicU32::new(0),
@@ -406,6 +409,12 @@ impl EndpointState {
         self.ended.load(Ordering::Relaxed)
     }
 
+    /// Whether it was told to stop. Many servers then wait until their clients close connections, so none is kept idle, and
+    /// each request that still goes there shows anew that it accepts connections.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stops.load(Ordering::Relaxed)
+    }
+
     /// Whether no table has this instance any more: its pooled connections are to be closed.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
@@ -443,12 +452,26 @@ pub struct EndpointStates {
     pub(crate) book: Arc<Book>,
     /// How many drains have ended.
     ends: watch::Sender<u64>,
+    /// How many instances were told to stop.
+    stops: watch::Sender<u64>,
+}
+
+/// What the catalog says of one life of an instance that its state has to know.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    /// Its labels' limit of requests in flight.
+    pub(crate) in_flight_max: Option<u32>,
+    /// Its drain has ended.
+    pub(crate) ended: bool,
+    /// It was told to stop.
+    pub(crate) stops: bool,
 }
 
 impl Default for EndpointStates {
     fn default() -> Self {
         let in_flight_max = AtomicU32::new(IN_FLIGHT_MAX);
-        Self { known: DashMap::default(), in_flight_max, book: Arc::default(), ends: watch::Sender::new(0) }
+        let (ends, stops) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { known: DashMap::default(), in_flight_max, book: Arc::default(), ends, stops }
     }
 }
 
@@ -461,15 +484,9 @@ impl EndpointStates {
         states.iter().for_each(|state| state.renew_max(&self.in_flight_max));
     }
 
-    /// The state of this life of an instance, a new one among `peers` if it is not known; with the limit of requests in
-    /// flight that its labels say, and whether its drain has ended.
-    pub(crate) fn of(
-        &self,
-        key: &InstanceKey,
-        in_flight_max: Option<u32>,
-        ended: bool,
-        peers: &Arc<Peers>,
-    ) -> Arc<EndpointState> {
+    /// The state of this life of an instance, a new one among `peers` if it is not known, with what is told of it now.
+    pub(crate) fn of(&self, key: &InstanceKey, told: Told, peers: &Arc<Peers>) -> Arc<EndpointState> {
+        let Told { in_flight_max, ended, stops } = told;
         let new = || {
             let most = self.in_flight_max.load(Ordering::SeqCst);
             let state = Arc::new(EndpointState::new(key, peers, most));
@@ -483,6 +500,9 @@ impl EndpointStates {
         }
         if state.ended.swap(ended, Ordering::Relaxed) != ended && ended {
             self.ends.send_modify(|count| *count += 1);
+        }
+        if state.stops.swap(stops, Ordering::Relaxed) != stops && stops {
+            self.stops.send_modify(|count| *count += 1);
         }
         state
     }
@@ -502,6 +522,11 @@ impl EndpointStates {
     /// Changes whenever a drain has ended: whoever is at an instance looks whether it is that one.
     pub(crate) fn ends(&self) -> watch::Receiver<u64> {
         self.ends.subscribe()
+    }
+
+    /// Changes whenever an instance was told to stop: idle connections to it are to be closed.
+    pub(crate) fn stops(&self) -> watch::Receiver<u64> {
+        self.stops.subscribe()
     }
 
     /// The state of this life of an instance.

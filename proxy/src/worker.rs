@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::accept::{accept, refuse, take_handed};
 use crate::access_log::AccessLog;
@@ -277,11 +277,15 @@ async fn follow_terms(mut terms: watch::Receiver<Arc<Terms>>, worker: Rc<Worker>
 
 async fn tick(worker: Rc<Worker>) {
     let mut shortages = worker.shared.shortages.load(Relaxed);
-    let mut ends = worker.handle.states().ends();
+    let (mut ends, mut stops) = (worker.handle.states().ends(), worker.handle.states().stops());
     loop {
-        if timeout(TICK, ends.changed()).await.is_ok() {
-            worker.ends.set(*ends.borrow_and_update());
-            worker.wake_all();
+        tokio::select! {
+            Ok(()) = ends.changed() => {
+                worker.ends.set(*ends.borrow_and_update());
+                worker.wake_all();
+            }
+            Ok(()) = stops.changed() => {}
+            () = sleep(TICK) => {}
         }
         worker.sweep();
         if worker.number == 0 {

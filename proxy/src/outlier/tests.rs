@@ -5,7 +5,7 @@ use fairway_catalog::{InstanceId, InstanceKey};
 use jiff::Timestamp;
 
 use super::*;
-use crate::endpoint::{EndpointState, EndpointStates};
+use crate::endpoint::{EndpointState, EndpointStates, Told};
 use crate::metrics::Metrics;
 
 const MS: Duration = Duration::from_millis(1);
@@ -26,8 +26,11 @@ impl Backend {
         let state = |port: u16| {
             let id = InstanceId::from_printed(&format!("shop@v1/192.0.2.1:{port}"));
             let address = ([192, 0, 2, 1], port).into();
-            let state =
-                states.of(&InstanceKey { id, started: Timestamp::UNIX_EPOCH, address }, None, false, &peers);
+            let state = states.of(
+                &InstanceKey { id, started: Timestamp::UNIX_EPOCH, address },
+                Told::default(),
+                &peers,
+            );
             state.standing.note(true, true, false);
             state
         };

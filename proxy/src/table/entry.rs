@@ -12,7 +12,7 @@ use fairway_config::names::{Percent, Weight};
 use jiff::Timestamp;
 
 use super::Lasting;
-use crate::endpoint::{Endpoint, EndpointState, Newness, UpstreamSettings};
+use crate::endpoint::{Endpoint, EndpointState, Newness, Told, UpstreamSettings};
 use crate::features::Features;
 use crate::metrics::{BackendSeries, Series};
 use crate::outlier::{Peers, SLOW_START};
@@ -331,10 +331,12 @@ fn states<'a>(
     let peers = known
         .or_else(|| old.and_then(|old| old.peers.first().cloned()))
         .unwrap_or_else(|| Peers::new(lasting.states.book.clone(), upstream.clone()));
-    let most = settings.in_flight_max;
-    keys()
-        .map(|(instance, key)| (instance, lasting.states.of(&key, most, instance.drained.is_some(), &peers)))
-        .collect()
+    let told = |instance: &Instance| Told {
+        in_flight_max: settings.in_flight_max,
+        ended: instance.drained.is_some(),
+        stops: instance.condition == Condition::Stopping,
+    };
+    keys().map(|(instance, key)| (instance, lasting.states.of(&key, told(instance), &peers))).collect()
 }
 
 /// Since when an instance may serve new clients.

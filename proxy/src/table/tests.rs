@@ -173,6 +173,25 @@ fn an_instance_that_leaves_is_retired_with_its_connections_and_comes_back_as_ano
 }
 
 #[test]
+fn an_instance_that_was_told_to_stop_says_so_until_it_is_active_again_and_workers_are_told() {
+    let (mut catalog, lasting) = (catalog(), lasting());
+    let mut build = |is| {
+        put(&mut catalog, "a.test/", &[version("v1", &[READY, is])]);
+        let table = RouteTable::build(&catalog, &lasting, None);
+        let states = table.entries()[0].endpoints().map(|endpoint| endpoint.state.is_stopping());
+        states.filter(|stops| *stops).count()
+    };
+    assert_eq!(build(READY), 0);
+    let mut told = lasting.states.stops();
+    assert_eq!(build(STOPPING), 1);
+    assert!(told.has_changed().expect("the states live"));
+    told.mark_unchanged();
+    assert_eq!(build(STOPPING), 1);
+    assert_eq!(build(READY), 0);
+    assert!(!told.has_changed().expect("the states live"), "once for each stop");
+}
+
+#[test]
 fn an_instance_that_only_fails_its_probe_keeps_its_state() {
     let (mut catalog, lasting) = (catalog(), lasting());
     put(&mut catalog, "a.test/", &[version("v1", &[READY])]);

@@ -116,7 +116,8 @@ impl Channels {
         let now = Instant::now();
         self.0.borrow_mut().retain(|_, shared| {
             shared.open.iter().for_each(|channel| channel.look(now));
-            shared.open.retain(|channel| !channel.is_over(shared.keep));
+            let keep = if shared.state.is_stopping() { Duration::ZERO } else { shared.keep };
+            shared.open.retain(|channel| !channel.is_over(keep));
             // The connections of a retired one close when their last stream ends.
             shared.opening.is_some() || !(shared.open.is_empty() || shared.state.is_retired())
         });

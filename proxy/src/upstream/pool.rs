@@ -2,7 +2,8 @@
 //!
 //! Kept by the life of an instance ([`EndpointState::uid`]), never by address: a service that gets an address later cannot
 //! get a connection that was meant for its predecessor (design rule 5). The last one put in is taken first, so that the
-//! others grow old and go.
+//! others grow old and go. An instance that was told to stop has none: many servers end only when their clients have closed
+//! their connections, and until then are in the way of their successors.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -62,7 +63,7 @@ impl<S: Stream> Pool<S> {
     /// The connection used last that is still open, not too old, and on which nothing has arrived.
     pub(crate) fn take(&self, state: &EndpointState, wanted: Wanted) -> Option<Duplex<S>> {
         let mut pool = self.0.borrow_mut();
-        if state.is_retired() {
+        if state.is_retired() || state.is_stopping() {
             pool.remove(&state.uid);
             return None;
         }
@@ -89,9 +90,9 @@ impl<S: Stream> Pool<S> {
         None
     }
 
-    /// Keeps a connection for later, at most for this long. The instance's life may have ended meanwhile: then it is closed.
+    /// Keeps a connection for later, at most for this long. The instance may be gone or told to stop meanwhile: then it is closed.
     pub(crate) fn put(&self, state: &Arc<EndpointState>, io: Duplex<S>, keep: Duration) {
-        if state.is_retired() || keep.is_zero() {
+        if state.is_retired() || state.is_stopping() || keep.is_zero() {
             return;
         }
         let mut pool = self.0.borrow_mut();
@@ -102,12 +103,13 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Closes what is too old, was closed by the instance, or belongs to an instance that no route has any more.
+    /// Closes what is too old, was closed by the instance, or belongs to an instance that was told to stop or that no route
+    /// has any more.
     pub(crate) fn sweep(&self) {
         let now = turn::now();
         self.0.borrow_mut().retain(|_, idles| {
             idles.idle.retain(|idle| now < idle.until && idle.io.is_quiet());
-            !idles.state.is_retired() && !idles.idle.is_empty()
+            !(idles.state.is_retired() || idles.state.is_stopping() || idles.idle.is_empty())
         });
     }
 
@@ -117,5 +119,47 @@ impl<S: Stream> Pool<S> {
         let had_some = pool.values().any(|idles| !idles.idle.is_empty());
         pool.clear();
         had_some
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairway_catalog::{InstanceId, InstanceKey};
+    use jiff::Timestamp;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::endpoint::{EndpointStates, Told};
+    use crate::metrics::Metrics;
+    use crate::outlier::Peers;
+
+    /// The same life of an instance, as it is told to be now.
+    fn state(states: &EndpointStates, stops: bool) -> Arc<EndpointState> {
+        let id = InstanceId::from_printed("shop@v1/192.0.2.1:80");
+        let key = InstanceKey { id, started: Timestamp::UNIX_EPOCH, address: ([192, 0, 2, 1], 80).into() };
+        let peers = Peers::new(states.book.clone(), Metrics::new(1).backend(&"shop@v1".into()));
+        states.of(&key, Told { stops, ..Told::default() }, &peers)
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_was_told_to_stop_keeps_no_connection_and_gets_none_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let connection = async || {
+            let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+            (Duplex::new(near), listener.accept().await.expect("it connected").0)
+        };
+        let (states, pool) = (EndpointStates::default(), Pool::default());
+        let keep = Duration::from_secs(60);
+        let [(first, far), (second, other_far)] = [connection().await, connection().await];
+        pool.put(&state(&states, false), first, keep);
+        pool.sweep();
+        let state = state(&states, true);
+        pool.put(&state, second, keep);
+        pool.sweep();
+        for far in [far, other_far] {
+            far.readable().await.expect("it ends");
+            assert_eq!(far.try_read(&mut [0]).expect("it ends"), 0);
+        }
+        assert!(pool.take(&state, Wanted::Open).is_none());
     }
 }
