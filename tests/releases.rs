@@ -102,6 +102,44 @@ async fn a_release_goes_on_after_a_kill_and_still_takes_back_what_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_bound_to_a_version_that_is_taken_back_are_drawn_anew_though_it_alone_serves_another_host() {
+    let (one, two) =
+        (Origin::start(Identity::new("one", "v1")).await, Origin::start(Identity::new("two", "v2")).await);
+    let service = |version: &str, routes: &str, origin: &Origin| {
+        let address = origin.address();
+        format!(
+            "[[service]]\nname = \"web\"\nversion = \"{version}\"\nroutes = [{routes}]\ninstances = [\"{address}\"]\n\
+             session_sticky = true\nmatch = \"header:x-want={version}\"\n"
+        )
+    };
+    let config = service("v1", "\"shop\"", &one) + &service("v2", "\"shop\", \"preview\"", &two);
+    let fairway = FairwayOptions::new(BINARY).config(config).start().await;
+    fairway.ready().await;
+    let ask = async |host: &str, fields: &[(&str, &str)]| {
+        let get = Request::get(host, "/");
+        let get = fields.iter().fold(get, |get, (name, value)| get.header(name, value));
+        let answer = fairway.send(&get).await;
+        (answer.header("x-version").to_owned(), answer.header("set-cookie").to_owned())
+    };
+    let (version, cookie) = ask("shop.localhost", &[("x-want", "v2")]).await;
+    let bound = cookie.split(';').next().expect("a cookie").to_owned();
+    assert!(version == "v2" && bound.starts_with("FAIRWAY="), "{version} {cookie}");
+    start(&fairway, json!({"to": "web@v2"})).await;
+    assert_eq!(ask("shop.localhost", &[("cookie", &bound)]).await.0, "v2");
+    let rollback = fairway.admin("POST", &format!("{RELEASE}/rollback"), None).await;
+    assert_eq!(rollback.status, 200, "{}", rollback.text());
+    assert_eq!(ask("shop.localhost", &[("cookie", &bound)]).await.0, "v1", "it is drawn anew");
+    assert_eq!(ask("shop.localhost", &[("x-want", "v2")]).await.0, "v1", "disabled goes before a rule");
+    assert_eq!(ask("preview.localhost", &[]).await.0, "v2", "nobody else could serve it");
+    let explained = fairway.cli(&["explain", "http://shop.localhost/"]).await;
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.contains("disabled by release (rolled_back): nobody is sent to it"), "{explained}");
+    let activated = fairway.cli(&["activate", "web@v2"]).await;
+    assert!(activated.status.success(), "{activated:?}");
+    assert_eq!(ask("shop.localhost", &[("x-want", "v2")]).await.0, "v2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_api_refuses_what_cannot_be_and_says_what_would_do() {
     let (fairway, _one, _two) = two_versions().await;
     let post = |body: &str| Request {

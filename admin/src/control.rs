@@ -142,8 +142,8 @@ impl Control {
     ) -> Result<Done<Arc<Backend>>, OrderError> {
         self.carry_out(move |shared| async move {
             let named = find_backend(&shared.catalog(), &reference)?;
-            let subject = StateSubject::Backend(named.id.clone());
-            let live = shared.set_state(&[subject], named.id.to_string(), &order, &who).await?;
+            let subjects = shared.subjects_of(&named.id, order.state.into());
+            let live = shared.set_state(&subjects, named.id.to_string(), &order, &who).await?;
             let now = shared.catalog().backends.get(&named.id).cloned().unwrap_or(named);
             Ok(Done { now, live })
         })
@@ -274,6 +274,15 @@ impl Shared {
                 .await;
         }
         Ok(Done { now: self.catalog().routes.get(&id).cloned(), live })
+    }
+
+    /// Whom an order about a backend is for: what a release has disabled in one route, an activation lifts, too.
+    fn subjects_of(&self, backend: &BackendId, state: State) -> Vec<StateSubject> {
+        let decisions = self.inputs.current().decisions;
+        let is_shut =
+            |subject: &&StateSubject| matches!(subject, StateSubject::Member(_, id) if id == backend);
+        let shut = decisions.states.keys().filter(is_shut).filter(|_| state == State::Active).cloned();
+        std::iter::once(StateSubject::Backend(backend.clone())).chain(shut).collect()
     }
 
     async fn set_state(

@@ -70,7 +70,7 @@ fn member(member: &catalog::Member) -> RouteBackend {
         share: member.share,
         ready: member.instances.iter().filter(|instance| instance.serves_new()).count(),
         desired: member.backend.desired,
-        state: member.backend.state.into(),
+        state: member.state.into(),
     }
 }
 

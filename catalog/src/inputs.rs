@@ -155,6 +155,8 @@ pub enum StateSubject {
     Instance(InstanceId),
     /// A whole backend, instances to come too.
     Backend(BackendId),
+    /// A backend in one of its routes: what a release takes back that other routes cannot do without.
+    Member(RouteId, BackendId),
 }
 
 /// A state other than active.

@@ -104,13 +104,16 @@ pub struct Route {
 pub struct Member {
     /// The backend with its instances.
     pub backend: Arc<Backend>,
+    /// The stronger of what is set on the backend and on it in this route.
+    pub state: State,
     /// Its weight in the split; `None` when the route has no split.
     pub weight: Option<Weight>,
     /// Its weight is a 0 that a split (not a label) says in writing: no new client, ever.
     pub promised_zero: bool,
     /// The part of new requests that it gets now, 0 to 1.
     pub share: f64,
-    /// Those of the backend's instances that claim this route, by id: a backend may have instances of several ports.
+    /// Those of the backend's instances that claim this route, by id: a backend may have instances of several ports. Each
+    /// as it stands in this route: disabled where the member is.
     pub instances: Vec<Arc<Instance>>,
 }
 

@@ -247,6 +247,7 @@ pub(crate) struct ReleaseStartArgs {
         long,
         value_name = "PERCENT",
         value_delimiter = ',',
+        value_parser = number,
         allow_negative_numbers = true,
         conflicts_with = "manual"
     )]
@@ -258,7 +259,7 @@ pub(crate) struct ReleaseStartArgs {
     #[arg(long)]
     pub(crate) manual: bool,
     /// The share of its requests that may fail, such as 0.05; more takes it back at once
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "RATE", value_parser = number, allow_negative_numbers = true)]
     pub(crate) max_error_rate: Option<f64>,
     /// Why, for those who look later
     #[arg(long, value_name = "TEXT")]
@@ -384,6 +385,14 @@ fn share(text: &str) -> Result<(String, Weight), String> {
 }
 
 /// A duration, checked here and sent as it was written.
+/// A number that JSON can say: `NaN` and `inf` would be left out of the order, which then says something else.
+fn number(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(format!("`{text}` is not a number")),
+    }
+}
+
 fn duration(text: &str) -> Result<String, String> {
     fairway_config::duration::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -413,6 +422,21 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_number_that_no_order_can_say_is_refused() {
+        for end in [
+            "--max-error-rate NaN",
+            "--max-error-rate inf",
+            "--steps 5,nan",
+            "--steps x",
+            "--max-error-rate 1e999",
+        ] {
+            let line = format!("release start shop.a.com/ --to v2 {end}");
+            assert_eq!(parse(&line).err(), Some(ErrorKind::ValueValidation), "{end}");
+        }
+        parse("release start shop.a.com/ --to v2 --max-error-rate 0.05 --steps 5,50").expect("numbers");
     }
 
     #[test]

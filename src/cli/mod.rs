@@ -142,7 +142,7 @@ mod tests {
             "ready":1,"desired":null,"state":"active","instances":1,"in_flight":0,"new_field":{"a":1}}],"revision":3}"#;
         let Exchange { result, out, requests } = against("backends", vec![http("200 OK", body)]).await;
         result.expect("it is listed");
-        assert_eq!(out, "BACKEND  READY  STATE   ROUTES\nweb@v1   1      active  -\n");
+        assert_eq!(out, "BACKEND  READY  STATE   REASON  ROUTES\nweb@v1   1      active  -       -\n");
         assert!(requests[0].starts_with("GET /api/v1/backends "), "{}", requests[0]);
         let Exchange { out, .. } = against("backends -o json", vec![http("200 OK", body)]).await;
         assert_eq!(out, format!("{body}\n"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairway_admin::types::{Backend, Instance, ProblemItem, Route};
+use fairway_admin::types::{Backend, Instance, Ordered, ProblemItem, Route};
 use jiff::Timestamp;
 
 use super::table::{Table, printable};
@@ -108,10 +108,17 @@ pub(crate) fn instances(instances: &[Instance], now: Timestamp) -> String {
             instance.state.to_string(),
             instance.condition.to_string(),
             age(instance.since, now),
-            instance.reason.clone(),
+            match &instance.ordered {
+                Some(by) => format!("{} by {}", instance.state, set_by(by)),
+                None => instance.reason.clone(),
+            },
         ]);
     }
     shown(&table, "no instances")
+}
+
+fn set_by(by: &Ordered) -> String {
+    if by.reason.is_empty() { by.author.clone() } else { format!("{}: {}", by.author, by.reason) }
 }
 
 /// Each problem as a paragraph: what it is, what it is about, what to do.
@@ -215,13 +222,18 @@ mod tests {
             {"id": "ba9876543210:80", "name": "web-2", "container": "ba9876543210", "backend": "web@v2", "address": null,
              "address_reason": "", "node": "n", "zone": "", "in_flight": 0, "started_at": "2026-11-19T09:00:00Z",
              "state": "active", "condition": "pending", "since": "2026-11-19T09:00:00Z", "reason": ""},
+            {"id": "cccccccccccc:80", "name": "web-3", "container": "cccccccccccc", "backend": "web@v2",
+             "address": "172.17.0.4:80", "address_reason": "", "node": "n", "zone": "", "in_flight": 0,
+             "started_at": "2026-11-19T09:00:00Z", "state": "disabled", "condition": "ready", "since": "2026-11-19T09:00:00Z",
+             "ordered": {"author": "release", "at": "2026-11-21T09:00:00Z", "reason": "rolled_back"}, "reason": "GET / answered 200"},
         ]));
         let now = "2026-11-21T10:00:00Z".parse().expect("a constant");
         assert_eq!(
             instances(&list, now),
-            "INSTANCE         NAME   BACKEND  ADDRESS        STATE   CONDITION  SINCE  REASON\n\
-             0123456789ab:80  web-1  web@v1   172.17.0.2:80  active  unhealthy  1m     GET /\\u{1b}[2J answered 500\n\
-             ba9876543210:80  web-2  web@v2   -              active  pending    2d     -\n"
+            "INSTANCE         NAME   BACKEND  ADDRESS        STATE     CONDITION  SINCE  REASON\n\
+             0123456789ab:80  web-1  web@v1   172.17.0.2:80  active    unhealthy  1m     GET /\\u{1b}[2J answered 500\n\
+             ba9876543210:80  web-2  web@v2   -              active    pending    2d     -\n\
+             cccccccccccc:80  web-3  web@v2   172.17.0.4:80  disabled  ready      2d     disabled by release: rolled_back\n"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Releases, each with what it makes of its route's split and of states: both are stored, or neither is.
 
-use fairway_catalog::config::names::{BackendId, RouteId};
+use fairway_catalog::config::names::RouteId;
 use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
 use fairway_release::model::Release;
 use redb::{ReadTransaction, TableDefinition, TableError};
@@ -18,8 +18,8 @@ const RELEASES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("release
 pub struct Consequences {
     /// The route's split: `None` as it is, `Some(None)` removed.
     pub split: Option<Option<SplitRecord>>,
-    /// States of backends; `None` for active.
-    pub states: Vec<(BackendId, Option<StateRecord>)>,
+    /// States; `None` for active.
+    pub states: Vec<(StateSubject, Option<StateRecord>)>,
 }
 
 impl Store {
@@ -44,8 +44,8 @@ impl Store {
                 }
             }
             let mut states = transaction.open_table(STATES)?;
-            for (backend, state) in &then.states {
-                let (kind, name) = subject_key(&StateSubject::Backend(backend.clone()));
+            for (subject, state) in &then.states {
+                let (kind, name) = subject_key(subject);
                 match state {
                     None => drop(states.remove((kind, name.as_str()))?),
                     Some(state) => {

@@ -131,6 +131,7 @@ pub(crate) fn subject_key(subject: &StateSubject) -> (&'static str, String) {
     match subject {
         StateSubject::Instance(id) => ("instance", id.to_string()),
         StateSubject::Backend(id) => ("backend", id.to_string()),
+        StateSubject::Member(route, id) => ("member", format!("{route}\n{id}")),
     }
 }
 
@@ -138,6 +139,11 @@ pub(crate) fn read_subject(kind: &str, name: &str) -> Result<StateSubject, Unrea
     match kind {
         "instance" => Ok(StateSubject::Instance(InstanceId::from_printed(name))),
         "backend" => Ok(StateSubject::Backend(backend(name)?)),
+        "member" => {
+            let not_two = || Unreadable::Word(format!("`{name}` is not a route and a backend"));
+            let (route, id) = name.split_once('\n').ok_or_else(not_two)?;
+            Ok(StateSubject::Member(route.parse().map_err(|_| not_two())?, backend(id)?))
+        }
         _ => Err(Unreadable::Word(format!("`{kind}` is nothing that has a state"))),
     }
 }

@@ -96,6 +96,7 @@ fn decisions_and_their_audit_survive_a_restart() {
     let folder = folder();
     let id = StateSubject::Instance(InstanceId::of_container("0123456789abcdef", 80));
     let whole = StateSubject::Backend(backend("shop/web@v2"));
+    let shut = StateSubject::Member(route("*.shop.com/api"), backend("shop/web@v2"));
     let state = StateRecord { state: State::Draining, author: "cli".into(), at: at(5), reason: "".into() };
     let owner = Owner { project: Some("shop".into()), last_claim: at(7) };
     {
@@ -106,7 +107,7 @@ fn decisions_and_their_audit_survive_a_restart() {
         store.put_mirror(&route("shop.com/"), &mirror("web@v2", 0.5), &audit("m")).expect("put");
         store.put_mirror(&route("gone.com/"), &mirror("web@v2", 100.0), &audit("m")).expect("put");
         store.delete_mirror(&route("gone.com/"), &audit("m")).expect("delete");
-        store.put_state(&[id.clone(), whole.clone()], &state, &audit("d")).expect("put");
+        store.put_state(&[id.clone(), whole.clone(), shut.clone()], &state, &audit("d")).expect("put");
         store.delete_state(&[id], &audit("e")).expect("delete");
         let owners = [(route("shop.com/"), owner.clone()), (route("old.com/"), owner.clone())];
         store.put_owners(&owners.clone().into()).expect("put");
@@ -116,7 +117,7 @@ fn decisions_and_their_audit_survive_a_restart() {
     let loaded = store.load().expect("load");
     let want = Decisions {
         splits: [(route("*.shop.com/api"), split(&[("shop/web@v1", 95)]))].into(),
-        states: [(whole, state)].into(),
+        states: [(whole, state.clone()), (shut, state)].into(),
         mirrors: [(route("shop.com/"), Arc::new(mirror("web@v2", 0.5)))].into(),
         owners: [(route("shop.com/"), owner)].into(),
     };

@@ -53,7 +53,7 @@ pub(super) async fn one(State(app): AppState, Name(name): Name) -> Result<Respon
         (status = 202, body = Route, description = "Stored; not yet live everywhere after 2 s"),
         (status = 400, body = Refusal, content_type = "application/problem+json", description = "The body is no JSON"),
         (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
-        (status = 409, body = Refusal, content_type = "application/problem+json", description = "A name may be several"),
+        (status = 409, body = Refusal, content_type = "application/problem+json", description = "A name may be several, or a release runs, whose split it is"),
         (status = 412, body = Refusal, content_type = "application/problem+json", description = "The split was changed"),
         (status = 413, body = Refusal, content_type = "application/problem+json", description = "The body is larger than 64 KiB"),
         (status = 415, body = Refusal, content_type = "application/problem+json", description = "The body is said to be something else than JSON"),
@@ -86,6 +86,7 @@ pub(super) async fn put_split(
         (status = 202, body = Route, description = "Stored; not yet live everywhere after 2 s"),
         (status = 204, description = "The split of a route that is gone was removed"),
         (status = 404, body = Refusal, content_type = "application/problem+json", description = "There is none"),
+        (status = 409, body = Refusal, content_type = "application/problem+json", description = "A release runs, whose split it is"),
         (status = 412, body = Refusal, content_type = "application/problem+json", description = "The split was changed"),
         (status = 503, body = Refusal, content_type = "application/problem+json", description = "It cannot be stored"),
     )

@@ -146,7 +146,7 @@ impl Shared {
         let ReleaseOrder { steps, step_seconds, manual, max_error_rate, .. } = order;
         let plan = Plan::check(to.clone(), steps.as_deref(), *step_seconds, *manual, *max_error_rate)
             .map_err(OrderError::Plan)?;
-        if catalog.backends.get(&to).is_some_and(|target| target.state == State::Disabled) {
+        if route.members.iter().any(|member| member.backend.id == to && member.state == State::Disabled) {
             return Err(OrderError::TargetDisabled { to });
         }
         let from = others(&route, &to)?;
@@ -325,7 +325,7 @@ fn others(route: &Route, to: &BackendId) -> Result<BTreeMap<BackendId, Weight>, 
         |member: &Member| member.instances.iter().filter(|instance| instance.serves_new()).count() as u64;
     // Without weights each ready instance has as many parts.
     let parts = (u64::from(Weight::MAX) / others().map(ready).max().unwrap_or(0).max(1)).clamp(1, 100);
-    let active = |member: &Member, weight| match member.backend.state {
+    let active = |member: &Member, weight| match member.state {
         State::Active => weight,
         // It gets nothing new, whatever its weight.
         State::Draining | State::Disabled => Weight::ZERO,

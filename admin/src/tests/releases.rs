@@ -397,18 +397,39 @@ async fn a_split_stays_where_the_layers_below_would_keep_the_target_from_what_it
 }
 
 #[tokio::test]
-async fn the_only_version_of_another_route_is_not_disabled_by_a_rollback() {
-    let both: &[(&str, &str)] = &[("aliyun.routing.port_80", "shop.company.com;new.company.com")];
-    let one: &[(&str, &str)] = &[("aliyun.routing.port_80", "shop.company.com")];
-    let units = vec![unit(1, "shop/web@v1", one), unit(2, "shop/web@v2", both)];
+async fn the_only_version_of_another_route_is_disabled_where_others_serve_and_stays_where_nobody_does() {
+    let all: &[(&str, &str)] =
+        &[("aliyun.routing.port_80", "shop.company.com;old.company.com;new.company.com")];
+    let two: &[(&str, &str)] = &[("aliyun.routing.port_80", "shop.company.com;old.company.com")];
+    let units = vec![unit(1, "shop/web@v1", two), unit(2, "shop/web@v2", all)];
     let folder = folder();
-    let world = World::start(Plan { units, ..Plan::default() }, folder.path()).await;
+    let world = World::start(Plan { units: units.clone(), ..Plan::default() }, folder.path()).await;
+    let in_route = async |world: &World, host: &str| {
+        let route = world.read(&format!("/api/v1/routes/{host}.company.com")).await;
+        let members = route["backends"].as_array().expect("backends").clone();
+        let target = members.into_iter().find(|member| member["id"] == "shop/web@v2").expect("it claims it");
+        (text(&target["state"]), target["share"].as_f64().expect("a share"))
+    };
     world.start_release(json!({})).await;
     world.post(&format!("{RELEASE}/rollback"), &json!({})).await;
     assert_eq!(
         (world.weights().await, world.backend_state("v2").await),
         ("web@v1=100 web@v2=0".into(), "active".into())
     );
+    assert_eq!(in_route(&world, "shop").await, ("disabled".into(), 0.0), "bound clients are drawn anew");
+    assert_eq!(in_route(&world, "old").await, ("disabled".into(), 0.0));
+    assert_eq!(in_route(&world, "new").await, ("active".into(), 1.0), "nobody else could serve it");
+    world.post(RELEASE, &json!({"to": "v2"})).await.refused(409, "target-disabled");
+    let stored = world.store.as_ref().expect("a store").load().expect("load");
+    assert_eq!(stored.decisions, *world.inputs.current().decisions);
+    world.stop().await;
+
+    let world = World::start(Plan { units, ..Plan::default() }, folder.path()).await;
+    assert_eq!(in_route(&world, "shop").await.0, "disabled", "after a restart, too");
+    world.put("/api/v1/backends/web%40v2/state", &json!({"state": "active"})).await;
+    assert_eq!(in_route(&world, "shop").await, ("active".into(), 0.0), "the 0 is a promise");
+    assert_eq!(in_route(&world, "old").await, ("active".into(), 0.5));
+    world.start_release(json!({})).await;
 }
 
 #[tokio::test]

@@ -104,7 +104,8 @@ pub struct RouteBackend {
     pub ready: usize,
     /// How many instances are wanted, as far as anybody said.
     pub desired: Option<u32>,
-    /// Set on the backend as a whole.
+    /// The stronger of what is set on the backend and on it in this route: a release that goes back disables its target in
+    /// the route alone where other routes have nobody else.
     pub state: State,
 }
 

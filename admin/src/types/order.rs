@@ -10,6 +10,11 @@ use utoipa::ToSchema;
 
 use super::State;
 
+/// Clients that write down every field write null for what they leave out.
+fn or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 /// A route's whole split: what it does not name gets 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,7 +28,7 @@ pub struct SplitOrder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,
     /// Why, for those who look later.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
@@ -75,7 +80,7 @@ pub struct MirrorOrder {
     #[schema(value_type = f64)]
     pub percent: Value,
     /// Why, for those who look later.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
@@ -86,7 +91,7 @@ pub struct StateOrder {
     /// The state.
     pub state: State,
     /// Why, for those who look later.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
@@ -110,7 +115,7 @@ pub struct ReleaseOrder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_error_rate: Option<f64>,
     /// Why, for those who look later.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
@@ -122,6 +127,6 @@ pub struct ReleaseEnd {
     #[serde(default)]
     pub keep_weights: bool,
     /// Why, for those who look later.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }

@@ -227,6 +227,26 @@ fn state_of<'a>(decisions: &'a Decisions, id: &InstanceId, backend: &BackendId) 
     set.max_by_key(|record| record.state)
 }
 
+/// What is set on a backend in this route alone, if it is stronger than what is set on the backend.
+fn shut<'a>(decisions: &'a Decisions, route: &RouteId, backend: &Backend) -> Option<&'a StateRecord> {
+    if decisions.states.is_empty() {
+        return None;
+    }
+    let subject = StateSubject::Member(route.clone(), backend.id.clone());
+    decisions.states.get(&subject).filter(|record| record.state > backend.state)
+}
+
+/// The instance as it stands where its backend is shut.
+fn shut_instance(instance: &Arc<Instance>, record: &StateRecord) -> Arc<Instance> {
+    match record.state > instance.state {
+        true => {
+            let (state, ordered) = (record.state, Some(record.clone()));
+            Arc::new(Instance { state, ordered, ..Instance::clone(instance) })
+        }
+        false => instance.clone(),
+    }
+}
+
 /// When the drain of an instance was ordered: of two orders the later one counts.
 fn drain_order(decisions: &Decisions, id: &InstanceId, backend: &BackendId) -> Option<Timestamp> {
     let subjects = [StateSubject::Instance(id.clone()), StateSubject::Backend(backend.clone())];
@@ -312,6 +332,13 @@ impl RoutePlan<'_> {
                     touched.insert(id.clone());
                 }
             }
+            for subject in old.states.keys().chain(new.states.keys()) {
+                if let StateSubject::Member(route, _) = subject
+                    && old.states.get(subject) != new.states.get(subject)
+                {
+                    touched.insert(route.clone());
+                }
+            }
             for id in old.mirrors.keys().chain(new.mirrors.keys()) {
                 if old.mirrors.get(id) != new.mirrors.get(id) {
                     touched.insert(id.clone());
@@ -328,8 +355,13 @@ impl RoutePlan<'_> {
             .filter_map(|(backend, claiming)| {
                 let backend = self.backends.get(backend)?.clone();
                 let claims = |instance: &&Arc<Instance>| claiming.contains(&instance.id);
-                let instances = backend.instances.iter().filter(claims).cloned().collect();
-                Some(Member { backend, weight: None, promised_zero: false, share: 0.0, instances })
+                let claiming = backend.instances.iter().filter(claims);
+                let shut = shut(&self.inputs.decisions, id, &backend);
+                let (state, instances) = match shut {
+                    None => (backend.state, claiming.cloned().collect()),
+                    Some(record) => (record.state, claiming.map(|i| shut_instance(i, record)).collect()),
+                };
+                Some(Member { backend, state, weight: None, promised_zero: false, share: 0.0, instances })
             })
             .collect();
         let (split, etag, mut problems) = weights::apply(self.inputs, id, planned, &mut members, self.now);

@@ -463,6 +463,45 @@ fn the_stronger_state_of_instance_and_backend_holds() {
 }
 
 #[test]
+fn what_is_disabled_in_one_route_serves_the_others_and_comes_back_with_its_state() {
+    let units = vec![unit(1, "web@v1", &["shop"]), unit(2, "web@v2", &["shop", "new"])];
+    let mut state = inputs(units);
+    let set = StateRecord { state: State::Disabled, author: "ann".into(), at: at(1), reason: "bad".into() };
+    let route = |name: &str| name.parse::<RouteId>().expect("a route");
+    let subject = StateSubject::Member(route("shop.localhost/"), backend("web@v2"));
+    let before = build(&state);
+    Arc::make_mut(&mut state.decisions).states.insert(subject.clone(), set.clone());
+    let catalog = Catalog::build(&state, &before, at(100));
+    let member = |catalog: &Catalog, name: &str| {
+        let members = &catalog.routes[&route(name)].members;
+        members.iter().find(|member| member.backend.id == backend("web@v2")).cloned().expect("a member")
+    };
+    let shut = member(&catalog, "shop.localhost/");
+    assert_eq!((shut.state, shut.share, shut.instances[0].state), (State::Disabled, 0.0, State::Disabled));
+    assert_eq!(shut.instances[0].ordered.as_ref(), Some(&set));
+    let other = member(&catalog, "new.localhost/");
+    assert_eq!((other.state, other.share), (State::Active, 1.0));
+    assert_eq!((instance(&catalog, "c2").state, shut.backend.state), (State::Active, State::Active));
+    Arc::make_mut(&mut state.decisions).states.remove(&subject);
+    let after = Catalog::build(&state, &catalog, at(101));
+    assert_eq!(member(&after, "shop.localhost/").share, 0.5);
+}
+
+#[test]
+fn a_state_is_told_with_the_words_of_whoever_set_it() {
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop"])]);
+    let before = build(&state);
+    let set = StateRecord { state: State::Disabled, author: "ann".into(), at: at(1), reason: "disk".into() };
+    Arc::make_mut(&mut state.decisions).states.insert(StateSubject::Backend(backend("web@v1")), set);
+    let after = Catalog::build(&state, &before, at(100));
+    let told: Vec<_> = crate::event::diff(&before, &after)
+        .into_iter()
+        .map(|event| format!("{} {} {}", event.kind, event.to, event.reason))
+        .collect();
+    assert_eq!(told, ["backend-state disabled disk", "instance-state disabled disk"]);
+}
+
+#[test]
 fn unknown_hosts_wait_until_every_source_is_listed_or_10_seconds_have_passed() {
     let mut state = inputs(Vec::new());
     state.settings = Arc::new(Settings { process_started: at(100), ..Settings::default() });

@@ -151,6 +151,15 @@ fn label(entry: &RouteEntry, instance: &Instance, suffix: &str) -> Option<String
     })
 }
 
+/// ` by ops (disk)`
+fn by(instance: &Instance) -> String {
+    match instance.ordered.as_ref() {
+        None => String::new(),
+        Some(record) if record.reason.is_empty() => format!(" by {}", record.author),
+        Some(record) => format!(" by {} ({})", record.author, record.reason),
+    }
+}
+
 fn why(
     version: &Version,
     instance: &Instance,
@@ -163,16 +172,16 @@ fn why(
         return Err(format!("it has no address: {}", instance.unit.address_reason));
     };
     match instance.state {
-        State::Disabled => return Err("disabled: nobody is sent to it".to_owned()),
+        State::Disabled => return Err(format!("disabled{}: nobody is sent to it", by(instance))),
         State::Draining if instance.drained.is_some() => {
-            return Err("drained: nobody is sent to it any more".to_owned());
+            return Err(format!("drained{}: nobody is sent to it any more", by(instance)));
         }
         // The one of a bound client, and any other if its whole version drains.
         State::Draining
             if drawn
                 && asked.bound.is_some_and(|bound| *bound.backend == *version.name)
                 && (is_bound(instance, asked) || version.serving().is_empty()) => {}
-        State::Draining => return Err("draining: it gets nothing new".to_owned()),
+        State::Draining => return Err(format!("draining{}: it gets nothing new", by(instance))),
         State::Active => {}
     }
     let last_resort = drawn && version.serving().is_empty();

@@ -8,16 +8,21 @@ use fairway_config::labels::{ClientKey, MatchRule};
 use super::stable_hash;
 use crate::request::RequestView;
 
-/// The hash of what tells this client from others; `None` when the request does not have it.
+/// The hash of what tells this client from others; `None` when the request does not have it. What is empty tells nobody
+/// from anybody: all who are not logged in, perhaps, who would be one client.
 pub(crate) fn hash(key: &ClientKey, request: &RequestView<'_>) -> Option<u64> {
     match key {
         ClientKey::Ip => Some(match request.client.to_canonical() {
             IpAddr::V4(address) => stable_hash::of(&address.octets()),
             IpAddr::V6(address) => stable_hash::of(&address.octets()),
         }),
-        ClientKey::Header(name) => request.fields.get(name).map(stable_hash::of),
-        ClientKey::Cookie(name) => request.cookie(name).map(stable_hash::of),
+        ClientKey::Header(name) => told(request.fields.get(name)),
+        ClientKey::Cookie(name) => told(request.cookie(name)),
     }
+}
+
+fn told(value: Option<&[u8]>) -> Option<u64> {
+    value.filter(|value| !value.is_empty()).map(stable_hash::of)
 }
 
 /// Whether the rule fits the request. Values are compared octet by octet; a field or cookie that is sent several times

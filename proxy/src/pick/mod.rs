@@ -398,8 +398,9 @@ impl Chooser<'_, '_> {
         {
             return Ok(pick);
         }
-        let index = self.draw(lots).ok_or(NoInstance::NoneReady)?;
-        let why = self.why(lots.tier());
+        let client = self.client();
+        let index = self.draw(lots, client).ok_or(NoInstance::NoneReady)?;
+        let why = self.why(lots.tier(), client);
         let version = self.entry.versions.get(index).ok_or(NoInstance::NoneReady)?;
         if let Some(pick) = self.instance_of(version, lots.tier().endpoints(version), why) {
             return Ok(pick);
@@ -413,29 +414,32 @@ impl Chooser<'_, '_> {
         let tried = self.tried;
         let free =
             Lots::new(&self.entry.versions, |endpoint| !tried.has(endpoint) && !endpoint.state.is_full());
-        let index = self.draw(&free).ok_or(full)?;
+        let index = self.draw(&free, client).ok_or(full)?;
         let version = self.entry.versions.get(index).ok_or(full)?;
-        self.instance_of(version, free.tier().endpoints(version), self.why(free.tier())).ok_or(full)
+        self.instance_of(version, free.tier().endpoints(version), self.why(free.tier(), client)).ok_or(full)
     }
 
-    /// The version: at random, independently of every other request; or by the client, where the route asks for it and
-    /// the request tells who that is.
-    fn draw(&mut self, lots: &Lots) -> Option<usize> {
-        let client = match &self.entry.route.split_by {
+    /// By whom the version is drawn, where the route asks for it and the request tells who that is.
+    fn client(&self) -> Option<u64> {
+        match &self.entry.route.split_by {
             SplitBy::Request => None,
             SplitBy::Client(key) => client::hash(key, self.request),
-        };
+        }
+    }
+
+    /// The version: by the client; without one at random, independently of every other request.
+    fn draw(&mut self, lots: &Lots, client: Option<u64>) -> Option<usize> {
         match client {
             Some(client) => lots.draw_for(client, &self.entry.versions),
             None => lots.draw(self.rng),
         }
     }
 
-    fn why(&self, tier: Tier) -> Why {
-        match (tier, &self.entry.route.split_by) {
-            (Tier::Weighted, SplitBy::Client(_)) => Why::Client,
-            (Tier::Weighted, SplitBy::Request) if self.entry.route.split.is_none() => Why::Equal,
-            (Tier::Weighted, SplitBy::Request) => Why::Split,
+    fn why(&self, tier: Tier, client: Option<u64>) -> Why {
+        match (tier, client) {
+            (Tier::Weighted, Some(_)) => Why::Client,
+            (Tier::Weighted, None) if self.entry.route.split.is_none() => Why::Equal,
+            (Tier::Weighted, None) => Why::Split,
             (Tier::StandIn, _) => Why::StandIn,
             (Tier::Stopping, _) => Why::Stopping,
         }

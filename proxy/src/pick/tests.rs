@@ -368,6 +368,16 @@ fn a_request_that_does_not_tell_its_client_is_drawn_like_any_other() {
     let entry = entry_with(&weighted(&[50, 50]), |route| route.split_by = key);
     let counts = versions_drawn(&entry, 2000, &mut Rng::with_seed(3));
     assert!(counts.values().all(|count| fits(*count, 0.5, 2000)), "{counts:?}");
+    // Whoever is logged out may send the cookie all the same, and is not one client with all others.
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    let (logged_out, mut rng) = (Asked::default().field("Cookie", "user="), Rng::with_seed(3));
+    for _ in 0..2000 {
+        let pick = entry.pick(&logged_out.view(), &Tried::default(), &mut rng, Instant::now());
+        let pick = pick.expect("there is an instance");
+        assert_eq!(pick.why, Why::Split, "nothing tells the client");
+        *counts.entry(name(&pick)).or_default() += 1;
+    }
+    assert!(counts.values().all(|count| fits(*count, 0.5, 2000)), "{counts:?}");
 }
 
 #[test]

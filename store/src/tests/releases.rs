@@ -41,7 +41,7 @@ fn a_release_and_what_it_made_of_split_and_states_are_read_as_they_were_put() {
         };
         let then = Consequences {
             split: Some(Some(split(&[("shop/web@v1", 95), ("shop/web@v2", 5)]))),
-            states: vec![(backend("shop/web@v2"), Some(disabled.clone()))],
+            states: vec![(subject.clone(), Some(disabled.clone()))],
         };
         let manual = Plan { manual: true, max_error_rate: None, ..release(stage).plan };
         for release in [release(stage), Release { plan: manual, former: None, step: None, ..release(stage) }]
@@ -56,7 +56,7 @@ fn a_release_and_what_it_made_of_split_and_states_are_read_as_they_were_put() {
             assert_eq!(loaded.decisions.states.get(&subject), Some(&disabled));
         }
     }
-    let then = Consequences { split: Some(None), states: vec![(backend("shop/web@v2"), None)] };
+    let then = Consequences { split: Some(None), states: vec![(subject, None)] };
     let store = open(&folder);
     store.put_release(&route("shop.com/"), &release(Stage::Done), &then, &audit("r")).expect("put");
     let loaded = store.load().expect("load");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
-use fairway_catalog::{Catalog, Decisions, Member, State};
+use fairway_catalog::{Catalog, Decisions, Member, Route, State};
 use fairway_config::names::{BackendId, RouteId, Weight};
 use fairway_release::model::{Release, Stage};
 use fairway_release::restore::former_split;
@@ -19,7 +19,7 @@ const ROLLED_BACK: &str = "rolled_back";
 pub(super) fn of_start(release: &Release, catalog: &Catalog, now: Timestamp) -> Consequences {
     let to = &release.plan.to;
     let drains = catalog.backends.get(to).is_some_and(|target| target.state == State::Draining);
-    let states = if drains { vec![(to.clone(), None)] } else { Vec::new() };
+    let states = if drains { vec![(StateSubject::Backend(to.clone()), None)] } else { Vec::new() };
     Consequences { split: Some(Some(split(release, release.weights(), now))), states }
 }
 
@@ -33,10 +33,12 @@ pub(super) fn of_move(
 ) -> Consequences {
     match release.stage {
         Stage::RolledBack => {
-            let to = &release.plan.to;
-            let disabled = (to.clone(), Some(state(State::Disabled, ROLLED_BACK.to_owned(), now)));
-            let states = if is_alone_elsewhere(catalog, to, route) { Vec::new() } else { vec![disabled] };
-            Consequences { split: Some(Some(former_split(release, now))), states }
+            let disabled = state(State::Disabled, ROLLED_BACK.to_owned(), now);
+            let subjects = whom_to_disable(catalog, &release.plan.to, route);
+            Consequences {
+                split: Some(Some(former_split(release, now))),
+                states: subjects.into_iter().map(|subject| (subject, Some(disabled.clone()))).collect(),
+            }
         }
         Stage::Done => of_end(route, release, catalog, now),
         _ if release.weight != before => {
@@ -58,7 +60,9 @@ fn of_end(route: &RouteId, release: &Release, catalog: &Catalog, now: Timestamp)
     let is_active =
         |id: &&BackendId| catalog.backends.get(*id).is_none_or(|backend| backend.state == State::Active);
     let reason = format!("{to} has taken over {route}");
-    let drained = |id: &BackendId| (id.clone(), Some(state(State::Draining, reason.clone(), now)));
+    let drained = |id: &BackendId| {
+        (StateSubject::Backend(id.clone()), Some(state(State::Draining, reason.clone(), now)))
+    };
     let states = idle.into_iter().filter(is_active).map(drained).collect();
     let stays = !needed.is_empty() || is_kept_down(catalog, route, to);
     let kept = || {
@@ -76,17 +80,25 @@ fn serves_elsewhere(catalog: &Catalog, id: &BackendId, route: &RouteId) -> bool 
     members.any(|member| !member.promised_zero)
 }
 
-/// Whether another route has nobody else who could serve it. A state is of the backend as a whole, so there it is left as it
-/// is: the written 0 keeps new requests of this route away.
-fn is_alone_elsewhere(catalog: &Catalog, id: &BackendId, route: &RouteId) -> bool {
+/// The target as a whole. Where a route has nobody else who could serve it, a bad answer is better than none: the target is
+/// then disabled in each of its other routes instead, and in that of the release in any case.
+fn whom_to_disable(catalog: &Catalog, to: &BackendId, route: &RouteId) -> Vec<StateSubject> {
     let others = catalog.routes.values().filter(|other| other.id != *route);
-    let mut served = others.filter(|other| {
-        let serves = |member: &Member| member.instances.iter().any(|instance| instance.serves_new());
-        let (own, rest): (Vec<_>, Vec<_>) = other.members.iter().partition(|member| member.backend.id == *id);
-        own.iter().any(|member| serves(member))
-            && !rest.iter().any(|member| serves(member) && !member.promised_zero)
-    });
-    served.next().is_some()
+    let others = others.filter(|other| other.members.iter().any(|member| member.backend.id == *to));
+    let (alone, replaced): (Vec<_>, Vec<_>) = others.partition(|other| is_alone(other, to));
+    if alone.is_empty() {
+        return vec![StateSubject::Backend(to.clone())];
+    }
+    let replaced = replaced.into_iter().map(|other| &other.id);
+    replaced.chain([route]).map(|route| StateSubject::Member(route.clone(), to.clone())).collect()
+}
+
+/// Whether this backend serves the route, and nobody else could.
+fn is_alone(route: &Route, id: &BackendId) -> bool {
+    let serves = |member: &Member| member.instances.iter().any(|instance| instance.serves_new());
+    let (own, rest): (Vec<_>, Vec<_>) = route.members.iter().partition(|member| member.backend.id == *id);
+    own.iter().any(|member| serves(member))
+        && !rest.iter().any(|member| serves(member) && !member.promised_zero)
 }
 
 /// Whether the target would get nothing, or only what nobody else can take, if no split of the API held: its label or the
@@ -106,9 +118,13 @@ fn is_kept_down(catalog: &Catalog, route: &RouteId, to: &BackendId) -> bool {
 /// What is in force of a release that has been rolled back.
 pub(super) fn as_in_force(decisions: &Decisions, route: &RouteId, release: &Release) -> Consequences {
     let to = &release.plan.to;
+    let whole = StateSubject::Backend(to.clone());
+    let in_routes =
+        decisions.states.keys().filter(|subject| matches!(subject, StateSubject::Member(_, id) if id == to));
+    let subjects = std::iter::once(&whole).chain(in_routes);
     Consequences {
         split: Some(decisions.splits.get(route).cloned()),
-        states: vec![(to.clone(), decisions.states.get(&StateSubject::Backend(to.clone())).cloned())],
+        states: subjects.map(|subject| (subject.clone(), decisions.states.get(subject).cloned())).collect(),
     }
 }
 
@@ -119,11 +135,10 @@ pub(super) fn apply(decisions: &mut Decisions, route: &RouteId, then: &Consequen
         Some(None) => drop(decisions.splits.remove(route)),
         Some(Some(split)) => drop(decisions.splits.insert(route.clone(), split.clone())),
     }
-    for (backend, state) in &then.states {
-        let subject = StateSubject::Backend(backend.clone());
+    for (subject, state) in &then.states {
         match state {
-            None => decisions.states.remove(&subject),
-            Some(state) => decisions.states.insert(subject, state.clone()),
+            None => decisions.states.remove(subject),
+            Some(state) => decisions.states.insert(subject.clone(), state.clone()),
         };
     }
 }
@@ -137,9 +152,13 @@ pub(super) fn describe(release: &Release, then: &Consequences) -> String {
         Some(None) => text.push_str(": no split"),
         Some(Some(split)) => text.push_str(&format!(": {}", super::super::describe(split))),
     }
-    for (backend, state) in &then.states {
+    for (subject, state) in &then.states {
         let state = state.as_ref().map_or(State::Active, |record| record.state);
-        text.push_str(&format!(", {backend} {state}"));
+        text.push_str(&match subject {
+            StateSubject::Instance(id) => format!(", {id} {state}"),
+            StateSubject::Backend(id) => format!(", {id} {state}"),
+            StateSubject::Member(route, id) => format!(", {id} {state} in {route}"),
+        });
     }
     text
 }
