@@ -13,7 +13,8 @@
 mod nobody;
 mod send;
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,8 +35,9 @@ use crate::worker::Worker;
 /// Most octets of the body of a request that is copied.
 const BODY_MAX: usize = 64 * 1024;
 
-/// Most copies of one worker that wait for their bodies, and most that are on their way.
-const COPIES_MAX: usize = 256;
+/// Most copies of one worker that wait for their bodies, and most that are on their way. A version may have as many as are
+/// left: half of them, if it is the only one.
+const COPIES_MAX: usize = 512;
 
 /// Marks a copy.
 const MARK: &[u8] = b"X-Fairway-Mirror: 1\r\n";
@@ -45,29 +47,46 @@ const MARK: &[u8] = b"X-Fairway-Mirror: 1\r\n";
 pub(crate) struct Mirrors {
     /// Their connections: never those of requests.
     pub(crate) kept: Rc<kept::Kept>,
-    /// How many wait for the rest of their bodies.
-    waiting: Rc<Cell<usize>>,
-    /// How many are on their way.
-    sent: Rc<Cell<usize>>,
+    /// Those that wait for the rest of their bodies.
+    waiting: Slots,
+    /// Those that are on their way.
+    sent: Slots,
+}
+
+/// How many there are of each version.
+#[derive(Debug, Default, Clone)]
+struct Slots(Rc<RefCell<HashMap<Arc<str>, usize>>>);
+
+impl Slots {
+    /// One for this version, unless it has as many as there are left for all: one that keeps silent must not cost the others
+    /// their copies.
+    fn take(&self, version: &Arc<str>) -> Option<Slot> {
+        let mut taken = self.0.borrow_mut();
+        let left = COPIES_MAX - taken.values().sum::<usize>();
+        if taken.get(version).is_some_and(|own| *own >= left) {
+            return None;
+        }
+        *taken.entry(version.clone()).or_default() += 1;
+        Some(Slot { of: self.clone(), version: version.clone() })
+    }
 }
 
 /// One of a bounded number, for as long as it lives.
 #[derive(Debug)]
-struct Slot(Rc<Cell<usize>>);
-
-impl Slot {
-    fn of(count: &Rc<Cell<usize>>) -> Option<Self> {
-        if count.get() >= COPIES_MAX {
-            return None;
-        }
-        count.set(count.get() + 1);
-        Some(Self(count.clone()))
-    }
+struct Slot {
+    of: Slots,
+    version: Arc<str>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let mut taken = self.of.0.borrow_mut();
+        if let Some(own) = taken.get_mut(&self.version) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.version);
+            }
+        }
     }
 }
 
@@ -91,7 +110,9 @@ impl Copy {
 
     /// Sends it, unless there are too many.
     fn go(self, body: Piece) {
-        let Some(slot) = Slot::of(&self.worker.mirrors.sent) else { return self.count(Mirrored::Dropped) };
+        let Some(slot) = self.worker.mirrors.sent.take(&self.version.name) else {
+            return self.count(Mirrored::Dropped);
+        };
         spawn_local(by_turns(send::send(self, body), slot));
     }
 }
@@ -167,7 +188,7 @@ pub(super) fn copy(
     if matches!(head.body, BodyLength::Exactly(octets) if octets > BODY_MAX as u64) {
         return count(Mirrored::Skipped);
     }
-    let Some(slot) = Slot::of(&worker.mirrors.waiting) else { return count(Mirrored::Dropped) };
+    let Some(slot) = worker.mirrors.waiting.take(&version.name) else { return count(Mirrored::Dropped) };
     let Some(lines) = head_up.strip_suffix(b"\r\n") else { return };
     let copy = Copy {
         endpoint: serving[rng.usize(..serving.len())].clone(),
@@ -180,4 +201,22 @@ pub(super) fn copy(
     };
     let copying = Box::new(Copying { copy: Some(copy), body: BytesMut::new(), _slot: slot });
     kept.copying = copying.take(&kept.first);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_version_leaves_places_for_the_copies_of_others() {
+        let slots = Slots::default();
+        let taken = |name: &str| std::iter::from_fn(|| slots.take(&name.into())).collect::<Vec<_>>();
+        let silent = taken("silent@v2");
+        let other = taken("other@v2");
+        assert_eq!((silent.len(), other.len()), (COPIES_MAX / 2, COPIES_MAX / 4));
+        assert!(slots.take(&"third@v2".into()).is_some());
+        drop((silent, other));
+        assert!(slots.0.borrow().is_empty());
+        assert_eq!(taken("other@v2").len(), COPIES_MAX / 2);
+    }
 }
