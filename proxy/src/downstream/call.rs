@@ -133,6 +133,11 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }
 
+/// The request has taken longer than its route or its client allows.
+pub(super) fn too_late() -> Refused {
+    refused(Reason::TotalTimeout, "the request took longer than its route allows")
+}
+
 /// Whose request it is, and where it leads.
 struct Found {
     client: Client,
@@ -389,12 +394,15 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
             let mut free = !self.still_serves(&entry, &pick);
             let settings = &pick.version.settings;
-            let again = again && self.record.attempts < ATTEMPTS_MAX;
+            let limit = self.limit(settings.total_timeout);
+            let is_late = limit.is_some_and(|limit| limit <= turn::now());
+            let again = again && self.record.attempts < ATTEMPTS_MAX && !is_late;
             let mut allowed =
                 again && (free || (retries < u32::from(settings.retries) && entry.may_retry(now)));
             // Nobody listens there: when several are replaced at a time, the news of some may still be on its way.
             if again && !allowed && refused.reason == Reason::ConnectFailed {
-                free = Box::pin(lost::leaves(&worker.handle, &entry, &pick, turn::now() + NEWS)).await;
+                let until = earlier(Some(turn::now() + NEWS), limit).unwrap_or(chosen);
+                free = Box::pin(lost::leaves(&worker.handle, &entry, &pick, until)).await;
                 allowed = free;
             }
             self.count_failure(&pick, refused.reason, allowed);
@@ -477,7 +485,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         tried: &Tried,
         last: Option<Refused>,
     ) -> Result<Arc<RouteEntry>, Refused> {
-        let deadline = self.deadline().map_or(self.began + HOLD, |limit| limit.min(self.began + HOLD));
+        let held_until = self.began + HOLD;
+        let deadline = earlier(Some(held_until), self.limit_on(entry)).unwrap_or(held_until);
         let route = &entry.route.id;
         // An instance that fails though nobody says that it stops: perhaps the news is on its way.
         if let Some(last) = last {
@@ -502,8 +511,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         state: &EndpointState,
         last: Option<Refused>,
     ) -> Result<Result<(), Refused>, Refused> {
-        let limit = self.began + HOLD;
-        let deadline = self.deadline().map_or(limit, |own| own.min(limit));
+        let held_until = self.began + HOLD;
+        let deadline = earlier(Some(held_until), self.limit_on(entry)).unwrap_or(held_until);
         let mut waiting = pin!(until_listening(&self.visit.worker.handle, &entry.route.id, state, deadline));
         let waited = self.unless_client_leaves(|cx| waiting.as_mut().poll(cx)).await?;
         Ok(waited.map_err(|error| match (error, last) {
@@ -549,9 +558,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let began = turn::now();
         // What it has waited before counts: a route that changes all the time must not hold it for ever.
         let waited = self.record.queued.unwrap_or_default();
-        let total = entry.versions().iter().filter_map(|version| version.settings.total_timeout).min();
-        let total = earlier(total.map(|total| self.began + total), self.deadline());
-        let until = earlier(Some(began + limits.longest().saturating_sub(waited)), total).unwrap_or(began);
+        let longest = began + limits.longest().saturating_sub(waited);
+        let until = earlier(Some(longest), self.limit_on(entry)).unwrap_or(longest);
         let refuse = |reason| Err(refused(reason, ""));
         if limits.most() == 0 {
             return refuse(Reason::InstancesFull);
@@ -645,7 +653,8 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                 Err(refused) => {
                     worker.buffers.give_back_head(head_up);
                     self.record.pick = Some(pick);
-                    return Attempt::Failed { refused, again: refused.reason != Reason::UpstreamTimeout };
+                    let is_late = matches!(refused.reason, Reason::UpstreamTimeout | Reason::TotalTimeout);
+                    return Attempt::Failed { refused, again: !is_late };
                 }
             }
             if let (Some(extras), Some(entry)) = (&mut self.extras, &self.record.entry) {
@@ -677,9 +686,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             Wanted::Fresh
         };
         let kept = self.visit.kept(pick.version.settings.proxy_protocol);
-        let mut pooled = match asked {
-            Some(asked) => Some(asked.up),
-            None => kept.pool.take(&pick.endpoint.state, wanted),
+        let (mut pooled, mut read) = match asked {
+            Some(asked) => (Some(asked.up), asked.read),
+            None => (kept.pool.take(&pick.endpoint.state, wanted), BytesMut::new()),
         };
         loop {
             let reused = pooled.is_some();
@@ -690,14 +699,10 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                     Err(refused) => return Attempt::Failed { refused, again: true },
                 },
             };
-            let (seen, mut buffer) = (Seen::default(), BytesMut::new());
-            let mut answers = Incoming {
-                io: &up,
-                buffer: &mut buffer,
-                buffers: &worker.buffers,
-                begun: false,
-                ended: None,
-            };
+            let (seen, mut buffer) = (Seen::default(), std::mem::take(&mut read));
+            let begun = !buffer.is_empty();
+            let mut answers =
+                Incoming { io: &up, buffer: &mut buffer, buffers: &worker.buffers, begun, ended: None };
             let end = self.exchange(&up, &mut answers, &mut request, pick, &seen).await;
             request.sent = false;
             let untouched = !answers.has_begun() && seen.status.get().is_none();
@@ -726,12 +731,19 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     async fn was_lost(&self, tcp: &TcpStream, ended: Option<Ending>, pick: &Pick, chosen: Instant) -> bool {
         let Some(entry) = &self.record.entry else { return false };
         let news = (&*self.visit.worker.handle, &**entry, pick);
-        lost::was_lost(tcp, ended, chosen, news, NEWS).await
+        let left = self.limit(pick.version.settings.total_timeout);
+        let left = left.map_or(NEWS, |limit| limit.saturating_duration_since(turn::now()));
+        lost::was_lost(tcp, ended, chosen, news, left.min(NEWS)).await
     }
 
     /// Whether the request may be sent again after an attempt that came this far.
     pub(super) fn may_repeat(&self, untouched: bool, seen: &Seen, request: &Prepared<'_>) -> bool {
         untouched && request.kept.repeatable && (seen.sent.get() == 0 || self.head.is_idempotent())
+    }
+
+    /// Whether the route's budget has one more retry, which is spent then.
+    pub(super) fn may_retry(&self) -> bool {
+        self.record.entry.as_ref().is_some_and(|entry| entry.may_retry(turn::now().into_std()))
     }
 
     /// Notes what was seen of an attempt.
@@ -745,29 +757,49 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     }
 
     /// When the client gives the request up, as far as it says.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         self.grpc.and_then(|call| call.deadline)
     }
 
+    /// When the request as a whole has taken too long, by what its client says and by the longest time that is allowed.
+    pub(super) fn limit(&self, total: Option<Duration>) -> Option<Instant> {
+        earlier(total.map(|total| self.began + total), self.deadline())
+    }
+
+    /// The same before a version is chosen: the shortest of the route's.
+    fn limit_on(&self, entry: &RouteEntry) -> Option<Instant> {
+        self.limit(entry.versions().iter().filter_map(|version| version.settings.total_timeout).min())
+    }
+
     pub(super) async fn open(&mut self, pick: &Pick) -> Result<Upstream, Refused> {
-        let start = turn::now();
-        let header = self.visit.header(pick.version.settings.proxy_protocol);
-        let mut connecting = pin!(connect(&pick.endpoint, &self.visit.worker, &header));
-        let down = self.down;
-        let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
-            Poll::Ready(connected) => Poll::Ready(Some(connected)),
-            Poll::Pending => down.poll_gone(cx).map(|()| None),
-        });
-        match connected.await {
-            Some(Ok(link)) => {
+        let (start, visit) = (turn::now(), self.visit);
+        let header = visit.header(pick.version.settings.proxy_protocol);
+        match self.in_time(pick, connect(&pick.endpoint, &visit.worker, &header)).await? {
+            Ok(link) => {
                 let took = turn::now().duration_since(start);
                 self.record.connect = Some(took);
-                self.visit.worker.metrics.connected(&pick.version.upstream, took);
+                visit.worker.metrics.connected(&pick.version.upstream, took);
                 Ok(Upstream::new(link))
             }
-            Some(Err(error)) => Err(refused(error.reason(), error.detail())),
-            None => Err(refused(Reason::ClientLeft, "")),
+            Err(error) => Err(refused(error.reason(), error.detail())),
         }
+    }
+
+    /// What the work for this pick gives, unless the client leaves or the request takes too long before.
+    pub(super) async fn in_time<F: Future>(&mut self, pick: &Pick, work: F) -> Result<F::Output, Refused> {
+        let (down, limit) = (self.down, self.limit(pick.version.settings.total_timeout));
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if down.poll_gone(cx).is_ready() => {
+                Poll::Ready(Err(refused(Reason::ClientLeft, "")))
+            }
+            Poll::Pending => match limit {
+                Some(limit) => self.timer.poll_passed(cx, limit).map(|()| Err(too_late())),
+                None => Poll::Pending,
+            },
+        })
+        .await
     }
 
     pub(super) async fn exchange<O: Sink, A: Answers>(
@@ -780,8 +812,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     ) -> End {
         let (visit, worker) = (self.visit, &self.visit.worker);
         let settings = &pick.version.settings;
-        let total = settings.total_timeout.map(|total| self.began + total);
-        let total = earlier(total, self.deadline());
+        let total = self.limit(settings.total_timeout);
         self.record.answers = true;
         if request.sent {
             seen.sent.set(request.head_up.len() as u64);

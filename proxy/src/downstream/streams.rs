@@ -2,10 +2,6 @@
 //!
 //! Not here: a request on a connection of its own (see `call`), the connections (see `upstream::channels`).
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
-
 use fairway_config::labels::Protocol;
 
 use super::call::{Attempt, Call, Prepared};
@@ -51,15 +47,20 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             let mut answers = origin.answers();
             let end = self.exchange(&origin, &mut answers, &mut request, pick, &seen).await;
             let untouched = !answers.has_begun() && seen.status.get().is_none();
+            let reset = answers.was_reset();
             self.note(&seen, chosen);
             let (again, elsewhere) = match end {
                 End::NoAnswer(Reason::UpstreamRefused, _) => {
                     place.give_up();
-                    (request.kept.repeatable, true)
+                    let whole = request.kept.repeatable;
+                    // A connection that ends says nothing. A stream that is refused on one that goes on was one too many for
+                    // the instance: to ask it once more is a retry like any other.
+                    (whole, whole && (!reset || tried == 1 && self.may_retry()))
                 }
-                // A connection that the instance closed at the same moment is no failure of the instance.
+                // A connection that had served and that the instance closed at the same moment is no failure of the instance.
+                // A stream that it reset is.
                 End::NoAnswer(Reason::UpstreamClosed, _) => {
-                    (self.may_repeat(untouched, &seen, &request), place.reused)
+                    (self.may_repeat(untouched, &seen, &request), place.reused && !reset)
                 }
                 End::NoAnswer(Reason::UpstreamTimeout | Reason::TotalTimeout, _) => {
                     place.doubt();
@@ -84,15 +85,9 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             }
             let header = || self.visit.header(told);
             let opening = Channels::open(kept, worker, &pick.endpoint, &pick.version.upstream, header);
-            let (mut opened, down) = (pin!(opening.done()), self.down);
-            let opened = poll_fn(|cx| match opened.as_mut().poll(cx) {
-                Poll::Ready(opened) => Poll::Ready(Some(opened)),
-                Poll::Pending => down.poll_gone(cx).map(|()| None),
-            });
-            match opened.await {
-                Some(Ok(())) => self.record.connect = Some(turn::now().duration_since(start)),
-                Some(Err(error)) => return Err(refused(error.reason(), error.detail())),
-                None => return Err(refused(Reason::ClientLeft, "")),
+            match self.in_time(pick, opening.done()).await? {
+                Ok(()) => self.record.connect = Some(turn::now().duration_since(start)),
+                Err(error) => return Err(refused(error.reason(), error.detail())),
             }
         }
     }

@@ -95,8 +95,7 @@ impl Channel {
     /// A place for one stream.
     pub(super) fn take(self: &Rc<Self>) -> Place {
         self.streams.set(self.streams.get() + 1);
-        let reused = self.served.replace(true);
-        Place { channel: self.clone(), reused, taken: turn::now() }
+        Place { channel: self.clone(), reused: self.served.get(), taken: turn::now() }
     }
 
     /// Whether it is to be closed: nobody has used it for so long, or it takes no more requests and has none.
@@ -139,7 +138,7 @@ impl std::fmt::Debug for Channel {
 #[derive(Debug)]
 pub(crate) struct Place {
     channel: Rc<Channel>,
-    /// The connection was there before.
+    /// The instance has answered on the connection before.
     pub reused: bool,
     taken: Instant,
 }
@@ -157,6 +156,11 @@ impl Place {
             self.channel.takes_no_more.set(true);
         }
         asked
+    }
+
+    /// The instance has answered on it.
+    pub(crate) fn has_served(&self) {
+        self.channel.served.set(true);
     }
 
     /// Whether other protocols can be asked for (RFC 8441).

@@ -359,6 +359,38 @@ async fn an_instance_that_takes_too_long_gives_504() {
 }
 
 #[tokio::test]
+async fn the_longest_time_in_all_holds_for_connections_that_are_being_opened_too() {
+    for (protocol, from_client) in [("https", false), ("h2c", false), ("https", true)] {
+        let origin = Origin::new().await; // its system accepts, and nobody says a word
+        let plane = Plane::with(Options::default(), |cluster| {
+            let labels = [("fairway.protocol", protocol), ("fairway.timeout.connect", "60s")];
+            let total = ("fairway.timeout.total", if from_client { "none" } else { "200ms" });
+            cluster.add(origin.address, "shop.test", &[&labels[..], &[total]].concat());
+        });
+        let mut client = plane.connect().await;
+        let call = "Content-Type: application/grpc\r\nTE: trailers\r\ngrpc-timeout: 200m\r\n";
+        let said = if from_client { call } else { "" };
+        client.send(format!("POST / HTTP/1.1\r\nHost: shop.test\r\n{said}Content-Length: 0\r\n\r\n")).await;
+        let answer = client.read_until("}\n").await;
+        assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("\"total-timeout\""), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_longest_time_in_all_holds_while_a_request_waits_for_another_instance_too() {
+    let dead = refusing().await;
+    let plane = Plane::with(Options::default(), |cluster| {
+        cluster.add(dead, "shop.test", &[("fairway.timeout.total", "100ms")]);
+    });
+    let start = Instant::now();
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn an_answer_that_stops_is_cut_after_the_idle_time() {
     let origin = Origin::new().await;
     let plane = Plane::with(Options::default(), |cluster| {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
+
 use crate::kit::*;
 use crate::limits::metric;
 
@@ -122,6 +124,43 @@ async fn a_second_instance_that_fails_leaves_the_request_to_the_first() {
     slow.send(ok("late")).await;
     assert!(client.read_until("late").await.starts_with("HTTP/1.1 200"));
     drop(kept);
+}
+
+#[tokio::test]
+async fn a_second_instance_that_answers_with_a_failure_or_closes_leaves_the_request_to_the_first() {
+    let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+    for answer in [busy, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", "", "HTTP/"] {
+        let (one, other) = (Origin::new().await, Origin::new().await);
+        let plane = plane(&[&one, &other], "20ms");
+        let mut client = plane.connect().await;
+        client.send(get("/")).await;
+        let (_, mut slow, _) = within("a request", next(&one, &other)).await;
+        let (_, mut failing, _) = within("a second one", next(&one, &other)).await;
+        failing.send(answer).await;
+        failing.stream.shutdown().await.expect("it is open");
+        assert!(failing.ends().await, "nobody wants it any more");
+        slow.send(ok("late")).await;
+        let got = client.read_until("late").await;
+        assert!(got.starts_with("HTTP/1.1 200"), "{answer:?}: {got}");
+        hedged(&plane, "lost").await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_answer_that_comes_in_crumbs_serves() {
+    let (one, other) = (Origin::new().await, Origin::new().await);
+    let plane = plane(&[&one, &other], "20ms");
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    let (_, slow, _) = within("a request", next(&one, &other)).await;
+    let (_, mut quick, _) = within("a second one", next(&one, &other)).await;
+    for octet in ok("answer").as_bytes() {
+        quick.send([*octet]).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(client.read_until("answer").await.starts_with("HTTP/1.1 200"));
+    hedged(&plane, "won").await;
+    drop(slow);
 }
 
 #[tokio::test]

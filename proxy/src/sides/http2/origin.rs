@@ -51,7 +51,7 @@ impl<'p> Origin<'p> {
 
     /// What comes back.
     pub(crate) fn answers(&self) -> Answering<'_> {
-        Answering { origin: self, body: None, begun: false }
+        Answering { origin: self, body: None, begun: false, reset: false }
     }
 
     /// Opens the stream; true when it ends with the head.
@@ -73,15 +73,16 @@ impl<'p> Origin<'p> {
         sent
     }
 
-    fn no_head(&self, error: &h2::Error) -> NoHead {
+    fn lost(&self, error: &h2::Error) -> Lost {
         if self.place.is_flooded() {
-            return NoHead::Invalid("the instance sent more frames without a use than are taken");
+            let why = NoHead::Invalid("the instance sent more frames without a use than are taken");
+            return Lost { why, reset: false };
         }
-        no_head(error)
+        Lost { why: no_head(error), reset: error.is_remote() && error.is_reset() }
     }
 
     /// The next head, and what follows it if it is the one that counts.
-    fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<(Parts, Option<RecvStream>), NoHead>> {
+    fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<(Parts, Option<RecvStream>), Lost>> {
         let mut answer = self.answer.borrow_mut();
         match &mut *answer {
             Awaited::Unsent(waiting) => {
@@ -96,9 +97,9 @@ impl<'p> Origin<'p> {
                         (Parts::of(head), Some(body))
                     }),
                 };
-                Poll::Ready(result.map_err(|error| self.no_head(&error)))
+                Poll::Ready(result.map_err(|error| self.lost(&error)))
             }
-            Awaited::Lost(lost) => Poll::Ready(Err(*lost)),
+            Awaited::Lost(why) => Poll::Ready(Err(Lost { why: *why, reset: false })),
         }
     }
 }
@@ -124,12 +125,27 @@ impl Sink for Origin<'_> {
     }
 }
 
+/// Why there is no answer.
+struct Lost {
+    why: NoHead,
+    /// The instance reset the stream; its connection goes on.
+    reset: bool,
+}
+
 /// What comes back for one request.
 #[derive(Debug)]
 pub(crate) struct Answering<'o> {
     origin: &'o Origin<'o>,
     body: Option<RecvStream>,
     begun: bool,
+    reset: bool,
+}
+
+impl Answering<'_> {
+    /// Whether the instance reset the stream before an answer, rather than to end the connection.
+    pub(crate) fn was_reset(&self) -> bool {
+        self.reset
+    }
 }
 
 impl Answers for Answering<'_> {
@@ -139,8 +155,13 @@ impl Answers for Answering<'_> {
         Self: 'a;
 
     async fn head(&mut self, to_head: bool) -> Result<ResponseHead, NoHead> {
-        let (parts, body) = poll_fn(|cx| self.origin.poll_answer(cx)).await?;
+        let polled = poll_fn(|cx| self.origin.poll_answer(cx)).await;
+        let (parts, body) = polled.map_err(|Lost { why, reset }| {
+            self.reset = reset;
+            why
+        })?;
         self.begun = true;
+        self.origin.place.has_served();
         let ends = body.as_ref().is_some_and(RecvStream::is_end_stream);
         self.body = body;
         read(&parts, self.origin.asked.accept.as_ref(), ends, to_head)

@@ -88,7 +88,7 @@ async fn an_instance_that_refuses_every_stream_is_left_for_another_one() {
     let other = H2Origin::new().await;
     let plane = plane(&[origin.address()], &[]);
     let refuses = tokio::spawn(async move {
-        for _ in 0..3 {
+        for _ in 0..2 {
             let mut instance = origin.accept().await;
             let stream = request_on(&mut instance).await.stream;
             instance.send(reset(stream, REFUSED)).await;
@@ -98,11 +98,28 @@ async fn an_instance_that_refuses_every_stream_is_left_for_another_one() {
     let mut plane = plane;
     let mut client = plane.connect().await;
     client.send(POST).await;
-    let _origin = within("three refusals", refuses).await.expect("no panic");
+    let _origin = within("two refusals", refuses).await.expect("no panic");
     // Nobody else was there: the request waits for news, and then another instance is.
     let address = other.serve("other");
     plane.change(|cluster| drop(cluster.add(address, "shop.test", &[H2C])));
     client.read_until("other").await;
+}
+
+#[tokio::test]
+async fn a_stream_that_was_reset_is_not_asked_again_at_the_same_instance() {
+    let origin = RawOrigin::new().await;
+    let plane = plane(&[origin.address()], &[("fairway.retries", "0")]);
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    let mut instance = origin.accept().await;
+    let stream = request_on(&mut instance).await.stream;
+    instance.send(answer(stream, b"done")).await;
+    client.read_until("done\r\n0\r\n\r\n").await;
+    client.send(get("/")).await;
+    let stream = request_on(&mut instance).await.stream;
+    instance.send(reset(stream, INTERNAL_ERROR)).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
 }
 
 #[tokio::test]
