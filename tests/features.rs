@@ -1,12 +1,13 @@
 //! What routes do besides, from a configuration file through the real binary: who is served, logins, redirects, paths,
-//! fields, compression; what `explain`, `check` and `lint` say of them; a reload.
+//! fields, compression; what `explain`, `check` and `lint` say of them; a reload. Timeouts and limits that the API sets while
+//! it runs.
 
 use std::io::Read;
 
 use fairway_testkit::origin::{Identity, Origin};
 use fairway_testkit::wait::PATIENCE;
 use fairway_testkit::{Fairway, FairwayOptions, Request, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
@@ -164,4 +165,109 @@ async fn users_change_with_their_file_and_one_that_is_bad_or_gone_changes_nothin
     std::fs::write(&file, ALICE).expect("a file of users");
     fairway.reload();
     until("alice is back", PATIENCE, async || answers(200).await).await;
+}
+
+const LIMITS: &str = "/api/v1/routes/slow.test%2F/limits";
+
+/// One limit of `slow.test/` as the API shows it: value, layer and author.
+async fn limit(fairway: &Fairway, name: &str) -> [Value; 3] {
+    let limits = fairway.read(LIMITS).await;
+    let item = limits["items"].as_array().expect("a list").iter().find(|item| item["name"] == name);
+    let item = item.expect("every limit is shown");
+    ["value", "layer", "author"].map(|member| item[member].clone())
+}
+
+fn said(output: &std::process::Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_api_hold_for_what_comes_survive_a_restart_and_are_taken_back() {
+    let origin = Origin::start(Identity::new("slow", "v1")).await;
+    let config = format!(
+        "[[service]]\nname = \"slow\"\nversion = \"v1\"\nroutes = [\"slow.test\"]\ninstances = [\"{}\"]\nrate_limit = \"1000/s\"\n",
+        origin.address()
+    );
+    let mut fairway = FairwayOptions::new(BINARY).config(config).start().await;
+    fairway.ready().await;
+    let status = async |fairway: &Fairway, path: &str| fairway.get("slow.test", path).await.status;
+    assert_eq!(status(&fairway, "/slow?ms=600").await, 200);
+    assert_eq!(limit(&fairway, "timeout.first_byte").await[..2], [json!("1m"), json!("default")]);
+    assert_eq!(limit(&fairway, "rate_limit").await[..2], [json!("1000/s burst 1000"), json!("label")]);
+
+    // A request that runs goes on by what held when it began.
+    let before = tokio::spawn({
+        let (http, request) = (fairway.http(), Request::get("slow.test", "/slow?ms=3000"));
+        async move { request.send(http).await.status }
+    });
+    until("the request runs", PATIENCE, || async {
+        let metrics = fairway.admin("GET", "/metrics", None).await.text();
+        metrics.contains("fairway_requests_in_flight{backend=\"slow@v1\"} 1").then_some(())
+    })
+    .await;
+    let order = json!({"timeout.first_byte": "200ms", "reason": "a slow one"});
+    fairway.admin("PUT", LIMITS, Some(&order)).await.ok("limits");
+    let refused = fairway.get("slow.test", "/slow?ms=30000").await;
+    assert_eq!(refused.status, 504, "{}", refused.text());
+    assert_eq!(before.await.expect("no panic"), 200);
+
+    // On the command line; the whole layer is replaced, and what did not change goes on counting.
+    let set = fairway.cli(&["limits", "slow.test/", "rate_limit=1/h burst 2", "--reason", "a flood"]).await;
+    assert!(set.status.success(), "{}", said(&set));
+    let line = said(&set).lines().find(|line| line.starts_with("rate_limit ")).unwrap_or_default().to_owned();
+    assert!(
+        line.contains("1/h burst 2") && line.contains("api") && line.contains("a flood"),
+        "{}",
+        said(&set)
+    );
+    assert_eq!(status(&fairway, "/slow?ms=600").await, 200, "the timeout is the default again");
+    assert_eq!(status(&fairway, "/").await, 200);
+    let refused = fairway.get("slow.test", "/").await;
+    assert_eq!((refused.status, refused.header("retry-after").is_empty()), (429, false));
+    let more = fairway.cli(&["limits", "slow.test/", "rate_limit=1/h burst 2", "timeout.total=20s"]).await;
+    assert!(more.status.success(), "{}", said(&more));
+    assert_eq!(status(&fairway, "/").await, 429, "the same limit has the same account");
+    assert_eq!(limit(&fairway, "timeout.total").await[..2], [json!("20s"), json!("api")]);
+    let explained = said(&fairway.cli(&["explain", "http://slow.test/"]).await);
+    assert!(explained.contains("timeout.total=20s rate_limit=\"1/h burst 2\""), "{explained}");
+
+    fairway.restart().await;
+    fairway.ready().await;
+    assert_eq!(limit(&fairway, "rate_limit").await[..2], [json!("1/h burst 2"), json!("api")]);
+    let author = limit(&fairway, "rate_limit").await[2].clone();
+    assert!(author.as_str().is_some_and(|author| author.starts_with("fairway")), "{author}");
+    let statuses = [status(&fairway, "/").await, status(&fairway, "/").await, status(&fairway, "/").await];
+    assert_eq!(statuses, [200, 200, 429]);
+
+    for (wrong, says) in [
+        (&["retry=1"][..], "is no limit of a route"),
+        (&["retries=11"], "from 0 to 10"),
+        (&["timeout.total=5"], "add a unit"),
+        (&["rate_limit=fast"], "write `100/s`"),
+        (&["retries=1", "retries=2"], "given twice"),
+        (&["retries=1", "--expires", "soon"], "is not a duration"),
+        (&["--clear", "retries=1"], "cannot be used with"),
+        (&["--reason", "why"], "nothing to set"),
+    ] {
+        let refused = fairway.cli(&[&["limits", "slow.test/"], wrong].concat()).await;
+        assert_eq!(refused.status.code(), Some(2), "{wrong:?}: {}", said(&refused));
+        assert!(said(&refused).contains(says), "{wrong:?}: {}", said(&refused));
+    }
+    let unknown = fairway.cli(&["limits", "slow.tset/", "retries=1"]).await;
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(said(&unknown).contains("there is no route `slow.tset/`"), "{}", said(&unknown));
+    assert_eq!(limit(&fairway, "rate_limit").await[0], "1/h burst 2", "nothing changed");
+
+    let cleared = fairway.cli(&["limits", "slow.test/", "--clear", "-o", "json"]).await;
+    assert!(cleared.status.success(), "{}", said(&cleared));
+    let shown: Value = serde_json::from_slice(&cleared.stdout).expect("JSON");
+    assert_eq!(shown["route"], "slow.test/");
+    assert_eq!(limit(&fairway, "rate_limit").await[..2], [json!("1000/s burst 1000"), json!("label")]);
+    assert_eq!(
+        [status(&fairway, "/").await, status(&fairway, "/").await, status(&fairway, "/").await],
+        [200; 3]
+    );
+    let audit = fairway.list("audit").await;
+    let actions: Vec<&Value> = audit.iter().map(|entry| &entry["action"]).collect();
+    assert_eq!(actions, ["delete-limits", "put-limits", "put-limits", "put-limits"]);
 }

@@ -6,6 +6,7 @@ mod events;
 mod explain;
 mod health;
 mod instances;
+mod limits;
 mod metrics;
 mod mirror;
 mod page;
@@ -71,6 +72,7 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(releases::pause))
         .routes(routes!(releases::resume))
         .routes(routes!(mirror::put, mirror::delete))
+        .routes(routes!(limits::get, limits::put, limits::delete))
         .routes(routes!(backends::list))
         .routes(routes!(backends::one))
         .routes(routes!(backends::put_state))

@@ -3,9 +3,10 @@
 //!
 //! One order at a time. An order that has begun is carried out whether or not its client still waits. Not here: what a
 //! split may say (see `weights`), releases, which change decisions by themselves, too (see `release`), orders
-//! about copies (see `mirror`), how refusals look (see `refused`).
+//! about copies (see `mirror`) and limits (see `limits`), how refusals look (see `refused`).
 
 pub(crate) mod error;
+mod limits;
 mod mirror;
 mod names;
 mod refused;
@@ -33,7 +34,7 @@ pub(crate) use release::{Running, Step};
 
 /// Longest wait until an order is live everywhere.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
-/// Splits that return one after the other, at most.
+/// Splits, or limits, of a route that return one after the other, at most.
 const EXPIRIES_MAX: usize = 16;
 /// The name in [`InputsHandle::report`] of all writes into the store: the last one tells how it is.
 const PART: &str = "store-writes";
@@ -353,16 +354,17 @@ impl Shared {
 }
 
 /// `If-Match` (RFC 9110 section 13.1.1): a list of entity tags, or `*`.
-fn check_etag(route: &Route, if_match: Option<&str>) -> Result<(), OrderError> {
+fn is_matched_by(etag: &str, if_match: Option<&str>) -> bool {
     // Scripts lose the quotes of a tag easily, and without them it cannot be taken for another.
-    let bare = route.etag.trim_matches('"');
-    let ours = |tag: &str| tag == "*" || tag == bare || tag == &*route.etag;
-    let matches = |tags: &str| tags.split(',').map(str::trim).any(ours);
-    match if_match {
-        Some(tags) if !matches(tags) => {
-            Err(OrderError::Changed { route: route.id.clone(), etag: route.etag.clone() })
-        }
-        _ => Ok(()),
+    let bare = etag.trim_matches('"');
+    let ours = |tag: &str| tag == "*" || tag == bare || tag == etag;
+    if_match.is_none_or(|tags| tags.split(',').map(str::trim).any(ours))
+}
+
+fn check_etag(route: &Route, if_match: Option<&str>) -> Result<(), OrderError> {
+    match is_matched_by(&route.etag, if_match) {
+        true => Ok(()),
+        false => Err(OrderError::Changed { route: route.id.clone(), etag: route.etag.clone() }),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod feed;
+mod limits;
 mod mirrors;
 mod orders;
 mod read;

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod feed;
+mod limits;
 mod order;
 mod process;
 mod release;
@@ -13,6 +14,9 @@ pub use cluster::{
 };
 pub use cluster::{Condition, State};
 pub use feed::{AuditEntry, BackendHealth, EventItem, HealthList, InstanceHealth, ProbeAnswer};
+pub use limits::{
+    BackendLimit, LimitItem, LimitLayer, LimitValues, LimitsGiven, LimitsOrder, LimitsOrdered, RouteLimits,
+};
 pub use order::{MirrorOrder, ReleaseEnd, ReleaseOrder, SplitOrder, StateOrder, Weights};
 pub use process::{Conntrack, Counts, Listener, Lost, Ready, ReadyCondition, Source, Status, StoreStatus};
 pub use release::{Evidence, Ordered, Release, Side};

@@ -1,5 +1,7 @@
 //! The catalog's values in the shapes of the API.
 
+mod limits;
+
 use fairway_catalog::facts::UnitKind;
 use fairway_catalog::inputs::{MirrorRecord, StateRecord};
 use fairway_catalog::model::SourceStatus;
@@ -14,6 +16,7 @@ use fairway_store::AuditRecord;
 
 use crate::control::Running;
 use crate::types::*;
+pub(crate) use limits::limits;
 
 pub(crate) fn list<T>(items: impl IntoIterator<Item = T>, catalog: &Catalog) -> List<T> {
     List { items: items.into_iter().collect(), revision: catalog.revision }
@@ -33,6 +36,7 @@ pub(crate) fn route(route: &catalog::Route) -> Route {
         etag: route.etag.to_string(),
         split: route.split.as_ref().map(split),
         mirror: route.mirror.as_ref().map(|record| mirror(record)),
+        limits: route.limits.as_ref().map(|record| limits::ordered(record)),
         backends: route.members.iter().map(member).collect(),
         project: route.project.as_ref().map(ToString::to_string),
         sticky: route.sticky,

@@ -19,7 +19,7 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind: `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `instance-drained`,
     /// `backend-added`, `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `route-mirror`,
-    /// `problem-raised`, `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
+    /// `route-limits`, `problem-raised`, `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
     pub kind: Arc<str>,
     /// Whom it concerns, by the name that the API uses.
     pub subject: Arc<str>,
@@ -162,6 +162,10 @@ impl Log {
                     let reason = new.mirror.as_ref().map_or("", |mirror| &*mirror.reason);
                     self.push("route-mirror", subject, &copies(old), &copies(new), reason);
                 }
+                if old.limits != new.limits {
+                    let reason = new.limits.as_ref().map_or("", |limits| &*limits.reason);
+                    self.push("route-limits", subject, &limits(old), &limits(new), reason);
+                }
             }
             (None, None) => {}
         }
@@ -214,6 +218,11 @@ impl Log {
 /// Where copies of a route's requests go: `10 % to web@v2`; empty without a mirror.
 fn copies(route: &Route) -> String {
     route.mirror.as_ref().map_or_else(String::new, |mirror| format!("{} % to {}", mirror.percent, mirror.to))
+}
+
+/// The limits that the API sets: `timeout.total=5s retries=0`; empty without any.
+fn limits(route: &Route) -> String {
+    route.limits.as_ref().map_or_else(String::new, |record| record.limits.to_string())
 }
 
 /// A route's weights as people write them: `web@v1=95 web@v2=5`; `equal` without a split.

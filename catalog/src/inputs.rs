@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fairway_config::file::{FileSplit, HostClaim};
+use fairway_config::file::{FileSplit, HostClaim, Limits};
+use fairway_config::labels::RouteLimits;
 use fairway_config::names::{BackendId, Percent, RouteId, Weight};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub splits: Vec<FileSplit>,
     /// Whether routes are sticky that do not say.
     pub sticky_default: bool,
+    /// What holds of routes' limits where nobody says anything.
+    pub limits: DefaultLimits,
     /// The hosts that there are certificates for, wildcards as `*.company.com`, sorted; `None` without a TLS listener.
     pub tls: Option<Arc<[Arc<str>]>>,
     /// The addresses our own listeners are bound to, unspecified ones expanded; an instance there is refused.
@@ -86,9 +89,26 @@ impl Default for Settings {
             internal: Vec::new(),
             splits: Vec::new(),
             sticky_default: false,
+            limits: DefaultLimits::default(),
             tls: None,
             own_listeners: Vec::new(),
         }
+    }
+}
+
+/// What `[limits]` says of limits that a route may have for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DefaultLimits {
+    /// `body_max`: octets of a request's body; `None`: any number. Listeners may have others.
+    pub body_max: Option<u64>,
+    /// `requests_per_instance`: requests in flight at one instance.
+    pub in_flight_max: u32,
+}
+
+impl Default for DefaultLimits {
+    fn default() -> Self {
+        let Limits { body_max, requests_per_instance: in_flight_max, .. } = Limits::default();
+        Self { body_max, in_flight_max }
     }
 }
 
@@ -101,6 +121,8 @@ pub struct Decisions {
     pub states: BTreeMap<StateSubject, StateRecord>,
     /// To which version copies of a route's requests go.
     pub mirrors: BTreeMap<RouteId, Arc<MirrorRecord>>,
+    /// Timeouts and limits of routes, the layer above labels and the configuration file.
+    pub limits: BTreeMap<RouteId, Arc<LimitsRecord>>,
     /// Which project owns which route; kept for 24 h after its last claim (design rule 10). Read once at start: from
     /// then on [`crate::Catalog`] carries the owners and the store follows.
     pub owners: BTreeMap<RouteId, Owner>,
@@ -146,6 +168,38 @@ pub struct MirrorRecord {
     pub at: Timestamp,
     /// Why, in the author's words.
     pub reason: Arc<str>,
+}
+
+/// Limits of a route as ordered through the API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitsRecord {
+    /// Those that are set; for the others the layers below hold.
+    pub limits: RouteLimits,
+    /// Who ordered them.
+    pub author: Arc<str>,
+    /// When: no two orders have the same time.
+    pub at: Timestamp,
+    /// Until when; afterwards `then` holds.
+    pub expires_at: Option<Timestamp>,
+    /// Why, in the author's words.
+    pub reason: Arc<str>,
+    /// The order that returns after the expiry; `None`: the layers below.
+    pub then: Option<Arc<LimitsRecord>>,
+}
+
+impl LimitsRecord {
+    /// The order that holds at this time: itself, what it replaced, or `None` for the layers below.
+    pub fn effective(self: &Arc<Self>, now: Timestamp) -> Option<&Arc<Self>> {
+        match self.expires_at {
+            Some(end) if end <= now => self.then.as_ref().and_then(|then| then.effective(now)),
+            _ => Some(self),
+        }
+    }
+
+    /// Changes with each order; quoted as in an HTTP header.
+    pub fn etag(record: Option<&Self>) -> String {
+        record.map_or_else(|| "\"none\"".to_owned(), |record| format!("\"{}\"", record.at))
+    }
 }
 
 /// What a state was set on.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::facts::{Lost, SourceId, Unit};
 use crate::ids::{InstanceId, InstanceKey};
-use crate::inputs::{Drained, MirrorRecord, ReleaseNote, Settings, StateRecord};
+use crate::inputs::{Drained, LimitsRecord, MirrorRecord, ReleaseNote, Settings, StateRecord};
 use crate::internal::InternalClients;
 use crate::problem::Problem;
 
@@ -87,11 +87,13 @@ pub struct Route {
     pub members: Vec<Member>,
     /// To which version copies of its requests go. The backend may be none of its members at the moment.
     pub mirror: Option<Arc<MirrorRecord>>,
+    /// The limits that the API sets now; they are in `body_max`, `features` and the members' `transport` already.
+    pub limits: Option<Arc<LimitsRecord>>,
     /// Sticky sessions.
     pub sticky: bool,
     /// How the version is drawn.
     pub split_by: SplitBy,
-    /// Most octets of a request's body (`fairway.body_max`), `u64::MAX` for any; `None`: the listener's limit holds.
+    /// Most octets of a request's body (`body_max`), `u64::MAX` for any; `None`: the listener's limit holds.
     pub body_max: Option<u64>,
     /// What else is done with its requests and answers, if anything.
     pub features: Option<Arc<Features>>,
@@ -104,6 +106,8 @@ pub struct Route {
 pub struct Member {
     /// The backend with its instances.
     pub backend: Arc<Backend>,
+    /// How requests of this route travel to it: as the backend says, but for limits that the API sets.
+    pub transport: Arc<Transport>,
     /// The stronger of what is set on the backend and on it in this route.
     pub state: State,
     /// Its weight in the split; `None` when the route has no split.

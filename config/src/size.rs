@@ -25,6 +25,17 @@ pub fn parse(text: &str) -> Result<u64, NotASize> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
+/// Prints what [`parse`] reads: `10m`, `1000`; `none` for the largest number, which stands for no limit.
+pub fn print(octets: u64) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "g"), (20, "m"), (10, "k")];
+    let unit = UNITS.iter().find(|(shift, _)| octets > 0 && octets.trailing_zeros() >= *shift);
+    match (octets, unit) {
+        (u64::MAX, _) => "none".to_owned(),
+        (_, Some((shift, unit))) => format!("{}{unit}", octets >> shift),
+        (_, None) => octets.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +57,16 @@ mod tests {
         for text in ["", "m", "-1", "+1", "1.5m", "1 m", "10t", "99999999999999999999", "99999999999g", "１"]
         {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_printed_in_the_largest_unit_that_loses_nothing() {
+        for (octets, want) in
+            [(0, "0"), (1000, "1000"), (1024, "1k"), (1536, "1536"), (10 << 20, "10m"), (u64::MAX, "none")]
+        {
+            assert_eq!(print(octets), want);
+            assert!(octets == u64::MAX || parse(want) == Ok(octets));
         }
     }
 }

@@ -14,7 +14,7 @@ pub mod text;
 use std::time::Instant;
 
 use fairway_catalog::SplitInfo;
-use fairway_catalog::inputs::MirrorRecord;
+use fairway_catalog::inputs::{LimitsRecord, MirrorRecord};
 use fairway_config::labels::{Balance, SplitBy};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,9 @@ pub struct RouteView {
     /// To which version copies of its requests go; absent when there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorView>,
+    /// The timeouts and limits that the API sets, above what labels say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsView>,
     /// What the route does with requests and answers besides, a line each: `redirect: www 308`; without secrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
@@ -156,6 +159,30 @@ impl From<&MirrorRecord> for MirrorView {
         let MirrorRecord { to, percent, author, at, reason } = record;
         let (to, author, reason) = (to.to_string(), author.to_string(), reason.to_string());
         Self { to, percent: percent.get(), author, at: *at, reason }
+    }
+}
+
+/// Timeouts and limits of a route that the API sets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsView {
+    /// `timeout.total=5s retries=0`, each named as its label.
+    pub set: String,
+    /// Who ordered them.
+    pub author: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&LimitsRecord> for LimitsView {
+    fn from(record: &LimitsRecord) -> Self {
+        let LimitsRecord { limits, author, at, expires_at, reason, then: _ } = record;
+        let (set, author, reason) = (limits.to_string(), author.to_string(), reason.to_string());
+        Self { set, author, at: *at, expires_at: *expires_at, reason }
     }
 }
 
@@ -344,6 +371,7 @@ fn route_view(table: &RouteTable, entry: &RouteEntry, request: &RequestView<'_>,
         split: entry.route.split.as_ref().map(SplitView::from),
         split_by: show_split_by(&entry.route.split_by),
         mirror: entry.route.mirror.as_deref().map(MirrorView::from),
+        limits: entry.route.limits.as_deref().map(LimitsView::from),
         features: entry.features.as_ref().map(|features| features.lines()).unwrap_or_default(),
         rule: foresight
             .rule

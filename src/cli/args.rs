@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fairway_config::file::Flags;
+use fairway_config::labels::{Flaw, Limit, RouteLimits};
 use fairway_config::names::{Percent, Weight};
 
 /// Edge proxy and service discovery for Docker clusters.
@@ -97,6 +98,8 @@ pub(crate) enum Ask {
     Release(ReleaseCommand),
     /// Have requests of a route copied to one of its backends; nobody waits for its answers
     Mirror(MirrorArgs),
+    /// Show the timeouts and limits of a route and where each comes from; set some, or take them back
+    Limits(LimitsArgs),
     /// Let an instance or a backend finish what runs; nothing new is sent to it
     Drain(StateArgs),
     /// Send nobody to an instance or a backend
@@ -128,6 +131,7 @@ impl Ask {
                 | ReleaseCommand::Resume(ReleaseStepArgs { api, .. }),
             )
             | Self::Mirror(MirrorArgs { api, .. })
+            | Self::Limits(LimitsArgs { api, .. })
             | Self::Drain(StateArgs { api, .. })
             | Self::Disable(StateArgs { api, .. })
             | Self::Activate(StateArgs { api, .. })
@@ -325,6 +329,31 @@ pub(crate) struct MirrorArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example: fairway limits shop.company.com/ timeout.first_byte=2s 'rate_limit=100/s burst 200' --expires 2h\n\n\
+                        Limits: timeout.connect, timeout.first_byte, timeout.idle, timeout.total, retries, hedge, in_flight_max, \
+                        body_max, rate_limit, rate_limit.client; each as the fairway.* label of its name."
+)]
+pub(crate) struct LimitsArgs {
+    /// The route, as `fairway routes` names it: shop.company.com/api
+    pub(crate) route: String,
+    /// What to set; limits that are not named are again as labels and the configuration file say
+    #[arg(value_name = "LIMIT=VALUE", value_parser = limit)]
+    pub(crate) limits: Vec<(Limit, String)>,
+    /// Take back all that is set; the labels and the configuration file hold again
+    #[arg(long, conflicts_with_all = ["limits", "expires", "reason"])]
+    pub(crate) clear: bool,
+    /// How long they hold, such as 30m or 2h; then what they replace returns
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) expires: Option<String>,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StateArgs {
     /// An instance (its id, or its container's name or id), else a backend (v2, web@v2 or shop/web@v2)
     #[arg(value_name = "INSTANCE|BACKEND")]
@@ -382,6 +411,17 @@ fn share(text: &str) -> Result<(String, Weight), String> {
         }
         _ => Err("write BACKEND=WEIGHT, such as web@v2=5".to_owned()),
     }
+}
+
+/// A limit and its value, checked here and sent as it was written.
+fn limit(text: &str) -> Result<(Limit, String), String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err("write LIMIT=VALUE, such as timeout.total=5s".to_owned());
+    };
+    let said = |flaw: Flaw| flaw.to_string();
+    let limit: Limit = name.parse().map_err(said)?;
+    RouteLimits::default().set(limit, value).map_err(said)?;
+    Ok((limit, value.to_owned()))
 }
 
 /// A duration, checked here and sent as it was written.
@@ -504,6 +544,28 @@ mod tests {
         ] {
             assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");
         }
+    }
+
+    #[test]
+    fn limits_are_names_and_values_or_a_clearing_or_a_question() {
+        let cli = parse("limits shop.a.com/ timeout.total=none rate_limit=5/s --expires 2h").expect("limits");
+        let Command::Tool(Tool::Ask(Ask::Limits(args))) = cli.command else { panic!("limits was written") };
+        let limits: Vec<_> = args.limits.iter().map(|(limit, v)| (limit.as_str(), v.as_str())).collect();
+        assert_eq!(limits, [("timeout.total", "none"), ("rate_limit", "5/s")]);
+        assert!(parse("limits shop.a.com/").is_ok() && parse("limits shop.a.com/ --clear").is_ok());
+        for (line, kind) in [
+            ("limits", ErrorKind::MissingRequiredArgument),
+            ("limits shop.a.com/ retries=1 --clear", ErrorKind::ArgumentConflict),
+            ("limits shop.a.com/ --clear --reason x", ErrorKind::ArgumentConflict),
+            ("limits shop.a.com/ retries", ErrorKind::ValueValidation),
+            ("limits shop.a.com/ retries=11", ErrorKind::ValueValidation),
+            ("limits shop.a.com/ retry=1", ErrorKind::ValueValidation),
+            ("limits shop.a.com/ timeout.total=5", ErrorKind::ValueValidation),
+            ("limits shop.a.com/ retries=1 --expires 2", ErrorKind::ValueValidation),
+        ] {
+            assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");
+        }
+        assert!(limit("retrys=1").expect_err("no limit").contains("did you mean `retries`?"));
     }
 
     #[test]

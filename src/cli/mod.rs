@@ -10,6 +10,7 @@ mod completions;
 mod events;
 mod explain;
 mod failure;
+mod limits;
 mod lint;
 mod mirror;
 mod outline;
@@ -96,6 +97,7 @@ async fn execute_ask(
         Ask::Explain(args) => explain::run(client, &args, format, out).await,
         Ask::Split(args) => split::run(client, &args, format, out).await,
         Ask::Release(command) => release::run(client, &command, format, out).await,
+        Ask::Limits(args) => limits::run(client, &args, format, out).await,
         Ask::Mirror(args) => mirror::run(client, &args, format, out).await,
         Ask::Drain(args) => state::run(client, State::Draining, &args, format, out).await,
         Ask::Disable(args) => state::run(client, State::Disabled, &args, format, out).await,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use fairway_catalog::Settings;
+use fairway_catalog::inputs::DefaultLimits;
 use fairway_config::Config;
 use jiff::Timestamp;
 
@@ -36,6 +37,10 @@ pub(crate) fn settings(config: &Config, around: &Surroundings, now: Timestamp) -
         internal: config.routing.internal.clone(),
         splits: config.splits.clone(),
         sticky_default: config.routing.sticky_default,
+        limits: DefaultLimits {
+            body_max: config.limits.body_max,
+            in_flight_max: config.limits.requests_per_instance,
+        },
         tls: around.tls.clone(),
         own_listeners: expand(&around.bound, &around.local),
     }

@@ -11,6 +11,7 @@ use fairway_release::model::Release;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use crate::error::StoreError;
+use crate::limits;
 use crate::log::{self, AuditRecord};
 use crate::mirrors;
 use crate::open::Store;
@@ -25,7 +26,7 @@ const OWNERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("owners");
 /// What a start reads.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// Splits, states and owners.
+    /// Splits, states, mirrors, limits and owners.
     pub decisions: Decisions,
     /// Every route's last release, ended or not.
     pub releases: BTreeMap<RouteId, Release>,
@@ -57,6 +58,7 @@ impl Store {
                 keep(&mut problems, name, pair(read_subject(kind, name), read), &mut decisions.states);
             }
             decisions.mirrors = mirrors::load(transaction, &mut problems)?;
+            decisions.limits = limits::load(transaction, &mut problems)?;
             let owners = transaction.open_table(OWNERS)?;
             for entry in owners.iter()? {
                 let (key, value) = entry?;
@@ -185,7 +187,7 @@ pub(crate) fn keep<K: Ord, V>(
         Err(error) => {
             let subject: Arc<str> = name.into();
             let text = format!("what is stored about {subject} cannot be read and is left out: {error}");
-            let remedy = "order it again: set the split or state anew, start the release anew";
+            let remedy = "order it again: set the split, state or limits anew, start the release anew";
             problems.push(Problem::new("store-entry-unreadable", Severity::Error, subject, text, remedy));
         }
     }

@@ -11,10 +11,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fairway_catalog::State;
+use fairway_catalog::config::labels::{Limit, RouteLimits};
 use fairway_catalog::config::names::{BackendId, Percent, RouteId, Weight};
 use fairway_catalog::event::Event;
 use fairway_catalog::ids::InstanceId;
-use fairway_catalog::inputs::{Decisions, MirrorRecord, Owner, SplitRecord, StateRecord, StateSubject};
+use fairway_catalog::inputs::{
+    Decisions, LimitsRecord, MirrorRecord, Owner, SplitRecord, StateRecord, StateSubject,
+};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -67,6 +70,21 @@ fn mirror(to: &str, percent: f64) -> MirrorRecord {
     }
 }
 
+fn limits(pairs: &[(&str, &str)], then: Option<Arc<LimitsRecord>>) -> Arc<LimitsRecord> {
+    let mut limits = RouteLimits::default();
+    for (name, value) in pairs {
+        limits.set(name.parse().expect("a limit"), value).expect("a value");
+    }
+    Arc::new(LimitsRecord {
+        limits,
+        author: "curl".into(),
+        at: at(1_700_000_000),
+        expires_at: then.is_some().then(|| at(1_700_000_100)),
+        reason: "a flood".into(),
+        then,
+    })
+}
+
 fn audit(subject: &str) -> AuditRecord {
     AuditRecord {
         at: at(1_700_000_000),
@@ -99,6 +117,9 @@ fn decisions_and_their_audit_survive_a_restart() {
     let shut = StateSubject::Member(route("*.shop.com/api"), backend("shop/web@v2"));
     let state = StateRecord { state: State::Draining, author: "cli".into(), at: at(5), reason: "".into() };
     let owner = Owner { project: Some("shop".into()), last_claim: at(7) };
+    let few =
+        [("timeout.total", "none"), ("rate_limit", "5/m burst 2"), ("body_max", "2g"), ("hedge", "off")];
+    let few = limits(&few, Some(limits(&[("retries", "0")], None)));
     {
         let store = open(&folder);
         store.put_split(&route("*.shop.com/api"), &split(&[("shop/web@v1", 95)]), &audit("a")).expect("put");
@@ -107,6 +128,9 @@ fn decisions_and_their_audit_survive_a_restart() {
         store.put_mirror(&route("shop.com/"), &mirror("web@v2", 0.5), &audit("m")).expect("put");
         store.put_mirror(&route("gone.com/"), &mirror("web@v2", 100.0), &audit("m")).expect("put");
         store.delete_mirror(&route("gone.com/"), &audit("m")).expect("delete");
+        store.put_limits(&route("shop.com/"), &few, &audit("l")).expect("put");
+        store.put_limits(&route("gone.com/"), &few, &audit("l")).expect("put");
+        store.delete_limits(&route("gone.com/"), &audit("l")).expect("delete");
         store.put_state(&[id.clone(), whole.clone(), shut.clone()], &state, &audit("d")).expect("put");
         store.delete_state(&[id], &audit("e")).expect("delete");
         let owners = [(route("shop.com/"), owner.clone()), (route("old.com/"), owner.clone())];
@@ -119,12 +143,13 @@ fn decisions_and_their_audit_survive_a_restart() {
         splits: [(route("*.shop.com/api"), split(&[("shop/web@v1", 95)]))].into(),
         states: [(whole, state.clone()), (shut, state)].into(),
         mirrors: [(route("shop.com/"), Arc::new(mirror("web@v2", 0.5)))].into(),
+        limits: [(route("shop.com/"), few)].into(),
         owners: [(route("shop.com/"), owner)].into(),
     };
     assert_eq!(loaded.decisions, want);
     assert_eq!(loaded.problems, []);
     let subjects: Vec<String> = store.audit(4).expect("audit").into_iter().map(|r| r.subject).collect();
-    assert_eq!(subjects, ["e", "d", "m", "m"], "the newest first");
+    assert_eq!(subjects, ["e", "d", "l", "l"], "the newest first");
     assert_eq!(store.audit(1).expect("audit"), [audit("e")]);
 }
 
@@ -471,6 +496,26 @@ fn any_mirror() -> impl Strategy<Value = Arc<MirrorRecord>> {
     })
 }
 
+/// Of each kind of limit a few values; one to three orders that return one after the other.
+fn any_limits() -> impl Strategy<Value = Arc<LimitsRecord>> {
+    let layer = (0usize..10, 0usize..10, 1u32..1_000_000, any_time(), "\\PC{0,20}");
+    vec(layer, 1..4).prop_map(|layers| {
+        let mut below = None;
+        for (one, other, number, at, reason) in layers {
+            let mut limits = RouteLimits::default();
+            for limit in [Limit::ALL[one], Limit::ALL[other]] {
+                let texts = [format!("{number}ms"), format!("{}", number % 10 + 1), format!("{number}/m")];
+                let set = texts.iter().find(|text| limits.set(limit, text).is_ok());
+                set.expect("one of them is a value of this limit");
+            }
+            let expires_at = below.is_some().then_some(at);
+            let (author, reason) = ("a".into(), reason.into());
+            below = Some(Arc::new(LimitsRecord { limits, author, at, expires_at, reason, then: below }));
+        }
+        below.expect("there is at least one layer")
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -480,6 +525,7 @@ proptest! {
         owners in btree_map(any_route(), (option::of(any_name()), any_time()), 0..6),
         states in btree_map(any_backend(), (any::<bool>(), any_time(), "\\PC{0,20}"), 0..4),
         mirrors in btree_map(any_route(), any_mirror(), 0..4),
+        limits in btree_map(any_route(), any_limits(), 0..4),
     ) {
         let owners: BTreeMap<_, _> = owners
             .into_iter()
@@ -504,11 +550,14 @@ proptest! {
         for (route, record) in &mirrors {
             store.put_mirror(route, record, &audit("c")).expect("put");
         }
+        for (route, record) in &limits {
+            store.put_limits(route, record, &audit("d")).expect("put");
+        }
         store.put_owners(&owners).expect("put");
         drop(store);
         let loaded = open(&folder).load().expect("load");
         prop_assert_eq!(loaded.problems, []);
-        prop_assert_eq!(loaded.decisions, Decisions { splits, states, mirrors, owners });
+        prop_assert_eq!(loaded.decisions, Decisions { splits, states, mirrors, limits, owners });
     }
 }
 

@@ -6,6 +6,7 @@ use fairway_config::names::{BackendId, RouteId};
 use fairway_release::plan::PlanError;
 use fairway_store::StoreError;
 
+use super::limits::LimitError;
 use super::weights::WeightError;
 
 /// Most characters of a reason.
@@ -24,8 +25,12 @@ pub(crate) enum OrderError {
     Ambiguous { given: String, candidates: Vec<String> },
     #[error("the split of {route} was changed in the meantime: its etag is {etag}; read it again")]
     Changed { route: RouteId, etag: Arc<str> },
+    #[error("the limits of {route} were changed in the meantime: their etag is {etag}; read them again")]
+    LimitsChanged { route: RouteId, etag: Arc<str> },
     #[error("{}", first(.0))]
     Weights(Vec<WeightError>),
+    #[error("{}", first(.0))]
+    Limits(Vec<LimitError>),
     #[error("{0}")]
     Expiry(String),
     #[error("percent: {0}")]
@@ -33,7 +38,7 @@ pub(crate) enum OrderError {
     #[error("{route} carries connections, not requests: nothing of it can be copied")]
     NotRequests { route: RouteId },
     #[error(
-        "{most} splits of this route already wait for each other's expiry; put one without an expiry first"
+        "{most} orders about this route already wait for each other's expiry; put one without an expiry first"
     )]
     TooManyExpiries { most: usize },
     #[error("the reason has more than {REASON_CHARS_MAX} characters")]

@@ -93,7 +93,7 @@ impl Shared {
 }
 
 /// Whether what comes on this route is read as HTTP.
-fn carries_requests(route: &RouteId) -> bool {
+pub(super) fn carries_requests(route: &RouteId) -> bool {
     let carries = |front: FrontPort| front.protocol.is_http();
     !route.is_tls() && route.front_port().is_none_or(carries)
 }

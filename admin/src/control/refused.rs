@@ -6,6 +6,7 @@ use http::header::{ETAG, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, json};
 
 use super::error::OrderError;
+use super::limits::LimitError;
 use super::weights::WeightError;
 use crate::problem::{Refusal, names};
 
@@ -44,13 +45,18 @@ impl From<OrderError> for Refusal {
                     "The split was changed",
                     detail,
                 );
-                let field = HeaderValue::from_str(&etag);
-                let refusal = refusal.with("etag", &*etag);
-                match field {
-                    Ok(field) => refusal.field(ETAG, field),
-                    Err(_) => refusal,
-                }
+                with_etag(refusal, &etag)
             }
+            OrderError::LimitsChanged { etag, .. } => {
+                let refusal = Refusal::new(
+                    StatusCode::PRECONDITION_FAILED,
+                    "limits-changed",
+                    "The limits were changed",
+                    detail,
+                );
+                with_etag(refusal, &etag)
+            }
+            OrderError::Limits(errors) => of_limits(&errors, detail),
             OrderError::Weights(errors) => of_weights(&errors, detail),
             OrderError::Expiry(_) => Refusal::unprocessable("bad-expiry", "No such expiry", detail),
             OrderError::Percent(_) => Refusal::unprocessable("bad-percent", "No such percentage", detail),
@@ -83,6 +89,28 @@ impl From<OrderError> for Refusal {
             }
         }
     }
+}
+
+fn with_etag(refusal: Refusal, etag: &str) -> Refusal {
+    let refusal = refusal.with("etag", etag);
+    match HeaderValue::from_str(etag) {
+        Ok(field) => refusal.field(ETAG, field),
+        Err(_) => refusal,
+    }
+}
+
+/// The first error speaks for all; the others are in `errors`.
+fn of_limits(errors: &[LimitError], detail: String) -> Refusal {
+    let Some(first) = errors.first() else {
+        return Refusal::unprocessable("bad-limit", "No such limits", detail);
+    };
+    let refusal = Refusal::unprocessable(first.kind, "No such limits", detail).with("remedy", &*first.remedy);
+    if errors.len() == 1 {
+        return refusal;
+    }
+    let one =
+        |error: &LimitError| json!({"type": error.kind, "detail": error.to_string(), "remedy": error.remedy});
+    refusal.with("errors", errors.iter().map(one).collect::<Value>())
 }
 
 /// The first error speaks for all; the others are in `errors`.

@@ -101,12 +101,12 @@ fn weight(reference: &str, value: &Value) -> Result<Weight, WeightError> {
     }
 }
 
-/// When a split that is ordered now ends.
+/// When what is ordered now ends.
 pub(super) fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, OrderError> {
     let length = duration::parse(text).map_err(|error| OrderError::Expiry(format!("expires_in: {error}")))?;
     if length.is_zero() {
         return Err(OrderError::Expiry(format!(
-            "expires_in: `{text}` is over at once; to remove a split, send DELETE"
+            "expires_in: `{text}` is over at once; to take away what is set, send DELETE"
         )));
     }
     let end = SignedDuration::try_from(length).ok().filter(|length| *length <= EXPIRY_MAX);

@@ -27,6 +27,7 @@ async fn a_route_tells_its_weights_shares_and_layer() {
         "etag": "\"none\"",
         "split": null,
         "mirror": null,
+        "limits": null,
         "backends": [member("shop/web@v1", Value::Null), member("shop/web@v2", json!(3))],
         "project": "shop",
         "sticky": false,
@@ -254,6 +255,9 @@ async fn the_description_is_openapi_3_1_and_lists_every_path_that_answers() {
         ("/api/v1/routes/{route}/release/resume", "post"),
         ("/api/v1/routes/{route}/mirror", "put"),
         ("/api/v1/routes/{route}/mirror", "delete"),
+        ("/api/v1/routes/{route}/limits", "get"),
+        ("/api/v1/routes/{route}/limits", "put"),
+        ("/api/v1/routes/{route}/limits", "delete"),
         ("/api/v1/backends", "get"),
         ("/api/v1/backends/{id}", "get"),
         ("/api/v1/backends/{id}/state", "put"),
@@ -274,7 +278,7 @@ async fn the_description_is_openapi_3_1_and_lists_every_path_that_answers() {
         let answer = world.get(&path.replace("{route}", "shop.company.com").replace("{id}", "v1")).await;
         assert_ne!(answer.json_type(), "unknown-path", "{path}");
     }
-    assert_eq!(paths.len(), 25, "a path without a test: {:?}", paths.keys());
+    assert_eq!(paths.len(), 26, "a path without a test: {:?}", paths.keys());
     // Every schema that is referred to is there.
     let text = description.to_string();
     for reference in text.split("\"#/components/schemas/").skip(1) {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::Ordered;
+use super::{LimitsOrdered, Ordered};
 
 /// A host pattern and path prefix that lead to weighted backends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -24,6 +24,9 @@ pub struct Route {
     /// To which backend copies of its requests go; null: there are none.
     #[serde(default)]
     pub mirror: Option<Mirror>,
+    /// The timeouts and limits that this API sets; null: none. What holds of all is at `/api/v1/routes/{route}/limits`.
+    #[serde(default)]
+    pub limits: Option<LimitsOrdered>,
     /// By name, each once.
     pub backends: Vec<RouteBackend>,
     /// The project that owns the route; null for "no project".

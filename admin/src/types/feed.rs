@@ -16,8 +16,8 @@ pub struct EventItem {
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `backend-added`,
-    /// `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `problem-raised`,
-    /// `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
+    /// `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `route-mirror`, `route-limits`,
+    /// `problem-raised`, `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Whom it concerns.

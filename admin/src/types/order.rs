@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::State;
 
 /// Clients that write down every field write null for what they leave out.
-fn or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 

@@ -2,10 +2,11 @@
 //!
 //! 1. `shape`: what follows from labels, addresses and configuration: who claims what and who owns it (`owners`). Kept
 //!    as it is while sources and settings do not change.
-//! 2. What moves: conditions (`condition`), states and weights (`weights`). A flip touches the routes concerned only.
+//! 2. What moves: conditions (`condition`), states, weights (`weights`) and limits (`limits`). A flip touches the routes concerned only.
 
 mod balancers;
 mod condition;
+mod limits;
 mod mirrors;
 mod not_served;
 mod owners;
@@ -39,10 +40,10 @@ const SETTLE: Duration = Duration::from_secs(10);
 pub(crate) struct Memory {
     shape: Arc<Shape>,
     decisions: Arc<Decisions>,
-    /// Problems of the routes' weights, per route, so that an untouched route keeps its own.
+    /// Problems of the routes' weights and orders, per route, so that an untouched route keeps its own.
     route_problems: Arc<BTreeMap<RouteId, Vec<Problem>>>,
-    /// When the weights of some route change by themselves.
-    split_expiry: Option<Timestamp>,
+    /// When the weights or limits of some route change by themselves.
+    expiry: Option<Timestamp>,
 }
 
 impl Catalog {
@@ -77,7 +78,7 @@ impl Catalog {
         let (instances, overdue_at) = build_instances(inputs, &shape, before, now, &mut problems);
         let backends = build_backends(inputs, &shape, &instances, before);
 
-        let expired = before.memory.split_expiry.is_some_and(|end| end <= now);
+        let expired = before.memory.expiry.is_some_and(|end| end <= now);
         let plan = RoutePlan {
             inputs,
             before,
@@ -93,7 +94,7 @@ impl Catalog {
         let all_listed = inputs.sources.values().all(|source| source.listed);
         let settle_end = inputs.settings.process_started + SETTLE;
         let settled = before.settled || all_listed || now >= settle_end;
-        let split_expiry = next_expiry(&inputs.decisions, now);
+        let expiry = next_expiry(&inputs.decisions, now);
         let tombstone_end = routes.values().filter_map(|route| route.ends).min();
         let settle_wait = (!settled).then_some(settle_end);
 
@@ -111,12 +112,12 @@ impl Catalog {
             internal: if shape_kept { before.internal.clone() } else { internal_clients(inputs) },
             networks: networks(inputs),
             sources: source_statuses(inputs),
-            next_deadline: [split_expiry, tombstone_end, settle_wait, overdue_at].into_iter().flatten().min(),
+            next_deadline: [expiry, tombstone_end, settle_wait, overdue_at].into_iter().flatten().min(),
             memory: Arc::new(Memory {
                 shape,
                 decisions: inputs.decisions.clone(),
                 route_problems: Arc::new(route_problems),
-                split_expiry,
+                expiry,
             }),
         };
         if catalog.differs_from(before) {
@@ -303,7 +304,7 @@ impl RoutePlan<'_> {
         }
         let mut routes = self.before.routes.clone();
         let mut problems = BTreeMap::clone(&self.before.memory.route_problems);
-        for id in self.touched() {
+        for id in self.touched(shape) {
             let Some(planned) = shape.routes.get(&id) else { continue };
             let (route, found) = self.build_route(&id, planned);
             routes.insert(id.clone(), route);
@@ -316,8 +317,8 @@ impl RoutePlan<'_> {
         (routes, problems)
     }
 
-    /// The routes whose backends or split are not those of the catalog before.
-    fn touched(&self) -> HashSet<RouteId> {
+    /// The routes whose backends, split or other orders are not those of the catalog before.
+    fn touched(&self, shape: &Shape) -> HashSet<RouteId> {
         let mut touched = HashSet::new();
         for (id, backend) in self.backends {
             let kept = self.before.backends.get(id).is_some_and(|old| Arc::ptr_eq(old, backend));
@@ -344,11 +345,25 @@ impl RoutePlan<'_> {
                     touched.insert(id.clone());
                 }
             }
+            for id in old.limits.keys().chain(new.limits.keys()) {
+                let (old, new) = (old.limits.get(id), new.limits.get(id));
+                if old == new {
+                    continue;
+                }
+                touched.insert(id.clone());
+                if limits::concerns_others(old, new) {
+                    let members = shape.routes.get(id).into_iter().flat_map(|route| route.members.keys());
+                    let backends = members.filter_map(|backend| self.backends.get(backend));
+                    touched.extend(backends.flat_map(|backend| backend.routes.iter().cloned()));
+                }
+            }
         }
         touched
     }
 
     fn build_route(&self, id: &RouteId, planned: &RouteShape) -> (Arc<Route>, Vec<Problem>) {
+        let before = self.before.routes.get(id);
+        let over = limits::Over::of(&self.inputs.decisions, id, self.now);
         let mut members: Vec<Member> = planned
             .members
             .iter()
@@ -361,12 +376,15 @@ impl RoutePlan<'_> {
                     None => (backend.state, claiming.cloned().collect()),
                     Some(record) => (record.state, claiming.map(|i| shut_instance(i, record)).collect()),
                 };
-                Some(Member { backend, state, weight: None, promised_zero: false, share: 0.0, instances })
+                let transport = over.transport(&backend, before.map(|before| &before.members[..]));
+                let (weight, promised_zero, share) = (None, false, 0.0);
+                Some(Member { backend, transport, state, weight, promised_zero, share, instances })
             })
             .collect();
         let (split, etag, mut problems) = weights::apply(self.inputs, id, planned, &mut members, self.now);
         let mirror = self.inputs.decisions.mirrors.get(id).cloned();
         problems.extend(mirror.as_ref().and_then(|mirror| mirrors::problem(id, mirror, &members)));
+        problems.extend(over.problem(id, &members));
         let route = Route {
             id: id.clone(),
             secure: planned.secure,
@@ -376,20 +394,22 @@ impl RoutePlan<'_> {
             split,
             members,
             mirror,
+            limits: over.record.cloned(),
             sticky: planned.sticky,
             split_by: planned.split_by.clone(),
-            body_max: planned.body_max,
-            features: planned.features.clone(),
+            body_max: over.body_max(planned.body_max),
+            features: over.features(planned.features.as_ref()),
             ends: planned.ends,
         };
-        (keep(route, self.before.routes.get(id)), problems)
+        (keep(route, before), problems)
     }
 }
 
-/// The next time at which a split of the API ends and another one holds.
+/// The next time at which a split or limits of the API end and others hold.
 fn next_expiry(decisions: &Decisions, now: Timestamp) -> Option<Timestamp> {
     let ends = decisions.splits.values().filter_map(|split| split.effective(now)?.expires_at);
-    ends.min()
+    let limits = decisions.limits.values().filter_map(|limits| limits.effective(now)?.expires_at);
+    ends.chain(limits).min()
 }
 
 fn unreachable(id: &SourceId, facts: &crate::facts::SourceFacts) -> Option<Problem> {

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use fairway_config::file::{FileSplit, HostClaim, SplitRoute};
+use fairway_config::labels::features::RateLimit;
 use fairway_config::labels::{
     BalancerClaim, BalancerProtocol, Hedge, Passthrough, PortClaim, ProbeCheck, ProbeSpec, Protocol,
-    ServiceSpec,
+    RouteLimits, ServiceSpec,
 };
 use fairway_config::names::{Host, HostPattern, RouteEntry, Scheme, Weight};
 use proptest::prelude::*;
 
 use super::*;
 use crate::facts::{DockerHealth, Lifecycle, SourceFacts, Unit, UnitKind};
-use crate::inputs::{Ejection, Settings, SplitRecord, StateRecord, Verdict};
+use crate::inputs::{Ejection, LimitsRecord, Settings, SplitRecord, StateRecord, Verdict};
 use crate::model::{Condition, Layer};
 
 fn at(seconds: i64) -> Timestamp {
@@ -780,4 +781,90 @@ fn the_tls_of_a_host_is_not_taken_from_the_project_that_serves_it() {
     set_units(&mut state, vec![takes(9), serves(2)]);
     let fourth = Catalog::build(&state, &third, at(101));
     assert_eq!(tls(&fourth), ["tls://shop.com", "tls://*.shop.com"]);
+}
+
+fn limit(inputs: &mut Inputs, of: &str, pairs: &[(&str, &str)], then: Option<Arc<LimitsRecord>>) {
+    let mut limits = RouteLimits::default();
+    for (name, value) in pairs {
+        limits.set(name.parse().expect("a limit"), value).expect("a value");
+    }
+    let expires_at = then.is_some().then(|| at(200));
+    let record =
+        LimitsRecord { limits, author: "ann".into(), at: at(50), expires_at, reason: "".into(), then };
+    Arc::make_mut(&mut inputs.decisions).limits.insert(route(of), Arc::new(record));
+}
+
+#[test]
+fn limits_of_the_api_are_above_those_of_labels_and_give_way_at_their_end() {
+    let labelled = with_spec(unit(1, "web@v1", &["shop"]), |spec| {
+        spec.transport.retries = Some(3);
+        spec.transport.body_max = Some(10);
+        spec.features.rate_limit = RateLimit::parse("1/s").ok();
+        spec.features.client_rate_limit = RateLimit::parse("1/m").ok();
+    });
+    let mut state = inputs(vec![labelled]);
+    let shop = route("shop.localhost/");
+    let plain = build(&state);
+    assert!(Arc::ptr_eq(
+        &plain.routes[&shop].members[0].transport,
+        &plain.backends[&backend("web@v1")].transport
+    ));
+    let rates = |catalog: &Catalog| {
+        let features = catalog.routes[&shop].features.clone().expect("rates");
+        (features.rate_limit, features.client_rate_limit)
+    };
+    limit(&mut state, "shop.localhost/", &[("timeout.total", "5s")], None);
+    let below = state.decisions.limits[&shop].clone();
+    let over = [("retries", "0"), ("body_max", "none"), ("rate_limit", "none")];
+    limit(&mut state, "shop.localhost/", &over, Some(below));
+    let first = Catalog::build(&state, &plain, at(101));
+    let transport = |catalog: &Catalog| catalog.routes[&shop].members[0].transport.clone();
+    assert_eq!((transport(&first).retries, transport(&first).total_timeout), (Some(0), None));
+    assert_eq!(first.routes[&shop].body_max, Some(u64::MAX));
+    assert_eq!(rates(&first), (None, RateLimit::parse("1/m").ok()));
+    assert_eq!(first.next_deadline, Some(at(200)));
+    assert_eq!(first.routes[&shop].etag, plain.routes[&shop].etag, "the etag is the split's");
+    let events = crate::event::diff(&plain, &first);
+    let told: Vec<_> = events.iter().map(|event| (&*event.kind, &*event.from, &*event.to)).collect();
+    assert_eq!(told, [("route-limits", "", "retries=0 body_max=none rate_limit=none")]);
+
+    let second = Catalog::build(&state, &first, at(200));
+    assert_eq!(
+        (transport(&second).retries, transport(&second).total_timeout),
+        (Some(3), Some(Duration::from_secs(5)))
+    );
+    assert_eq!((second.routes[&shop].body_max, rates(&second)), (Some(10), rates(&plain)));
+    assert_eq!(crate::event::diff(&first, &second)[0].to.as_ref(), "timeout.total=5s");
+    assert_eq!(second.next_deadline, None);
+    Arc::make_mut(&mut state.decisions).limits.clear();
+    let third = Catalog::build(&state, &second, at(201));
+    assert_eq!(*third.routes[&shop], *plain.routes[&shop]);
+}
+
+#[test]
+fn an_order_about_limits_touches_its_route_alone_and_keeps_what_says_the_same() {
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop", "two"]), unit(2, "other@v1", &["other"])]);
+    let plain = build(&state);
+    limit(&mut state, "shop.localhost/", &[("timeout.total", "5s")], None);
+    let first = Catalog::build(&state, &plain, at(101));
+    let kept = |a: &Catalog, b: &Catalog, of: &str| Arc::ptr_eq(&a.routes[&route(of)], &b.routes[&route(of)]);
+    assert!(!kept(&plain, &first, "shop.localhost/"));
+    assert!(kept(&plain, &first, "two.localhost/") && kept(&plain, &first, "other.localhost/"));
+    limit(&mut state, "shop.localhost/", &[("timeout.total", "5s"), ("rate_limit", "1/s")], None);
+    let second = Catalog::build(&state, &first, at(102));
+    let transport = |catalog: &Catalog, of: &str| catalog.routes[&route(of)].members[0].transport.clone();
+    assert!(Arc::ptr_eq(&transport(&first, "shop.localhost/"), &transport(&second, "shop.localhost/")));
+
+    // How much an instance may have is the same in all its routes: the lowest that is ordered.
+    limit(&mut state, "shop.localhost/", &[("in_flight_max", "5")], None);
+    let third = Catalog::build(&state, &second, at(103));
+    assert_eq!(transport(&third, "two.localhost/").in_flight_max, Some(5));
+    assert!(kept(&second, &third, "other.localhost/"));
+    limit(&mut state, "two.localhost/", &[("in_flight_max", "2")], None);
+    let fourth = Catalog::build(&state, &third, at(104));
+    assert_eq!(transport(&fourth, "shop.localhost/").in_flight_max, Some(2));
+    Arc::make_mut(&mut state.decisions).limits.clear();
+    let fifth = Catalog::build(&state, &fourth, at(105));
+    assert_eq!(*fifth.routes[&route("two.localhost/")], *plain.routes[&route("two.localhost/")]);
+    assert_eq!(*fifth.routes[&route("shop.localhost/")], *plain.routes[&route("shop.localhost/")]);
 }

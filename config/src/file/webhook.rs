@@ -13,7 +13,7 @@ use crate::labels::shown;
 const EVENTS: [&str; 4] = ["release-state", "release-step", "problem-raised", "problem-cleared"];
 
 /// Every kind of event there is, and `*` for all.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 20] = [
     "*",
     "instance-added",
     "instance-removed",
@@ -27,6 +27,7 @@ const KINDS: [&str; 19] = [
     "route-removed",
     "route-split",
     "route-mirror",
+    "route-limits",
     "problem-raised",
     "problem-cleared",
     "source-lost",

@@ -5,7 +5,7 @@
 //!
 //! Here: the walk over all labels of one container, and what only several labels together can tell. Not here:
 //! which keys there are (`known_keys`), and the values: `routing` with `entry`, `host` and `path`; `balancer`;
-//! `probe`; `fairway` with `clients`; `features`; `scalar` for single words.
+//! `probe`; `fairway` with `clients`; `features`; `limits`, those that the API sets, too; `scalar` for single words.
 
 mod balancer;
 mod clients;
@@ -15,6 +15,7 @@ pub mod features;
 mod flaw;
 mod host;
 mod known_keys;
+mod limits;
 mod path;
 mod probe;
 mod routing;
@@ -30,6 +31,7 @@ pub use flaw::{Flaw, shown};
 pub(crate) use host::parse_host;
 use known_keys::Key;
 pub(crate) use known_keys::nearest_of;
+pub use limits::{Limit, RouteLimits};
 pub(crate) use scalar::name as parse_name;
 pub use spec::*;
 

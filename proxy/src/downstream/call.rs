@@ -862,7 +862,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let chosen = self.record.chosen.unwrap_or(self.began);
         let answered_in = seen.first_byte.get().map(|at| at.duration_since(chosen));
         metrics.attempt_done(&pick.version.series, answered_in, false);
-        let quiet = pick.version.backend.transport.idle_timeout.unwrap_or(QUIET);
+        let quiet = pick.version.transport.idle_timeout.unwrap_or(QUIET);
         self.source.become_raw();
         let mut from_up = answers.body(BodyLength::UntilClose);
         let state = &pick.endpoint.state;

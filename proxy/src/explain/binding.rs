@@ -110,7 +110,7 @@ pub(super) fn draw(
 pub(super) fn retry(entry: &RouteEntry, version: &Version, next: Option<(&str, &Endpoint)>) -> RetryView {
     let retries = version.settings.retries;
     let text = match (retries, next) {
-        (0, _) => "none (fairway.retries is 0), but when the instance is known to stop".to_owned(),
+        (0, _) => "none (retries is 0), but when the instance is known to stop".to_owned(),
         (_, None) => format!("held for another instance: nobody else of {} could serve it", entry.name),
         (count, Some((backend, endpoint))) => {
             let times = if count == 1 { "once".to_owned() } else { format!("{count} times at most") };

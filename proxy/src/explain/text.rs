@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use super::{CookieView, Explanation, FailureView, InstanceView, MirrorView, RouteView, VersionView};
+use super::{
+    CookieView, Explanation, FailureView, InstanceView, LimitsView, MirrorView, RouteView, VersionView,
+};
 
 /// The explanation in lines of plain text.
 pub fn explain_text(explanation: &Explanation) -> String {
@@ -33,6 +35,13 @@ fn write_route(out: &mut String, route: &RouteView) -> fmt::Result {
     if !route.features.is_empty() {
         writeln!(out, "\nWhat the route does besides")?;
         route.features.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    }
+    if let Some(LimitsView { set, author, at, expires_at, reason }) = &route.limits {
+        write!(out, "\nLimits above those of labels\n  {set}\n  from the api layer, by {author} at {at}")?;
+        if let Some(end) = expires_at {
+            write!(out, ", until {end}")?;
+        }
+        writeln!(out, "{}", if reason.is_empty() { String::new() } else { format!(" ({reason})") })?;
     }
     writeln!(out, "\nWeights of {}", route.id)?;
     match &route.split {

@@ -302,7 +302,7 @@ impl Relay<'_> {
     /// `early` is what the client has said already.
     async fn relay(&self, up: TcpStream, early: BytesMut) -> Reason {
         let buffers = &self.worker.buffers;
-        let idle = self.pick.as_ref().and_then(|pick| pick.version.backend.transport.idle_timeout);
+        let idle = self.pick.as_ref().and_then(|pick| pick.version.transport.idle_timeout);
         let up = Duplex::new(up);
         let (mut from_down, mut from_up) = (early, BytesMut::new());
         let reader = || BodyReader::new(BodyLength::UntilClose, Extensions::Refused);

@@ -201,7 +201,7 @@ impl Session {
             // Noted first: it serves until it refuses.
             tried.add(&pick);
             let uid = state.uid;
-            let idle = pick.version.backend.transport.idle_timeout.unwrap_or(IDLE);
+            let idle = pick.version.transport.idle_timeout.unwrap_or(IDLE);
             let opened = self.open(&pick);
             self.note(pick);
             let reason = match opened {

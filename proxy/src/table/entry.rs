@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairway_catalog::{Backend, Condition, Instance, Member, Route, State};
-use fairway_config::labels::Balance;
+use fairway_config::labels::{Balance, Transport};
 use fairway_config::names::{Percent, Weight};
 use jiff::Timestamp;
 
@@ -63,7 +63,9 @@ pub struct Version {
     pub backend: Arc<Backend>,
     /// Its name as printed, for logs and metrics.
     pub name: Arc<str>,
-    /// How requests travel to its instances.
+    /// How requests of the route travel to its instances, as labels and the API say it.
+    pub transport: Arc<Transport>,
+    /// The same, with the defaults filled in.
     pub settings: Arc<UpstreamSettings>,
     /// Its weight; `None` when the route has no split.
     pub weight: Option<Weight>,
@@ -208,8 +210,8 @@ impl Version {
             None => backend.id.to_string().into(),
         };
         let settings = match old {
-            Some(old) if Arc::ptr_eq(&old.backend.transport, &backend.transport) => old.settings.clone(),
-            _ => Arc::new(UpstreamSettings::new(&backend.transport)),
+            Some(old) if Arc::ptr_eq(&old.transport, &member.transport) => old.settings.clone(),
+            _ => Arc::new(UpstreamSettings::new(&member.transport)),
         };
         let upstream = old.map_or_else(|| lasting.metrics.backend(&name), |old| old.upstream.clone());
         let states = states(member, old, (&settings, &upstream), lasting);
@@ -263,6 +265,7 @@ impl Version {
             draining: count(Rank::Draining),
             stopping: count(Rank::Stopping),
             endpoints: sorted.into_iter().map(|(_, endpoint)| endpoint).collect(),
+            transport: member.transport.clone(),
             backend,
             name,
             settings,

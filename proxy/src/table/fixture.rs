@@ -95,6 +95,7 @@ pub(crate) fn put_route(
         members,
         sticky: false,
         mirror: None,
+        limits: None,
         split_by: SplitBy::Request,
         body_max: None,
         features: None,
@@ -170,8 +171,8 @@ fn member(catalog: &mut Catalog, route: &RouteId, version: &Version) -> Member {
     catalog.backends.insert(id, backend.clone());
     catalog.instances.extend(instances.iter().map(|instance| (instance.id.clone(), instance.clone())));
     let weight = version.weight.map(|weight| Weight::new(weight.into()).expect("a weight"));
-    let state = backend.state;
-    Member { backend, state, weight, promised_zero: version.promised_zero, share: 0.0, instances }
+    let (state, transport) = (backend.state, backend.transport.clone());
+    Member { backend, transport, state, weight, promised_zero: version.promised_zero, share: 0.0, instances }
 }
 
 fn instance(backend: &BackendId, number: u32, (state, condition, weight): Is) -> Instance {
