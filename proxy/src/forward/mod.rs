@@ -63,7 +63,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, origin: &Orig
     };
     let edits = features.and_then(|features| features.request.as_ref());
     let mut writer = HeadWriter::request(out, head.method(), rewritten.target);
-    writer.field(b"Host", head.authority().as_bytes());
+    writer.field(b"Host", head.authority());
     let keeps_trace = keeps_trace(head);
     let passes = |field: &&Field| {
         let name = field.name(raw);
@@ -164,7 +164,7 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, origin: &Origin<'_>) 
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
     out.extend_from_slice(scheme);
     out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
-    out.extend_from_slice(said(Known::XForwardedHost).unwrap_or(head.authority().as_bytes()));
+    out.extend_from_slice(said(Known::XForwardedHost).unwrap_or(head.authority()));
     out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
     match said(Known::XForwardedPort) {
         Some(port) => out.extend_from_slice(port),
@@ -228,10 +228,10 @@ fn push_forwarded(out: &mut Vec<u8>, address: &AddressText) {
     }
 }
 
-fn push_quoted_if_needed(out: &mut Vec<u8>, host: &str) {
-    let quote = host.bytes().any(|b| matches!(b, b':' | b'[' | b']'));
-    for part in [if quote { "\"" } else { "" }, host, if quote { "\"" } else { "" }] {
-        out.extend_from_slice(part.as_bytes());
+fn push_quoted_if_needed(out: &mut Vec<u8>, host: &[u8]) {
+    let quote: &[u8] = if host.iter().any(|b| matches!(b, b':' | b'[' | b']')) { b"\"" } else { b"" };
+    for part in [quote, host, quote] {
+        out.extend_from_slice(part);
     }
 }
 

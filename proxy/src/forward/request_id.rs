@@ -7,31 +7,45 @@ const LONGEST: usize = 128;
 
 /// The id of a request: printable ASCII without quotes and spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RequestId(Box<[u8]>);
+pub(crate) enum RequestId {
+    /// One of ours: 32 hex digits.
+    Made([u8; 32]),
+    /// One that came with the request.
+    Sent(Box<[u8]>),
+}
 
 impl RequestId {
-    /// A new one: 32 hex digits.
+    /// A new one.
     pub(crate) fn random(rng: &mut Rng) -> Self {
-        let number = rng.u128(..);
-        let digit = |i: u32| b"0123456789abcdef"[((number >> (4 * i)) & 0xf) as usize];
-        Self((0..32).map(digit).collect())
+        let mut digits = [0; 32];
+        for (two, octet) in digits.chunks_exact_mut(2).zip(rng.u128(..).to_le_bytes()) {
+            two.copy_from_slice(&[digit(octet >> 4), digit(octet & 0xf)]);
+        }
+        Self::Made(digits)
     }
 
     /// One that a trusted proxy sent, if it can be one.
     pub(crate) fn sent(value: &[u8]) -> Option<Self> {
         let is_plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',');
-        ((1..=LONGEST).contains(&value.len()) && value.iter().all(is_plain)).then(|| Self(value.into()))
+        ((1..=LONGEST).contains(&value.len()) && value.iter().all(is_plain)).then(|| Self::Sent(value.into()))
     }
 
     /// Its octets.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match self {
+            Self::Made(digits) => digits,
+            Self::Sent(octets) => octets,
+        }
     }
 
     /// Its text.
     pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or("")
+        std::str::from_utf8(self.as_bytes()).unwrap_or("")
     }
+}
+
+fn digit(number: u8) -> u8 {
+    if number < 10 { b'0' + number } else { b'a' + number - 10 }
 }
 
 /// Whether this is a trace context that others can go on with (W3C Trace Context section 3.2).
@@ -58,7 +72,8 @@ mod tests {
         let mut rng = Rng::with_seed(7);
         let (a, b) = (RequestId::random(&mut rng), RequestId::random(&mut rng));
         assert_ne!(a, b);
-        assert_eq!(RequestId::sent(a.as_bytes()), Some(a));
+        assert!(RequestId::sent(a.as_bytes()).is_some_and(|sent| sent.as_str() == a.as_str()));
+        assert!(a.as_str().len() == 32 && a.as_str().bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
         for bad in [&b""[..], b"a b", b"a\"b", &[b'a'; 129], "ä".as_bytes()] {
             assert_eq!(RequestId::sent(bad), None, "{bad:?}");
         }

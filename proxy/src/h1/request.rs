@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
 use super::fields::FieldIndex;
 use super::framing::{BodyLength, FramingError, of_request};
@@ -68,15 +67,15 @@ impl From<FramingError> for Refused {
 #[derive(Debug, Clone)]
 pub struct RequestHead {
     raw: Bytes,
-    /// The first line, without CRLF. What it holds lies at the same places in `raw`.
-    line: ByteString,
+    /// The first line up to the end of the target, whose parts lie at the same places in `raw`; behind it the host: lower
+    /// case, no port, no trailing dot.
+    text: Box<str>,
     method_len: usize,
     target: Range<usize>,
     path: Range<usize>,
     query: Option<Range<usize>>,
     is_asterisk: bool,
-    authority: ByteString,
-    host: HostText,
+    authority: Range<usize>,
     /// The port that the client named, if any.
     pub port: Option<u16>,
     /// The fields.
@@ -99,14 +98,6 @@ pub struct RequestHead {
     pub nominates: bool,
 }
 
-/// The host in lower case: mostly it was sent so.
-#[derive(Debug, Clone)]
-enum HostText {
-    /// So many octets of the authority.
-    AsSent(usize),
-    Lowered(Box<str>),
-}
-
 impl RequestHead {
     /// Reads a whole head, from its first octet to its empty line.
     pub fn read(raw: Bytes) -> Result<Self, Refused> {
@@ -121,13 +112,18 @@ impl RequestHead {
             .map_err(|error| Refused::new(Reason::RequestInvalid, error.text()))?;
         let RequestLine { method_len, target, version } = line;
         let at = target.start;
-        let Some(line) = text(&raw, 0..target.end) else {
+        let Ok(line) = std::str::from_utf8(&raw[..target.end]) else {
             return Err(Refused::new(Reason::PathInvalid, "the request target is not UTF-8"));
         };
         let parts = Target::read(&line[target.clone()], &line[..method_len])?;
         let shift = |range: Range<usize>| at + range.start..at + range.end;
         let from_target = parts.authority.map(|authority| (shift(authority), parts.default_port));
-        let (authority, host, port) = host(&raw, &fields, version, from_target)?;
+        let authority = authority(&raw, &fields, version, from_target)?;
+        let (host, port) = host_and_port(&raw, authority.clone())?;
+        let mut text = String::with_capacity(line.len() + host.len());
+        text.push_str(line);
+        text.push_str(host);
+        text[line.len()..].make_ascii_lowercase();
         let connection = Connection::read(&fields, &raw)?;
         let body = of_request(version, &fields, &raw)?;
         Ok(Self {
@@ -137,7 +133,6 @@ impl RequestHead {
             query: parts.query.map(shift),
             is_asterisk: parts.is_asterisk,
             authority,
-            host,
             port,
             version,
             is_head: &line[..method_len] == "HEAD",
@@ -151,7 +146,7 @@ impl RequestHead {
             takes_trailers: takes_trailers(&fields, &raw),
             nominates: connection.nominates,
             fields,
-            line,
+            text: text.into(),
             raw,
         })
     }
@@ -163,7 +158,7 @@ impl RequestHead {
 
     /// The method.
     pub fn method(&self) -> &str {
-        &self.line[..self.method_len]
+        &self.text[..self.method_len]
     }
 
     /// The whole target as sent.
@@ -173,20 +168,17 @@ impl RequestHead {
 
     /// The host: lower case, no port, no trailing dot.
     pub fn host(&self) -> &str {
-        match &self.host {
-            HostText::AsSent(len) => &self.authority[..*len],
-            HostText::Lowered(text) => text,
-        }
+        &self.text[self.target.end..]
     }
 
     /// Host and port as sent.
-    pub fn authority(&self) -> &str {
-        &self.authority
+    pub fn authority(&self) -> &[u8] {
+        &self.raw[self.authority.clone()]
     }
 
     /// The path that is matched: `/` for `*` and for an absolute target without one.
     pub fn path(&self) -> &str {
-        match &self.line[self.path.clone()] {
+        match &self.text[self.path.clone()] {
             _ if self.is_asterisk => "/",
             "" => "/",
             path => path,
@@ -195,7 +187,7 @@ impl RequestHead {
 
     /// What follows the first `?`, without it.
     pub fn query(&self) -> Option<&str> {
-        self.query.clone().map(|range| &self.line[range])
+        self.query.clone().map(|range| &self.text[range])
     }
 
     /// Path and query as they go on: the octets sent; `*` stays, an absolute target loses its host.
@@ -262,11 +254,6 @@ impl Fields for RequestHead {
     }
 }
 
-/// A part of a head as text, checked once. Shares its memory.
-fn text(raw: &Bytes, range: Range<usize>) -> Option<ByteString> {
-    ByteString::try_from(raw.slice(range)).ok()
-}
-
 struct RequestLine {
     method_len: usize,
     target: Range<usize>,
@@ -320,45 +307,46 @@ impl RequestLine {
     }
 }
 
-/// The one host: where it lies with its port, in lower case, and its port.
-fn host(
-    raw: &Bytes,
+/// Where the one host lies, with its port.
+fn authority(
+    raw: &[u8],
     fields: &FieldIndex,
     version: Version,
     from_target: Option<(Range<usize>, Option<u16>)>,
-) -> Result<(ByteString, HostText, Option<u16>), Refused> {
+) -> Result<Range<usize>, Refused> {
     let invalid = |detail| Refused::new(Reason::HostInvalid, detail);
-    let text_of_host = |place| text(raw, place).ok_or(invalid("Host is not one valid host"));
     let mut hosts = fields.iter().filter(|field| field.known == Known::Host);
     let field = hosts.next().map(super::fields::Field::value_range);
     if hosts.next().is_some() {
         return Err(invalid("there is more than one Host"));
     }
-    let place = match (field, from_target) {
+    match (field, from_target) {
         (Some(field), Some((target, default_port))) => {
-            let (target, host) = (text_of_host(target)?, text_of_host(field.clone())?);
-            let named = Authority::read(&target).ok_or(invalid("the target's host is not one valid host"))?;
-            let host = Authority::read(&host).ok_or(invalid("Host is not one valid host"))?;
+            let named =
+                read_authority(raw, target).ok_or(invalid("the target's host is not one valid host"))?;
+            let host = read_authority(raw, field.clone()).ok_or(invalid(NO_HOST))?;
             if !named.is_same(&host, default_port) {
                 let detail = "Host differs from the host of the request target";
                 return Err(Refused::new(Reason::HostDiffers, detail));
             }
-            field
+            Ok(field)
         }
-        (Some(field), None) => field,
-        (None, Some((target, _))) if version == Version::Http10 => target,
-        (None, _) => return Err(Refused::new(Reason::HostMissing, "there is no Host")),
-    };
-    let sent = text_of_host(place)?;
-    let authority = Authority::read(&sent).ok_or(invalid("Host is not one valid host"))?;
-    let bare = authority.host.strip_suffix('.').unwrap_or(authority.host);
-    let host = if bare.bytes().any(|b| b.is_ascii_uppercase()) {
-        HostText::Lowered(bare.to_ascii_lowercase().into())
-    } else {
-        HostText::AsSent(bare.len())
-    };
-    let port = authority.port;
-    Ok((sent, host, port))
+        (Some(field), None) => Ok(field),
+        (None, Some((target, _))) if version == Version::Http10 => Ok(target),
+        (None, _) => Err(Refused::new(Reason::HostMissing, "there is no Host")),
+    }
+}
+
+const NO_HOST: &str = "Host is not one valid host";
+
+fn read_authority(raw: &[u8], place: Range<usize>) -> Option<Authority<'_>> {
+    Authority::read(std::str::from_utf8(&raw[place]).ok()?)
+}
+
+/// The host that lies there, without trailing dot, and its port.
+fn host_and_port(raw: &[u8], place: Range<usize>) -> Result<(&str, Option<u16>), Refused> {
+    let authority = read_authority(raw, place).ok_or(Refused::new(Reason::HostInvalid, NO_HOST))?;
+    Ok((authority.host.strip_suffix('.').unwrap_or(authority.host), authority.port))
 }
 
 /// What `Connection` says.

@@ -112,7 +112,7 @@ fn a_request_is_read_in_all_its_parts() {
     );
     assert_eq!((head.method(), head.target()), ("POST", &b"/a/b?c=d"[..]));
     assert_eq!((head.host(), head.port), ("shop.company.com", Some(8080)));
-    assert_eq!(head.authority(), "Shop.Company.COM.:8080");
+    assert_eq!(head.authority(), b"Shop.Company.COM.:8080");
     assert_eq!((head.path(), head.query()), ("/a/b", Some("c=d")));
     assert_eq!((head.body, head.version), (BodyLength::Chunked, Version::Http11));
     assert!(head.keep_alive && head.upgrades && head.takes_trailers && head.expects_continue);
@@ -152,7 +152,7 @@ fn a_target_goes_on_with_the_octets_sent() {
 
 #[test]
 fn http_1_0_may_name_its_host_in_the_target_alone() {
-    assert_eq!(accepted("GET http://a:81/ HTTP/1.0\r\n\r\n").authority(), "a:81");
+    assert_eq!(accepted("GET http://a:81/ HTTP/1.0\r\n\r\n").authority(), b"a:81");
     assert_eq!(refusal(b"GET / HTTP/1.0\r\n\r\n"), Some(Reason::HostMissing));
 }
 

@@ -156,8 +156,11 @@ impl Standing {
     /// Whether the caller is to ask now whether it listens: one of those who wait, once each [`KNOCK`].
     pub(crate) fn may_knock(&self, now: Instant) -> bool {
         let at = self.knock_at.load(Relaxed);
-        let next = stamp(now + KNOCK);
-        at == 0 || (at <= stamp(now) && self.knock_at.compare_exchange(at, next, Relaxed, Relaxed).is_ok())
+        at == 0 || (at <= stamp(now) && self.takes_turn(at, stamp(now + KNOCK)))
+    }
+
+    fn takes_turn(&self, at: u64, next: u64) -> bool {
+        self.knock_at.compare_exchange(at, next, Relaxed, Relaxed).is_ok()
     }
 
     fn past(&self) -> MutexGuard<'_, Past> {
