@@ -717,7 +717,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                     kept.pool.put(&pick.endpoint.state, up, keep_for(&pick.version.settings, said));
                     return self.finished(end, &seen, again, pick, chosen).await;
                 }
-                End::NoAnswer(Reason::UpstreamClosed, _) if !again && whole => {
+                End::NoAnswer(Reason::UpstreamClosed, _) if !again && whole && lost::is_one_read(&seen) => {
                     let link = up.into_inner();
                     let lost = Box::pin(self.was_lost(link.tcp(), ended, pick, chosen)).await;
                     return self.finished(end, &seen, lost, pick, chosen).await;
@@ -727,7 +727,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         }
     }
 
-    /// Whether a request that was written whole was never read, since the instance is leaving. May wait for the news.
+    /// Whether a request that was written at once was never read, since the instance is leaving. May wait for the news.
     async fn was_lost(&self, tcp: &TcpStream, ended: Option<Ending>, pick: &Pick, chosen: Instant) -> bool {
         let Some(entry) = &self.record.entry else { return false };
         let news = (&*self.visit.worker.handle, &**entry, pick);

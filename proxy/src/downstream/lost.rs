@@ -6,8 +6,9 @@
 //! - *It came late*: the instance ended its direction before its system had any octet of the request. Nothing could have
 //!   been answered any more.
 //! - *It was lost*: the system of an instance that is leaving says by a reset that octets were never read (RFC 1122 section
-//!   4.2.2.13). Only for requests that were written whole a moment ago, and only if the news says in time that the instance
-//!   stops or is gone: a reset alone can mean that a server gave up what it had begun.
+//!   4.2.2.13). Only for requests that were written at once, a moment ago, and are so small that one read takes them: of a
+//!   larger one a server may have read the head, and begun. And only if the news says in time that the instance stops or is
+//!   gone: a reset alone can mean that a server gave up what it had taken.
 //!
 //! Not here: requests that may be repeated anyway (see `call`).
 
@@ -29,6 +30,9 @@ use crate::turn;
 /// Longest time from the choice of the instance to its reset: whoever has had a request for longer may be at it.
 const CROSSING: Duration = Duration::from_millis(100);
 
+/// Most octets that every server is taken to read at once: a page, the smallest buffer that is in use for it.
+const ONE_READ: u64 = 4096;
+
 /// Longest time from the orderly end of a connection to the reset that shows that octets were lost.
 const RESET_FOLLOWS: Duration = Duration::from_millis(100);
 
@@ -37,12 +41,17 @@ pub(super) fn is_there(seen: &Seen, kept: &Kept) -> bool {
     seen.uploaded.get() && kept.repeatable && kept.has_end()
 }
 
+/// Whether a server had either the whole of it or nothing: it was written at once, and one read takes it.
+pub(super) fn is_one_read(seen: &Seen) -> bool {
+    seen.waited_for_client.get().is_none() && seen.sent.get() <= ONE_READ
+}
+
 /// Whether the request came late. Behind an orderly end alone: a reset acknowledges nothing.
 pub(super) fn came_late<S: Stream>(up: &Duplex<S>, ended: Option<Ending>, seen: &Seen) -> bool {
     ended == Some(Ending::Orderly) && up.took_none_of(seen.sent.get())
 }
 
-/// Whether the request, written whole on this connection, was lost. Waits for the news, at most for as long as `patience`.
+/// Whether the request, written at once on this connection, was lost. Waits for the news, at most for as long as `patience`.
 pub(super) async fn was_lost(
     tcp: &TcpStream,
     ended: Option<Ending>,
@@ -147,6 +156,17 @@ mod tests {
             assert_eq!(ended, Some(Ending::Orderly));
             assert!(!came_late(&Duplex::new(near), ended, &sent_whole()));
         }
+    }
+
+    #[test]
+    fn what_one_read_may_not_take_was_perhaps_begun() {
+        let seen = sent_whole();
+        assert!(is_one_read(&seen));
+        seen.sent.set(ONE_READ + 1);
+        assert!(!is_one_read(&seen), "its head may have been read");
+        let in_two = sent_whole();
+        in_two.waited_for_client.set(Some(turn::now()));
+        assert!(!is_one_read(&in_two), "its body came later than its head");
     }
 
     /// A table with one instance, the choice of it, and the catalog to change.
