@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use fairway_testkit::{Container, EngineOptions};
 use serde_json::json;
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 
+use crate::count::Apart;
 use crate::page::{ROWS, tell};
 use crate::stage::{HOST, Part, Stage, WEB};
 use crate::times;
@@ -14,23 +16,35 @@ use crate::traffic::Traffic;
 /// GETs that end between two acts: the load is back to what it was.
 const BETWEEN: u64 = 40;
 
-/// A row of `count` acts under load.
-async fn row(row: &str, stage: &Stage, count: usize, apart: bool, act: impl AsyncFn(usize, &Traffic)) {
-    let began = Instant::now();
+/// A row of `count` acts under the whole load.
+async fn row(row: &str, stage: &Stage, count: usize, apart: Apart, act: impl AsyncFn(usize, &Traffic)) {
     let traffic = Traffic::start(stage.fairway.http(), HOST, WEB.service);
+    row_under(traffic, row, stage, count, apart, act).await;
+}
+
+/// A row of `count` acts under this load.
+pub(crate) async fn row_under(
+    traffic: Traffic,
+    row: &str,
+    stage: &Stage,
+    count: usize,
+    apart: Apart,
+    act: impl AsyncFn(usize, &Traffic),
+) {
+    let began = Instant::now();
     for n in 0..count {
         traffic.wait_for(BETWEEN).await;
         act(n, &traffic).await;
     }
     traffic.wait_for(BETWEEN).await;
-    tell(row, count, began.elapsed(), &traffic.stop().await.verdict(apart));
+    tell(row, count, began.elapsed(), &stage.count(traffic).await.verdict(apart));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scaling_up_and_down_loses_no_request() {
     let stage = Stage::set().await;
     stage.start_all(1, WEB).await;
-    row(ROWS[2], &stage, times(20, 2), false, async |n, traffic| {
+    row(ROWS[2], &stage, times(20, 2), Apart::Nothing, async |n, traffic| {
         let names: Vec<String> = (0..4).map(|more| format!("more-{n}-{more}")).collect();
         let more: [Container; 4] = {
             let start = |at: usize| stage.start(names.get(at).map_or("", String::as_str), WEB);
@@ -55,7 +69,7 @@ async fn flips_between_two_versions_lose_no_request_and_hold_from_their_answer_o
     for version in ["blue", "green"] {
         stage.start_all(2, Part { version, ..WEB }).await;
     }
-    row(ROWS[3], &stage, times(100, 10), false, async |n, _| {
+    row(ROWS[3], &stage, times(100, 10), Apart::Nothing, async |n, _| {
         let (on, off) = if n % 2 == 0 { ("green", "blue") } else { ("blue", "green") };
         let weights = json!({ "weights": { format!("web@{on}"): 100, format!("web@{off}"): 0 } });
         stage.fairway.put_split(&format!("{HOST}/"), &weights).await.ok("the flip");
@@ -70,7 +84,7 @@ async fn flips_between_two_versions_lose_no_request_and_hold_from_their_answer_o
 async fn restarts_of_containers_lose_no_request() {
     let stage = Stage::set().await;
     let instances = stage.start_all(2, WEB).await;
-    row(ROWS[4], &stage, times(40, 4), false, async |n, _| {
+    row(ROWS[4], &stage, times(40, 4), Apart::Nothing, async |n, _| {
         let one = &instances[n % 2];
         one.restart().await;
         stage.is_ready(one).await;
@@ -82,7 +96,7 @@ async fn restarts_of_containers_lose_no_request() {
 async fn killed_containers_cost_what_was_written_to_them_and_nothing_else() {
     let stage = Stage::set().await;
     let instances = stage.start_all(3, WEB).await;
-    row(ROWS[5], &stage, times(40, 6), true, async |n, _| {
+    row(ROWS[5], &stage, times(40, 6), Apart::BeyondRepeat, async |n, _| {
         let one = &instances[n % 3];
         one.kill("KILL").await;
         one.wait().await;
@@ -96,7 +110,7 @@ async fn killed_containers_cost_what_was_written_to_them_and_nothing_else() {
 async fn paused_containers_keep_requests_waiting_and_lose_none() {
     let stage = Stage::set().await;
     let instances = stage.start_all(3, WEB).await;
-    row(ROWS[9], &stage, times(20, 3), false, async |n, traffic| {
+    row(ROWS[9], &stage, times(20, 3), Apart::Nothing, async |n, traffic| {
         let one = &instances[n % 3];
         one.pause().await;
         traffic.wait_for(BETWEEN).await;
@@ -112,7 +126,7 @@ async fn instances_that_lose_their_network_cost_what_was_written_to_them_and_not
     stage.engine.network("front").await;
     let part = Part { network: "front", ..WEB };
     let instances = stage.start_all(3, part).await;
-    row(ROWS[10], &stage, times(20, 2), true, async |n, traffic| {
+    row(ROWS[10], &stage, times(20, 2), Apart::BeyondRepeat, async |n, traffic| {
         let one = &instances[n % 3];
         one.disconnect("front").await;
         traffic.wait_for(BETWEEN).await;
@@ -127,7 +141,7 @@ async fn an_engine_that_stops_and_starts_again_costs_no_request() {
     let options = EngineOptions { live_restore: true, ..EngineOptions::default() };
     let stage = Stage::set_with(options).await;
     let instances = stage.start_all(2, WEB).await;
-    row(ROWS[11], &stage, times(10, 1), false, async |_, traffic| {
+    row(ROWS[11], &stage, times(10, 1), Apart::Nothing, async |_, traffic| {
         stage.engine.stop().await;
         traffic.wait_for(BETWEEN).await;
         stage.engine.start_again().await;
@@ -170,6 +184,25 @@ async fn an_address_that_goes_on_to_another_service_brings_it_no_request_of_the_
         stage.is_ready(&victim).await;
         other.wait_for(BETWEEN).await;
     }
-    let (web, other) = tokio::join!(web.stop(), other.stop());
-    tell(ROWS[12], count, began.elapsed(), &web.and(other).verdict(false));
+    let (web, other) = tokio::join!(stage.count(web), other.stop());
+    tell(ROWS[12], count, began.elapsed(), &web.and(other).verdict(Apart::Nothing));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_that_get_no_time_cost_what_was_written_to_them_and_nothing_else() {
+    let stage = Stage::set().await;
+    let instances = Mutex::new(stage.start_all(3, WEB).await);
+    row(ROWS[16], &stage, times(40, 4), Apart::BeyondRepeat, async |n, _| {
+        let mut instances = instances.lock().await;
+        let one = instances.remove(0);
+        if n % 2 == 0 {
+            let stopped = stage.engine.docker(&["stop", "-t", "0", one.short_id()]);
+            assert!(stopped.status.success(), "{stopped:?}");
+        }
+        one.remove().await;
+        let next = stage.start(&format!("next-{n}"), WEB).await;
+        stage.is_ready(&next).await;
+        instances.push(next);
+    })
+    .await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::count::Verdict;
 
 /// The rows in the order of the page.
-pub(crate) const ROWS: [&str; 13] = [
+pub(crate) const ROWS: [&str; 17] = [
     "rolling replacement, stop then start",
     "rolling replacement, start then stop",
     "scale 1 → 5 → 1",
@@ -20,6 +20,10 @@ pub(crate) const ROWS: [&str; 13] = [
     "`docker network disconnect`, `connect`",
     "dockerd stopped and started, `--live-restore`",
     "an address goes on to another service",
+    "the only instance is replaced, as `docker compose up -d` does",
+    "the same with one that ends when its clients have closed their connections",
+    "`fairway run --replace` while an instance that ignores SIGTERM is stopped",
+    "`docker stop -t 0`, `docker rm -f` by turns",
 ];
 
 const BEGIN: &str = "<!-- soak: begin -->";
@@ -42,7 +46,7 @@ pub(crate) fn tell(row: &str, times: usize, took: Duration, verdict: &Verdict) {
         );
         std::fs::write(&path, with_row(&page, row, &line)).expect("the page can be written");
     }
-    verdict.assert_none_failed();
+    verdict.assert_none_failed(times);
 }
 
 /// The page with this line for the row, in place of the one it had.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fairway_testkit::ws::{Opcode, Ws, connect_told};
+use fairway_testkit::ws::{GOING_AWAY, Opcode, Ws, connect_told};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -85,7 +85,8 @@ async fn session(address: SocketAddr, host: &str, service: &str) -> Result<(), S
         // The other side may have closed already: what it said last is still to be read.
         let _ = ws.send(Opcode::Text, message.as_bytes()).await;
         match receive(&mut ws).await? {
-            (Opcode::Close, _) => return Ok(()),
+            (Opcode::Close, said) if said == GOING_AWAY => return Ok(()),
+            (Opcode::Close, _) => return Err("closed by another".to_owned()),
             (Opcode::Text, back) if back == message.as_bytes() => {}
             _ => return Err("another message".to_owned()),
         }

@@ -1,9 +1,15 @@
 //! What a row plays on: an engine, the real program beside it, and instances of services.
 
-use fairway_testkit::{Container, ContainerOptions, Engine, EngineOptions, Fairway, FairwayOptions};
-use serde_json::Value;
+use std::collections::HashSet;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
+use fairway_testkit::{Container, ContainerOptions, Engine, EngineOptions, Fairway, FairwayOptions};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::count::{Count, Kind};
+use crate::traffic::Traffic;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
 const IMAGE: &str = "origin:v1";
 
 /// The host of the service `web`.
@@ -13,6 +19,8 @@ pub(crate) const HOST: &str = "shop.localhost";
 pub(crate) struct Stage {
     pub(crate) engine: Engine,
     pub(crate) fairway: Fairway,
+    /// Where each instance notes the POSTs that it has taken.
+    notes: TempDir,
 }
 
 /// What an instance is made of.
@@ -50,11 +58,33 @@ impl Stage {
         engine.origin_image(IMAGE).await;
         let fairway = FairwayOptions::new(BINARY).docker(engine.url()).start().await;
         fairway.ready().await;
-        Self { engine, fairway }
+        let notes =
+            TempDir::with_prefix("fairway-soak-").expect("the folder for temporary files can be written");
+        Self { engine, fairway, notes }
+    }
+
+    /// What a load counted, and how many POSTs were taken more than once: by which instances does not matter.
+    pub(crate) async fn count(&self, traffic: Traffic) -> Count {
+        let count = traffic.stop().await;
+        let (mut taken, mut twice) = (HashSet::new(), 0);
+        for file in std::fs::read_dir(self.notes.path()).expect("the folder is ours").flatten() {
+            let ids = std::fs::read_to_string(file.path()).expect("ids are text");
+            twice += ids.lines().filter(|id| !taken.insert((*id).to_owned())).count() as u64;
+        }
+        let posts = count.of(Kind::Post) + count.of(Kind::LargePost);
+        assert!(posts == 0 || !taken.is_empty(), "instances note what they take");
+        count.taken_twice(twice)
     }
 
     /// Starts an instance. It need not be ready yet.
     pub(crate) async fn start(&self, name: &str, part: Part<'_>) -> Container {
+        let made = self.create(name, part).await;
+        made.start().await;
+        made
+    }
+
+    /// Makes an instance, which is not started.
+    pub(crate) async fn create(&self, name: &str, part: Part<'_>) -> Container {
         let service = format!("SERVICE={}", part.service);
         let (version, on_term) = (format!("VERSION={}", part.version), format!("ON_TERM={}", part.on_term));
         let labels = &[
@@ -68,11 +98,14 @@ impl Stage {
             image: IMAGE,
             labels,
             networks: &[part.network],
-            env: &[&service, &version, &on_term],
+            env: &[&service, &version, &on_term, "NOTES=/tmp"],
             stop_timeout: Some(part.stop_timeout),
+            more: Some(
+                &json!({ "HostConfig": { "Binds": [format!("{}:/tmp", self.notes.path().display())] } }),
+            ),
             ..Default::default()
         };
-        self.engine.run(options).await
+        self.engine.create(options).await
     }
 
     /// Starts `count` instances named `web-0` and so on, and waits until they are ready.

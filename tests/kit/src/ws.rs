@@ -113,6 +113,9 @@ pub async fn echo<S: AsyncRead + AsyncWrite + Unpin>(ws: Ws<S>) {
     echo_until(ws, std::future::pending()).await;
 }
 
+/// What the server's close says: 1001 and a word, so that nobody else's close is taken for it.
+pub const GOING_AWAY: [u8; 6] = *b"\x03\xe9away";
+
 /// Longest wait for a client to go that was told the end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -132,7 +135,7 @@ pub async fn echo_until<S: AsyncRead + AsyncWrite + Unpin>(mut ws: Ws<S>, end: i
         }
     }
     let went = async {
-        ws.send(Opcode::Close, &1001_u16.to_be_bytes()).await?;
+        ws.send(Opcode::Close, &GOING_AWAY).await?;
         // Octets that nobody has read would make the close a reset, and that could overtake what was just sent.
         tokio::io::copy(&mut ws.stream, &mut tokio::io::sink()).await
     };

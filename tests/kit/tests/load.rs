@@ -212,3 +212,46 @@ async fn the_program_prints_its_count_and_fails_when_a_request_does() {
     assert_eq!(run("/status/500", false).await.0, Some(1));
     run("/", true).await; // ends at once: there is no input
 }
+
+#[tokio::test]
+async fn an_answer_that_ends_in_good_order_but_early_has_failed_when_its_end_is_known() {
+    let origin = origin().await;
+    let whole =
+        LoadOptions { ends: vec!["chunk 4\n".to_owned()], ..closed_loop(origin.address(), "/chunked?n=5") };
+    send(3, whole.clone()).await.without_failure();
+    let report = send(3, LoadOptions { target: "/chunked?n=4".to_owned(), ..whole.clone() }).await;
+    assert_eq!(report.by_cause, [("ended early".to_owned(), report.sent)].into());
+    for (target, end) in [("/sse?n=3&ms=1", "event: end\n\n"), ("/bytes?n=100000", "xx")] {
+        let options = LoadOptions { ends: vec![end.to_owned()], ..closed_loop(origin.address(), target) };
+        send(2, options).await.without_failure();
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_which_the_origin_got_a_part_only_has_failed() {
+    let origin = origin().await;
+    let post = |address| LoadOptions {
+        method: "POST".to_owned(),
+        body: vec![b'x'; 1000],
+        is_taken: true,
+        ..closed_loop(address, "/")
+    };
+    send(3, post(origin.address())).await.without_failure();
+    // A proxy that passes 999 of 1,000 octets on.
+    let thief = server(async |mut stream| {
+        let mut read = Vec::new();
+        while !read.ends_with(b"x") {
+            let Ok(1..) = stream.read_buf(&mut read).await else { return };
+        }
+        reply(
+            &mut stream,
+            "HTTP/1.1 200 OK\r\nx-taken: 999\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        )
+        .await;
+        // Whole to the end, so that no reset overtakes the answer.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let report = send(2, post(thief)).await;
+    assert_eq!(report.by_cause, [("body taken in part".to_owned(), report.sent)].into());
+}

@@ -48,6 +48,10 @@ pub struct LoadOptions {
     pub timeout: Duration,
     /// Whose answers are right, by the field `x-service`: those of others are failures. `None`: everybody's.
     pub service: Option<String>,
+    /// What a body of an answer ends with, one of these; a proxy might end in good order what was cut behind it. Empty: anything.
+    pub ends: Vec<String>,
+    /// Whether the origin has to say, by the field `x-taken`, that it has got the whole body.
+    pub is_taken: bool,
 }
 
 impl LoadOptions {
@@ -65,6 +69,8 @@ impl LoadOptions {
             rate: None,
             timeout: Duration::from_secs(30),
             service: None,
+            ends: Vec::new(),
+            is_taken: false,
         }
     }
 
@@ -181,7 +187,7 @@ async fn work(job: Arc<Job>) -> Tally {
             kept = None;
         }
         let since = if job.options.rate.is_some() { due } else { job.start + sent_at };
-        tally.count(outcome, job.options.service.as_deref(), sent_at, since.elapsed(), job.start.elapsed());
+        tally.count(outcome, &job.options, sent_at, since.elapsed(), job.start.elapsed());
         job.answered.send_modify(|count| *count += 1);
     }
     tally

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::LoadOptions;
 use super::wire::{Failure, Reply};
 
 /// How many failures a report tells one by one.
@@ -48,7 +49,8 @@ pub struct Report {
     /// answer was whole), `timeout`, `malformed`, `stray` (octets that nobody had asked for).
     pub by_error: BTreeMap<String, u64>,
     /// Failed requests by cause: `status 502 upstream-closed` with the `type` of a refusal, `wrong service`, or as in
-    /// `by_error`, where ` in the body` follows when the head of the answer had come.
+    /// `by_error`, where ` in the body` follows when the head of the answer had come; `ended early` and `body taken in part` as
+    /// [`LoadOptions`] wants to know.
     pub by_cause: BTreeMap<String, u64>,
     /// Answers per instance, by the field `x-instance`.
     pub by_instance: BTreeMap<String, Seen>,
@@ -118,14 +120,18 @@ impl fmt::Display for Report {
 }
 
 impl Reply {
-    /// Why it is a failure, if it is one. `service`: whose answer is right.
-    fn failure(&self, service: Option<&str>) -> Option<String> {
+    /// Why it is a failure, if it is one.
+    fn failure(&self, options: &LoadOptions) -> Option<String> {
         if !(200..300).contains(&self.status) {
             let problem = self.problem.as_ref().map_or_else(String::new, |problem| format!(" {problem}"));
             return Some(format!("status {}{problem}", self.status));
         }
-        let is_wrong = service.is_some() && self.service.as_deref() != service;
-        is_wrong.then(|| "wrong service".to_owned())
+        let is_wrong = options.service.is_some() && self.service != options.service;
+        let is_short =
+            !options.ends.is_empty() && !options.ends.iter().any(|end| self.tail.ends_with(end.as_bytes()));
+        let is_lost = options.is_taken && self.taken != Some(options.body.len() as u64);
+        let told = [(is_wrong, "wrong service"), (is_short, "ended early"), (is_lost, "body taken in part")];
+        told.into_iter().find_map(|(is, cause)| is.then(|| cause.to_owned()))
     }
 }
 
@@ -139,11 +145,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts one request, with whose answer is right, when it was sent, how long it took, and when it had ended.
+    /// Counts one request, with what makes an answer right, when it was sent, how long it took, and when it had ended.
     pub(super) fn count(
         &mut self,
         outcome: Result<Reply, Failure>,
-        service: Option<&str>,
+        options: &LoadOptions,
         sent: Duration,
         took: Duration,
         ended: Duration,
@@ -152,7 +158,7 @@ impl Tally {
         let (why, instance) = match outcome {
             Ok(reply) => {
                 self.latencies.push(took);
-                let why = reply.failure(service);
+                let why = reply.failure(options);
                 let instance = reply.instance.clone();
                 self.count_reply(reply, sent, ended);
                 (why, instance)

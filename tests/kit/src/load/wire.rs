@@ -71,8 +71,15 @@ pub(super) struct Reply {
     pub(super) service: Option<String>,
     /// The `type` of a refusal (RFC 9457).
     pub(super) problem: Option<String>,
+    /// How many octets of the request's body the origin says it has got.
+    pub(super) taken: Option<u64>,
+    /// The last octets of the body.
+    pub(super) tail: Vec<u8>,
     pub(super) keep_alive: bool,
 }
+
+/// How many octets at the end of a body are kept.
+const TAIL: usize = 64;
 
 /// Longest refusal that is read, in octets.
 const PROBLEM_MAX: u64 = 4096;
@@ -90,6 +97,8 @@ enum Framing {
 pub(super) struct Wire {
     stream: TcpStream,
     unread: Vec<u8>,
+    /// The last octets of the answer's body.
+    tail: Vec<u8>,
 }
 
 impl Wire {
@@ -101,7 +110,7 @@ impl Wire {
         })?;
         // Without it a body that leaves in a second segment waits for the first one's acknowledgement.
         stream.set_nodelay(true).map_err(|_| Failure::Unreachable)?;
-        Ok(Self { stream, unread: Vec::new() })
+        Ok(Self { stream, unread: Vec::new(), tail: Vec::new() })
     }
 
     /// Whether the next request can go here: false after a clean close.
@@ -123,7 +132,9 @@ impl Wire {
     pub(super) async fn exchange(&mut self, request: &[u8], head_only: bool) -> Result<Reply, Failure> {
         self.stream.write_all(request).await.map_err(|_| Failure::Reset)?;
         let (mut reply, framing) = self.read_head(head_only).await?;
+        self.tail.clear();
         self.finish(&mut reply, framing).await.map_err(Failure::in_body)?;
+        reply.tail.clone_from(&self.tail);
         Ok(reply)
     }
 
@@ -138,7 +149,7 @@ impl Wire {
             Framing::Close => {
                 reply.keep_alive = false;
                 while self.read_more().await? {
-                    self.unread.clear();
+                    self.drop_body(self.unread.len());
                 }
                 Ok(())
             }
@@ -174,7 +185,7 @@ impl Wire {
     async fn skip(&mut self, mut octets: u64) -> Result<(), Failure> {
         loop {
             let here = self.unread.len().min(usize::try_from(octets).unwrap_or(usize::MAX));
-            self.unread.drain(..here);
+            self.drop_body(here);
             octets -= here as u64;
             if octets == 0 {
                 return Ok(());
@@ -183,6 +194,14 @@ impl Wire {
                 return Err(Failure::Cut);
             }
         }
+    }
+
+    /// Drops so many octets of the body, but for the last ones.
+    fn drop_body(&mut self, octets: usize) {
+        let from = octets.saturating_sub(TAIL);
+        self.tail.extend_from_slice(&self.unread[from..octets]);
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
+        self.unread.drain(..octets);
     }
 
     async fn skip_chunks(&mut self) -> Result<(), Failure> {
@@ -240,6 +259,7 @@ fn parse_head(octets: &[u8], head_only: bool) -> Result<Option<(usize, Reply, Fr
             "transfer-encoding" => framing = Framing::Chunked,
             "x-instance" => reply.instance = Some(value.into_owned()),
             "x-version" => reply.version = Some(value.into_owned()),
+            "x-taken" => reply.taken = value.parse().ok(),
             "x-service" => reply.service = Some(value.into_owned()),
             "content-type" if value == "application/problem+json" => reply.problem = Some(String::new()),
             _ => {}

@@ -1,8 +1,8 @@
 //! The answer to each path.
 
-use std::io;
-use std::sync::Arc;
+use std::io::{self, Write};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,7 +73,13 @@ impl Call {
             "/sse" => {
                 let events = |at| format!("data: {at}\n\n");
                 let end = finishing(self.shared.phase.clone());
-                event_stream(body::paced_until(end, count.unwrap_or(u64::MAX), pause, events))
+                event_stream(body::paced_until(
+                    end,
+                    count.unwrap_or(u64::MAX),
+                    pause,
+                    events,
+                    "event: end\n\n",
+                ))
             }
             "/echo" => self.echo(),
             "/early" => with_status(413, json!({ "early": true })),
@@ -115,7 +121,7 @@ impl Call {
         let headers = self.request.headers().iter();
         let headers =
             headers.map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]));
-        with_status(
+        let mut answer = with_status(
             200,
             json!({
                 "instance": identity.instance,
@@ -132,7 +138,22 @@ impl Call {
                 "connection": self.connection.number,
                 "nth": self.nth,
             }),
-        )
+        );
+        if let Some(body) = body {
+            answer.headers_mut().insert("x-taken", body.len().into());
+            self.note();
+        }
+        answer
+    }
+
+    /// Notes that a POST was taken, under the id by which a proxy knows a request however often it sends it.
+    fn note(&self) {
+        let id = self.request.headers().get("x-request-id");
+        if let (Some(notes), Some(id), &Method::POST) = (&self.shared.notes, id, self.request.method()) {
+            let line = [id.as_bytes(), b"\n"].concat();
+            // One write, so that a kill leaves whole lines; a test that wants the notes misses those that failed.
+            let _ = notes.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
+        }
     }
 
     /// `None` for a body that broke off.

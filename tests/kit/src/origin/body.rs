@@ -49,15 +49,16 @@ pub(super) fn broken(count: u64) -> Body {
 
 /// `count` pieces made by `piece` from their number, `pause` before each but the first.
 pub(super) fn paced(count: u64, pause: Duration, piece: impl Fn(u64) -> String + Send + 'static) -> Body {
-    paced_until(std::future::pending(), count, pause, piece)
+    paced_until(std::future::pending(), count, pause, piece, "")
 }
 
-/// The same, ended early by `end`: whole, as far as anybody can tell.
+/// The same, ended early by `end`, with `last` behind it: whoever gets that knows that nobody cut it.
 pub(super) fn paced_until(
     end: impl Future<Output = ()> + Send + 'static,
     count: u64,
     pause: Duration,
     piece: impl Fn(u64) -> String + Send + 'static,
+    last: &'static str,
 ) -> Body {
     let frames = stream::unfold((0, piece), move |(at, piece)| async move {
         if at == count {
@@ -68,7 +69,8 @@ pub(super) fn paced_until(
         }
         Some((Ok(Frame::data(piece(at).into())), (at + 1, piece)))
     });
-    BodyExt::boxed_unsync(StreamBody::new(frames.take_until(end)))
+    let last = stream::iter((!last.is_empty()).then(|| Ok(Frame::data(Bytes::from_static(last.as_bytes())))));
+    BodyExt::boxed_unsync(StreamBody::new(frames.take_until(end).chain(last)))
 }
 
 /// The octets, then these trailer fields.

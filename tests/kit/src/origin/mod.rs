@@ -9,7 +9,7 @@
 //! | `/slow?ms=` | the JSON, after that time |
 //! | `/bytes?n=` | that many octets with a Content-Length |
 //! | `/chunked?n=&ms=` | that many chunks, that time apart |
-//! | `/sse?n=&ms=` | that many server-sent events; `n` absent: until the program ends |
+//! | `/sse?n=&ms=` | that many server-sent events, then one called `end`; `n` absent: until the program ends |
 //! | `/echo` | the request's body, as it arrives |
 //! | `/early` | 413 at once, the body unread |
 //! | `/status/CODE` | that status with the JSON |
@@ -29,9 +29,10 @@ mod connection;
 mod program;
 mod query;
 
+use std::fs::File;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -83,6 +84,9 @@ pub enum OnTerm {
     Ignore,
     /// New connections are refused, open ones served on, and it does not end.
     CloseListener,
+    /// New connections are refused, and it ends when clients have closed the open ones, as node's `server.close` did for long and
+    /// many servers of Java do.
+    AwaitClients,
 }
 
 /// How far the end has come; later ones follow earlier ones.
@@ -105,6 +109,8 @@ struct Shared {
     /// WebSockets that are open.
     sockets: watch::Sender<u64>,
     phase: watch::Receiver<Phase>,
+    /// Where the ids of POSTs are noted that were taken.
+    notes: Option<Mutex<File>>,
 }
 
 /// A running origin. Dropped: its listeners and connections are gone.
@@ -128,6 +134,16 @@ impl Origin {
 
     /// Serves on these addresses; fails when one cannot be bound.
     pub async fn bind(identity: Identity, mode: Mode, addresses: &[SocketAddr]) -> std::io::Result<Self> {
+        Self::bind_noting(identity, mode, addresses, None).await
+    }
+
+    /// The same; each POST that is taken leaves its `X-Request-Id` as a line in `notes`.
+    async fn bind_noting(
+        identity: Identity,
+        mode: Mode,
+        addresses: &[SocketAddr],
+        notes: Option<File>,
+    ) -> std::io::Result<Self> {
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let shared = Arc::new(Shared {
             identity,
@@ -136,6 +152,7 @@ impl Origin {
             connections: AtomicU64::new(0),
             sockets: watch::Sender::new(0),
             phase: phase_seen,
+            notes: notes.map(Mutex::new),
         });
         let mut origin = Self { addresses: Vec::new(), shared, phase, listeners: JoinSet::new() };
         for address in addresses {
@@ -177,6 +194,15 @@ impl Origin {
     /// Refuses new connections from now on, and serves open ones.
     pub fn close_listeners(&self) {
         self.phase.send_replace(Phase::Deaf);
+    }
+
+    /// Ends as [`OnTerm::AwaitClients`]; returns when the last connection has been closed.
+    async fn await_clients(mut self) {
+        self.close_listeners();
+        while self.listeners.join_next().await.is_some() {}
+        let mut sockets = self.shared.sockets.subscribe();
+        // The sender is in `self`.
+        let _ = sockets.wait_for(|open| *open == 0).await;
     }
 
     /// Ends as [`OnTerm::Finish`]; returns when the last request has been answered.

@@ -10,7 +10,8 @@
 //! | `HEALTH` | `fail`: `/health` starts out with 503 | ok |
 //! | `START_DELAY_MS` | this long before it listens | 0 |
 //! | `EXIT_AFTER_MS` | it exits with status 3 this long after its start | never |
-//! | `ON_TERM` | `finish`, `exit`, `ignore`, `close-listener`: see [`OnTerm`] | finish |
+//! | `NOTES` | a folder, where a file gets the `X-Request-Id` of each POST that was taken | none |
+//! | `ON_TERM` | `finish`, `exit`, `ignore`, `close-listener`, `await-clients`: see [`OnTerm`] | finish |
 //! | `TERM_DELAY_MS` | served on as before for this long after SIGTERM | 0 |
 //!
 //! `origin check URL [MS]` exits 0 when `http://...` answers below 400 or `tcp://host:port` connects, else 1.
@@ -18,7 +19,9 @@
 //! `origin ask SERVER NAME TYPE` prints the answer of one DNS server.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -86,7 +89,7 @@ async fn serve() -> Result<ExitCode, String> {
     let on_term = on_term()?;
     let work = async {
         sleep(milliseconds("START_DELAY_MS")?).await;
-        let origin = Origin::bind(identity(), mode()?, &addresses()?).await;
+        let origin = Origin::bind_noting(identity(), mode()?, &addresses()?, notes()?).await;
         let origin = origin.map_err(|error| format!("cannot listen: {error}"))?;
         origin.set_healthy(text("HEALTH") != "fail");
         origin.addresses().iter().for_each(|address| println!("listening {address}"));
@@ -101,6 +104,10 @@ async fn serve() -> Result<ExitCode, String> {
                 OnTerm::Exit => return Ok(ExitCode::from(TERMINATED)),
                 OnTerm::Ignore => {}
                 OnTerm::CloseListener => origin.close_listeners(),
+                OnTerm::AwaitClients => {
+                    origin.await_clients().await;
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
         }
     };
@@ -124,6 +131,17 @@ fn identity() -> Identity {
     Identity { instance: host_name.trim().to_owned(), version: text("VERSION"), service: text("SERVICE") }
 }
 
+/// One file for each container: its host name.
+fn notes() -> Result<Option<File>, String> {
+    let folder = text("NOTES");
+    if folder.is_empty() {
+        return Ok(None);
+    }
+    let path = Path::new(&folder).join(identity().instance);
+    let file = File::options().create(true).append(true).open(&path);
+    file.map(Some).map_err(|error| format!("NOTES: {}: {error}", path.display()))
+}
+
 fn addresses() -> Result<Vec<SocketAddr>, String> {
     let address: IpAddr = parse("ADDRESS", "0.0.0.0")?;
     let ports = text("PORT");
@@ -144,6 +162,7 @@ fn on_term() -> Result<OnTerm, String> {
         ("exit", OnTerm::Exit),
         ("ignore", OnTerm::Ignore),
         ("close-listener", OnTerm::CloseListener),
+        ("await-clients", OnTerm::AwaitClients),
     ];
     choice("ON_TERM", &choices)
 }
