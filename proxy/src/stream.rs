@@ -32,6 +32,9 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Ready once the other side has reset the connection. An end of its sending alone is no reset: it may still read.
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Ready once the other side has reset the connection or ended its direction, and nothing that it sent before lies unread.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Whether the other side is known to have reset the connection, also while octets lie unread. Asks nobody: it is what
     /// the runtime has been told.
     fn is_broken(&self) -> bool;
@@ -70,13 +73,16 @@ impl Stream for TcpStream {
     }
 
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if ready!(self.poll_read_ready(cx)).is_err() || self.is_broken() {
-            return Poll::Ready(());
-        }
-        let mut octet = [0];
-        match self.poll_peek(cx, &mut ReadBuf::new(&mut octet)) {
+        match look(self, cx) {
             Poll::Ready(Err(_)) => Poll::Ready(()),
             // A pipelined request, or the end of the client's sending: it may well wait for the answer.
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match look(self, cx) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
             Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
         }
     }
@@ -115,6 +121,15 @@ impl Stream for TcpStream {
     }
 }
 
+/// Whether an octet is there (1), the end (0), or an error.
+fn look(tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    ready!(tcp.poll_read_ready(cx))?;
+    if tcp.is_broken() {
+        return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+    }
+    tcp.poll_peek(cx, &mut ReadBuf::new(&mut [0]))
+}
+
 /// A connection whose two directions are used at once by parts of one task. The stream is borrowed within each poll only.
 #[derive(Debug)]
 pub(crate) struct Duplex<S>(RefCell<S>);
@@ -148,6 +163,11 @@ impl<S: Stream> Duplex<S> {
     /// [`Stream::poll_reset`]
     pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.borrow().poll_reset(cx)
+    }
+
+    /// [`Stream::poll_left`]
+    pub(crate) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.borrow_mut().poll_left(cx)
     }
 
     /// [`Stream::is_broken`]

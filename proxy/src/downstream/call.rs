@@ -540,7 +540,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         let down = self.down;
         poll_fn(|cx| match poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => down.poll_gone(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
+            Poll::Pending => down.poll_left(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
         })
         .await
     }
@@ -579,7 +579,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             let mut told = pin!(place.told());
             poll_fn(|cx| match told.as_mut().poll(cx) {
                 Poll::Ready(told) => Poll::Ready(Ok(told)),
-                Poll::Pending => down.poll_gone(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
+                Poll::Pending => down.poll_left(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
             })
             .await
         };

@@ -93,6 +93,10 @@ mod tests {
             Poll::Pending
         }
 
+        fn poll_left(&self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+
         fn poll_broken(&self, _: &mut Context<'_>) -> Poll<()> {
             Poll::Pending
         }

@@ -134,6 +134,10 @@ impl<S: Stream> Downstream for Duplex<S> {
         self.poll_reset(cx)
     }
 
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_left(self, cx)
+    }
+
     fn poll_broken(&self, _: &mut Context<'_>) -> Poll<()> {
         if self.is_broken() { Poll::Ready(()) } else { Poll::Pending }
     }

@@ -91,6 +91,10 @@ pub(crate) trait Downstream: Sink {
     /// Ready once the client has gone, and takes no answer any more.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Ready once the client has gone, or has ended its direction, as a client that gives up does. One that only says that it
+    /// sends nothing more looks the same; so this is asked while nobody works for the request yet.
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Ready once the client has gone, also while what it has sent lies unread. May wake nobody when that happens.
     fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<()>;
 

@@ -291,6 +291,14 @@ where
         self.tcp.poll_reset(cx)
     }
 
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_deciphered(cx));
+        match self.tls.reader().into_first_chunk() {
+            Ok(octets) if !octets.is_empty() => self.tcp.poll_reset(cx),
+            Ok(_) | Err(_) => Poll::Ready(()),
+        }
+    }
+
     fn is_broken(&self) -> bool {
         self.tcp.is_broken()
     }

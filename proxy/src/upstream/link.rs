@@ -70,6 +70,10 @@ impl Stream for Link {
         either!(self, io => io.poll_reset(cx))
     }
 
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        either!(self, io => io.poll_left(cx))
+    }
+
     fn is_broken(&self) -> bool {
         either!(self, io => io.is_broken())
     }

@@ -91,7 +91,7 @@ async fn a_drain_ends_when_nothing_is_in_flight_and_begins_anew_after_it_was_lif
     let events = diff(&before, &after);
     let event = events.iter().find(|event| &*event.kind == "instance-drained").expect("an event");
     assert_eq!((&*event.to, &*event.reason), ("drained", "nothing runs there any more"));
-    assert!(live.plane.explain("shop.test").contains("drained: nobody is sent to it any more"));
+    assert!(live.plane.explain("shop.test").contains("drained by "));
     live.order(State::Active).await;
     live.drained(0).await;
     drop(instance);

@@ -333,6 +333,29 @@ async fn a_request_that_finds_no_instance_in_time_gets_503_and_when_to_try_again
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_while_it_is_held_gives_its_place_up() {
+    let mut plane = Plane::with(Options::default(), |cluster| {
+        cluster.add(([127, 0, 0, 1], 1).into(), "shop.test", &[]);
+    });
+    let old = plane.cluster.ids()[0].clone();
+    plane.change(|cluster| cluster.stop(&old));
+    for (left, resets) in [(1.0, true), (2.0, false)] {
+        let mut client = plane.connect().await;
+        client.send(get("/")).await;
+        match resets {
+            true => client.reset(),
+            false => drop(client),
+        }
+        within("the end of the wait", async {
+            while metric(&plane, "fairway_requests_total", &[("reason", "client-left")]) < left {
+                sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn the_only_instance_that_refuses_without_a_word_of_stopping_gives_502() {
     let plane = plane(&[refusing().await]);
     let mut client = plane.connect().await;

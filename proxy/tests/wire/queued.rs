@@ -130,8 +130,9 @@ async fn a_client_that_leaves_while_it_waits_frees_its_place_in_the_queue() {
     let origin = Origin::new().await;
     let plane = plane(Options::default(), &origin, |limits| limits.queued_per_route = 1);
     let (mut first, mut instance) = running(&plane, &origin).await;
-    let second = waiting(&plane, "/", 0).await;
-    second.reset();
+    waiting(&plane, "/", 0).await.reset();
+    queued(&plane, 0).await;
+    drop(waiting(&plane, "/", 0).await); // which is all that most clients do when they give up
     queued(&plane, 0).await;
     let mut third = waiting(&plane, "/third", 0).await;
     instance.send(ok("one")).await;

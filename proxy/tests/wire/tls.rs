@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::kit::*;
+use crate::limits::metric;
 
 pub(crate) type Secure = Wire<TlsStream<TcpStream>>;
 
@@ -327,6 +328,27 @@ async fn a_route_for_https_alone_is_served_over_tls_and_redirected_to_its_port_o
     let mut wire = Client::new(&[trusted], rustls::ALL_VERSIONS).connect(&plane, "shop.test").await;
     wire.send(get("/a")).await;
     wire.read_until("hello").await;
+}
+
+#[tokio::test]
+async fn a_client_over_tls_that_leaves_while_its_request_is_held_gives_its_place_up() {
+    let (mut plane, client) = plane(|_| {}, refusing().await);
+    let old = plane.cluster.ids()[0].clone();
+    plane.change(|cluster| cluster.stop(&old));
+    for (left, says_so) in [(1.0, true), (2.0, false)] {
+        let mut wire = client.connect(&plane, "shop.test").await;
+        wire.send(get("/")).await;
+        if says_so {
+            wire.finish().await;
+        }
+        drop(wire);
+        within("the end of the wait", async {
+            while metric(&plane, "fairway_requests_total", &[("reason", "client-left")]) < left {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

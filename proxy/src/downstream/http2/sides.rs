@@ -110,6 +110,10 @@ impl Downstream for Answer {
         self.stream.poll_gone(cx)
     }
 
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_gone(cx)
+    }
+
     fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<()> {
         // The connection is read whatever becomes of its streams.
         self.poll_gone(cx)

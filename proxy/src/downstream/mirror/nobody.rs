@@ -36,6 +36,10 @@ impl Downstream for Nobody {
         Poll::Pending
     }
 
+    fn poll_left(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     fn poll_broken(&self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
