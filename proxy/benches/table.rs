@@ -14,6 +14,7 @@ use fairway_proxy::pick::Tried;
 use fairway_proxy::reason::Reason;
 use fairway_proxy::request::{FieldList, RequestView};
 use fairway_proxy::table::{Find, Lasting, RouteTable};
+use rustix::time::{ClockId, clock_gettime};
 
 fn view<'a>(host: &'a str, path: &'a str, fields: &'a FieldList) -> RequestView<'a> {
     let client = IpAddr::from([192, 0, 2, 1]);
@@ -90,10 +91,13 @@ fn choosing(c: &mut Criterion) {
     });
 }
 
-/// One version of many instances, with each balance.
+/// Versions of many instances, with each balance, each time for another client; once all alike, once with one that is new
+/// among them, so that how each stands is looked at.
 fn choosing_among_many(c: &mut Criterion) {
     let fields = FieldList::default();
-    for instances in [10, 250] {
+    let mut group = c.benchmark_group("pick");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
+    for instances in [2, 10, 100, 250, 1000] {
         let cluster = Cluster::new(1, instances);
         for balance in [
             Balance::P2cEwma,
@@ -102,16 +106,32 @@ fn choosing_among_many(c: &mut Criterion) {
             Balance::Random,
             Balance::Hash(ClientKey::Ip),
         ] {
-            let catalog = cluster.balanced(&balance);
-            let table = RouteTable::build(&catalog, &Lasting::new(Metrics::new(2)), None);
-            let entry = table.entries().first().expect("it has routes");
-            let (mut rng, now) = (fastrand::Rng::with_seed(1), Instant::now());
-            let asked = view("service-0.department-0.company.com", "/", &fields);
-            c.bench_function(&format!("pick/{instances}/{balance:?}"), |b| {
-                b.iter(|| entry.pick(black_box(&asked), &Tried::default(), &mut rng, now).is_ok());
-            });
+            for (are, catalog) in
+                [("", cluster.balanced(&balance)), ("/one-new", cluster.with_one_new(&balance))]
+            {
+                let table = RouteTable::build(&catalog, &Lasting::new(Metrics::new(2)), None);
+                let entry = table.entries().first().expect("it has routes");
+                let (mut rng, now) = (fastrand::Rng::with_seed(1), Instant::now());
+                let asked = view("service-0.department-0.company.com", "/", &fields);
+                group.bench_function(format!("{instances}/{balance:?}{are}"), |b| {
+                    b.iter_custom(|times| {
+                        let began = cpu_time();
+                        for _ in 0..times {
+                            let asked = RequestView { client: rng.u32(..).to_be_bytes().into(), ..asked };
+                            let _ =
+                                black_box(entry.pick(black_box(&asked), &Tried::default(), &mut rng, now));
+                        }
+                        cpu_time().saturating_sub(began)
+                    });
+                });
+            }
         }
     }
+}
+
+/// What this thread has had of the processor: of a few hundred nanoseconds the clock says little on a busy machine.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("no time is negative")
 }
 
 criterion_group!(benches, making, finding, choosing, choosing_among_many);

@@ -31,7 +31,8 @@ impl Cluster {
             let (entry, ask) = route(number);
             asks.push(ask);
             for (version, instance) in (0..2).flat_map(|v| (0..instances).map(move |i| (v, i))) {
-                let unit = unit(number, version, instance, &entry);
+                let serial = (number * 2 + version) * instances + instance;
+                let unit = unit(number, version, serial, &entry);
                 facts.units.insert(unit.id.clone(), Arc::new(unit));
             }
         }
@@ -79,6 +80,20 @@ impl Cluster {
         Catalog::build(&inputs, &self.catalog, now())
     }
 
+    /// The same with one instance that has just started beside others that have not.
+    #[allow(dead_code, reason = "the example has no use for it")]
+    pub(crate) fn with_one_new(&self, balance: &Balance) -> Catalog {
+        let mut inputs = self.inputs.clone();
+        let facts = inputs.sources.get_mut(&SourceId::File).map(Arc::make_mut);
+        for (number, unit) in facts.into_iter().flat_map(|facts| facts.units.values_mut()).enumerate() {
+            let unit = Arc::make_mut(unit);
+            unit.started = if number == 0 { now() - 1.second() } else { now() - 1.minute() };
+            Arc::make_mut(&mut unit.spec).transport.balance = Some(balance.clone());
+        }
+        inputs.serial += 1;
+        Catalog::build(&inputs, &self.catalog, now())
+    }
+
     /// The same without its first route.
     pub(crate) fn with_one_route_less(&self) -> Catalog {
         let mut catalog = self.catalog.clone();
@@ -105,17 +120,18 @@ fn route(number: u32) -> (RouteEntry, (String, String)) {
     (entry, (asked, if path == "/" { "/index.html".to_owned() } else { format!("{path}/items/42") }))
 }
 
-fn unit(number: u32, version: u32, instance: u32, entry: &RouteEntry) -> Unit {
-    let id = format!("{number:08x}{version:02x}{instance:02x}{:052x}", 0);
+/// One of a kind by its serial: an instance is told from others by the first 12 digits of its id.
+fn unit(number: u32, version: u32, serial: u32, entry: &RouteEntry) -> Unit {
+    let id = format!("{serial:012x}{:052x}", 0);
     let backend = BackendId {
         project: Some("company".into()),
         service: format!("service-{number}").into(),
         version: Version::nearest(&format!("v{version}")).expect("it is one"),
     };
     let ports = vec![PortClaim { port: 8080, entries: vec![entry.clone()] }];
-    let address = Ipv4Addr::from(0x0a00_0000 + (number * 2 + version) * 0x100 + instance);
+    let address = Ipv4Addr::from(0x0a00_0000 + serial);
     Unit {
-        name: format!("service-{number}-v{version}-{instance}").into(),
+        name: format!("service-{number}-v{version}-{serial}").into(),
         id: id.into(),
         kind: UnitKind::Container,
         backend,

@@ -6,6 +6,7 @@
 //!
 //! - [`lots`]: which versions take part and with which weight.
 //! - [`balance`]: the instance within a version.
+//! - [`ring`]: where clients belong, for `hash`.
 //! - [`care`]: who of them counts, when some are ejected, new, or in another zone.
 //! - [`client`]: what tells clients apart, and match rules.
 //! - [`budget`]: how many retries are allowed.
@@ -18,6 +19,7 @@ pub(crate) mod failures;
 mod foresight;
 pub(crate) mod lots;
 pub(crate) mod peak_ewma;
+pub(crate) mod ring;
 pub(crate) mod stable_hash;
 #[cfg(test)]
 mod tests;

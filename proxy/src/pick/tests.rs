@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::ring::Seats;
 use super::{Crowded, NoInstance, Pick, Tried, Why};
 use crate::endpoint::{Endpoint, IN_FLIGHT_MAX};
 use crate::request::{FieldList, RequestView};
@@ -649,6 +650,96 @@ fn a_client_with_very_many_requests_spills_over_to_its_next_instance() {
     let most = entry.endpoints().map(|endpoint| endpoint.state.in_flight()).max();
     assert_eq!(running.len(), 400);
     assert!(most <= Some(126), "{most:?} of 400 at one of four instances");
+}
+
+/// The instances in flight at, of so many, when a version has this many requests of this many clients at the same time.
+fn spread_over_many(balance: Balance, instances: usize, requests: u32, clients: u32) -> Vec<u32> {
+    let entry = balanced(balance, &vec![1; instances]);
+    let mut rng = Rng::with_seed(3);
+    let running: Vec<_> = (0..requests)
+        .map(|n| entry.pick(&of_client(n % clients).view(), &Tried::default(), &mut rng, Instant::now()))
+        .collect();
+    assert!(running.iter().all(Result::is_ok));
+    entry.endpoints().map(|endpoint| endpoint.state.in_flight()).collect()
+}
+
+#[test]
+fn least_request_of_many_looks_at_some_and_spreads_nearly_as_evenly() {
+    let in_flight = spread_over_many(Balance::LeastRequest, 300, 3000, 1);
+    assert!(in_flight.iter().all(|n| (5..=13).contains(n)), "{in_flight:?}");
+}
+
+#[test]
+fn the_clients_of_a_hash_never_bury_an_instance_of_many() {
+    // Ten clients with 300 requests each: at their own ten instances there would be 300 each, on average there are 30.
+    let in_flight = spread_over_many(Balance::Hash(ClientKey::Ip), 100, 3000, 10);
+    assert_eq!(in_flight.iter().sum::<u32>(), 3000);
+    // 1.25 times what a sample of a third of them has on average; the sample may have more of the busy ones.
+    assert!(in_flight.iter().all(|n| *n <= 60), "{in_flight:?}");
+}
+
+#[test]
+fn two_nodes_that_know_of_other_failures_agree_about_all_other_clients() {
+    let node = |instances: &[Is]| {
+        entry(&[version("v0", instances).with(|t| t.balance = Some(Balance::Hash(ClientKey::Ip)))])
+    };
+    let out_at = |out: usize| {
+        let mut instances = [READY; 20];
+        instances[out] = UNHEALTHY;
+        node(&instances)
+    };
+    let id_of = |entry: &RouteEntry| {
+        let out = entry.endpoints().find(|e| e.instance.condition == Condition::Unhealthy);
+        out.expect("one is out").key.id.clone()
+    };
+    let (one, other) = (out_at(3), out_at(11));
+    let (out_here, out_there) = (id_of(&one), id_of(&other));
+    let mut apart = 0;
+    for client in 0..2000 {
+        let here = of_client(client).pick(&one).endpoint.key.id.clone();
+        let there = of_client(client).pick(&other).endpoint.key.id.clone();
+        apart += u32::from(here != there);
+        assert!(here == there || here == out_there || there == out_here, "client {client}");
+    }
+    // Those of the two instances that one of the nodes cannot reach: 1 of 10.
+    assert!((100..300).contains(&apart), "{apart}");
+}
+
+#[test]
+fn the_turns_of_an_instance_that_is_full_are_nobody_elses() {
+    let entry = balanced(Balance::RoundRobin, &[1; 5]);
+    let full = entry.versions()[0].serving()[2].clone();
+    let _places: Vec<_> = std::iter::from_fn(|| full.state.begin()).collect();
+    let counts = instances_drawn(&entry, 400);
+    for (endpoint, count) in entry.endpoints().zip(counts) {
+        assert_eq!(count, if endpoint.key == full.key { 0 } else { 100 });
+    }
+}
+
+#[test]
+fn the_ring_of_a_version_outlives_weights_and_failures_and_is_made_anew_when_an_instance_comes() {
+    let (lasting, mut catalog) = (lasting(), catalog());
+    let mut build = |instances: &[Is], weight: u16, before: Option<&RouteTable>| {
+        let by_ip = |transport: &mut Transport| transport.balance = Some(Balance::Hash(ClientKey::Ip));
+        put(&mut catalog, "shop.test/", &[version("v0", instances).weight(weight).with(by_ip)]);
+        RouteTable::build(&catalog, &lasting, before)
+    };
+    let first = build(&[READY; 50], 100, None);
+    let flipped: Vec<Is> = (0..50).map(|n| if n == 7 { UNHEALTHY } else { READY }).collect();
+    let second = build(&flipped, 5, Some(&first));
+    let third = build(&[READY; 51], 5, Some(&second));
+    fn seats(table: &RouteTable) -> &Seats {
+        table.entries()[0].versions()[0].seats.as_ref().expect("its balance binds clients")
+    }
+    assert!(seats(&second).shares_ring_with(seats(&first)));
+    assert!(!seats(&third).shares_ring_with(seats(&second)));
+    assert!(seats(&first).heap_bytes() < 50 * 800, "{}", seats(&first).heap_bytes());
+    for client in 0..200 {
+        let (was, is) =
+            (of_client(client).pick(&first.entries()[0]), of_client(client).pick(&second.entries()[0]));
+        let gone = second.entries()[0].versions()[0].endpoints()[49].key.id.clone();
+        assert!(was.endpoint.key == is.endpoint.key || was.endpoint.key.id == gone);
+    }
 }
 
 /// Where a bound client goes, and why.

@@ -17,9 +17,10 @@ use crate::features::Features;
 use crate::metrics::{BackendSeries, Series};
 use crate::outlier::{Peers, SLOW_START};
 use crate::pick::Pick;
-use crate::pick::balance::Turn;
+use crate::pick::balance::{Turn, Weights};
 use crate::pick::budget::RetryBudget;
 use crate::pick::lots::Lots;
+use crate::pick::ring::Seats;
 use crate::queue::RouteQueue;
 use crate::sticky::Sticky;
 
@@ -85,8 +86,10 @@ pub struct Version {
     stopping: usize,
     /// With whom its instances are compared; mostly one.
     pub(crate) peers: Box<[Arc<Peers>]>,
-    /// All its instances have the same weight.
-    pub(crate) is_even: bool,
+    /// `None`: all its instances have the same weight.
+    pub(crate) weights: Option<Weights>,
+    /// Where clients belong, if its balance binds them.
+    pub(crate) seats: Option<Seats>,
     /// Until when one of its instances is new.
     new_until: Option<Instant>,
     /// Some of those that serve are in our zone, and others are not.
@@ -190,7 +193,9 @@ impl RouteEntry {
         let versions = self.versions.iter().map(|version| {
             let endpoints =
                 size_of_val(&*version.endpoints) + version.endpoints.len() * (size_of::<Endpoint>() + 16);
-            size_of::<Arc<Version>>() + size_of::<Version>() + 16 + endpoints
+            let weights = version.weights.as_ref().map_or(0, Weights::heap_bytes);
+            let seats = version.seats.as_ref().map_or(0, Seats::heap_bytes);
+            size_of::<Arc<Version>>() + size_of::<Version>() + 16 + endpoints + weights + seats
         });
         self.name.len() + 16 + self.lots.heap_bytes() + versions.sum::<usize>()
     }
@@ -239,6 +244,8 @@ impl Version {
             let is_down = instance.state == State::Active && instance.condition == Condition::Unhealthy;
             serves(instance) || is_down
         };
+        let endpoints: Box<[_]> = sorted.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+        let binds = matches!(settings.balance, Balance::Hash(_));
         let all_wanted = || states.iter().map(|(instance, _)| instance).filter(wanted);
         let mut peers: Vec<Arc<Peers>> = Vec::new();
         for (_, state) in &states {
@@ -251,7 +258,9 @@ impl Version {
         }
         Self {
             peers: peers.into(),
-            is_even: sorted.windows(2).all(|pair| pair[0].1.weight == pair[1].1.weight),
+            weights: Weights::of(&endpoints),
+            seats: (binds && endpoints.len() > 1)
+                .then(|| Seats::new(&endpoints, old.and_then(|old| old.seats.as_ref()))),
             new_until: serving().filter(|e| e.is_new).map(|e| e.ready_at + SLOW_START).max(),
             zoned: serving().any(|e| e.is_local) && serving().any(|e| !e.is_local),
             wanted: all_wanted().count(),
@@ -264,7 +273,7 @@ impl Version {
             serving: count(Rank::Serving),
             draining: count(Rank::Draining),
             stopping: count(Rank::Stopping),
-            endpoints: sorted.into_iter().map(|(_, endpoint)| endpoint).collect(),
+            endpoints,
             transport: member.transport.clone(),
             backend,
             name,
