@@ -260,6 +260,52 @@ async fn a_process_that_waits_before_it_stops_hands_over_and_one_that_is_stoppin
     assert!(new.process().wait(PATIENCE).await.success());
 }
 
+#[tokio::test]
+async fn a_release_goes_on_in_the_new_process_and_in_no_other() {
+    const RELEASE: &str = "/api/v1/routes/a.test%2F/release";
+    let state = TempDir::new().expect("a folder");
+    let (one, two) =
+        (Origin::start(Identity::new("one", "v1")).await, Origin::start(Identity::new("two", "v2")).await);
+    let both = || {
+        let mut options = options(&one, &state);
+        options.config.push_str(&format!(
+            "[[service]]\nname = \"web\"\nversion = \"v2\"\nweight = 0\nroutes = [\"a.test\"]\ninstances = [\"{}\"]\n",
+            two.address()
+        ));
+        options
+    };
+    let old = start(both()).await;
+    let http = old.http();
+    let load = |target: &str, keep_alive| {
+        let options = LoadOptions { keep_alive, rate: Some(100.0), ..LoadOptions::new(http, "a.test") };
+        Load::start(LoadOptions { target: target.to_owned(), ..options })
+    };
+    let loads = [load("/", true), load("/", false)];
+    let order = json!({"to": "web@v2", "steps": [20, 50], "step_seconds": 4});
+    assert_eq!(old.admin("POST", RELEASE, Some(&order)).await.status, 201);
+    loads[0].wait_for(100).await;
+    let new = start(both().args(&["--replace"])).await;
+    assert_eq!(new.http(), http);
+    let release = new.read(RELEASE).await;
+    assert_eq!((&release["state"], &release["weight"]), (&json!("stepping"), &json!(20)), "{release}");
+    let release = new.wait_until("the next step", RELEASE, |release| release["weight"] == 50).await;
+    // Its figures began anew, and say nothing against a good version.
+    assert_eq!(release["evidence"]["canary"]["failures"], 0, "{release}");
+    for load in loads {
+        load.stop().await.without_failure();
+    }
+    let asking = load("/health", true);
+    asking.wait_for(50).await;
+    two.set_healthy(false);
+    let release = new.wait_until("the rollback", RELEASE, |release| release["state"] == "rolled_back").await;
+    assert_eq!(release["ending"], "failures", "{release}");
+    drop(asking);
+    assert!(old.process().wait(PATIENCE).await.success());
+    let moves =
+        |fairway: &Fairway| fairway.log().lines().iter().filter(|line| line.contains(" release: ")).count();
+    assert_eq!((moves(&old), moves(&new)), (0, 2), "{}", old.log().text());
+}
+
 /// Instances of front ports: TCP that echoes connections, UDP that echoes datagrams.
 async fn echoes() -> (SocketAddr, SocketAddr) {
     let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");

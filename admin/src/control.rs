@@ -1,9 +1,9 @@
 //! The only place that changes decisions: checks an order against the catalog, stores it, puts it into the inputs, and
 //! waits until it is live.
 //!
-//! One order at a time. An order that has begun is carried out whether or not its client still waits. Not here: what a
-//! split may say (see `weights`), releases, which change decisions by themselves, too (see `release`), orders
-//! about copies (see `mirror`) and limits (see `limits`), how refusals look (see `refused`).
+//! One order at a time, but for rollbacks, which wait for nobody. An order that has begun is carried out whether or not its client
+//! still waits. Not here: what a split may say (see `weights`), releases, which change decisions by themselves, too (see `release`),
+//! orders about copies (see `mirror`) and limits (see `limits`), how refusals look (see `refused`).
 
 pub(crate) mod error;
 mod limits;
@@ -14,6 +14,7 @@ pub(crate) mod release;
 mod weights;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
@@ -34,6 +35,10 @@ pub(crate) use release::{Running, Step};
 
 /// Longest wait until an order is live everywhere.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
+/// Longest wait for the orders before, and for the store.
+const STORED_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for the answer to an order: for those before, for the store, and until it is live.
+const ANSWERED_WITHIN: Duration = STORED_WITHIN.saturating_add(STORED_WITHIN).saturating_add(LIVE_WITHIN);
 /// Splits, or limits, of a route that return one after the other, at most.
 const EXPIRIES_MAX: usize = 16;
 /// The name in [`InputsHandle::report`] of all writes into the store: the last one tells how it is.
@@ -70,7 +75,10 @@ struct Shared {
     applied: Vec<watch::Receiver<u64>>,
     /// Each route's last release.
     releases: Releases,
+    /// Whoever changes anything has it, but for a rollback: that waits for nobody.
     turn: Mutex<()>,
+    /// Another process is about to take over, and the store is not ours.
+    handed_over: AtomicBool,
 }
 
 impl Control {
@@ -82,8 +90,8 @@ impl Control {
         store: Option<Arc<Store>>,
         applied: Vec<watch::Receiver<u64>>,
     ) -> Self {
-        let (releases, turn) = (Releases::default(), Mutex::new(()));
-        Self(Arc::new(Shared { inputs, catalogs, store, applied, releases, turn }))
+        let (releases, turn, handed_over) = (Releases::default(), Mutex::new(()), AtomicBool::new(false));
+        Self(Arc::new(Shared { inputs, catalogs, store, applied, releases, turn, handed_over }))
     }
 
     /// Replaces the whole split of a route.
@@ -168,12 +176,17 @@ impl Control {
         let shared = self.0.clone();
         let task = tokio::spawn(async move {
             let turn_of = shared.clone();
-            let _turn = turn_of.turn.lock().await;
+            let Ok(_turn) = timeout(STORED_WITHIN, turn_of.turn.lock()).await else {
+                return Err(OrderError::Busy);
+            };
             // The order before may not have been live in time: its effect is what this one is checked against.
             shared.reach(shared.inputs.current().serial).await;
             order(shared).await
         });
-        task.await.unwrap_or(Err(OrderError::Failed))
+        match timeout(ANSWERED_WITHIN, task).await {
+            Ok(ended) => ended.unwrap_or(Err(OrderError::Failed)),
+            Err(_) => Err(OrderError::Waits),
+        }
     }
 }
 
@@ -213,12 +226,9 @@ impl Shared {
             return Err(OrderError::TooManyExpiries { most: EXPIRIES_MAX });
         }
         let audit = audit(who, "put-split", &route.id, describe(&record), &order.reason, now);
-        let (id, stored) = (route.id.clone(), record.clone());
+        let (id, stored, moves) = (route.id.clone(), record.clone(), self.releases.moves(&route.id));
         self.store(move |store| store.put_split(&id, &stored, &audit)).await?;
-        let live = self.decide(|decisions| {
-            decisions.splits.insert(route.id.clone(), record);
-        });
-        let live = live.await;
+        let live = self.decide_split(&route.id, moves, Some(record)).await?;
         Ok(Done { now: self.catalog().routes.get(&route.id).cloned().unwrap_or(route), live })
     }
 
@@ -266,13 +276,9 @@ impl Shared {
         let mut live = true;
         if stored(&id) {
             let audit = audit(who, "delete-split", &id, String::new(), "", Timestamp::now());
-            let gone = id.clone();
+            let (gone, moves) = (id.clone(), self.releases.moves(&id));
             self.store(move |store| store.delete_split(&gone, &audit)).await?;
-            live = self
-                .decide(|decisions| {
-                    decisions.splits.remove(&id);
-                })
-                .await;
+            live = self.decide_split(&id, moves, None).await?;
         }
         Ok(Done { now: self.catalog().routes.get(&id).cloned(), live })
     }
@@ -324,15 +330,49 @@ impl Shared {
         self.inputs.report(PART, problems);
     }
 
-    /// Writes into the store.
+    /// Writes into the store. One that does not answer is waited for, since nobody knows what it will say, and told as a problem.
     async fn store(
         &self,
         write: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), OrderError> {
         let Some(store) = self.store.clone() else { return Err(OrderError::NoStore) };
-        let written = spawn_blocking(move || write(&store)).await.map_err(|_| OrderError::Failed)?;
+        let path = store.path().to_owned();
+        let mut writing = spawn_blocking(move || write(&store));
+        let written = match timeout(STORED_WITHIN, &mut writing).await {
+            Ok(written) => written,
+            Err(_) => {
+                self.report(&Err(StoreError::Silent { path, waited: STORED_WITHIN }));
+                writing.await
+            }
+        };
+        let written = written.map_err(|_| OrderError::Failed)?;
         self.report(&written);
         Ok(written?)
+    }
+
+    /// Puts the split of a route, or none, into the inputs, unless its release has made a move since `moves`: it was rolled back
+    /// while the store was waited for, and what was ordered before that does not undo it.
+    async fn decide_split(
+        &self,
+        route: &RouteId,
+        moves: u64,
+        split: Option<SplitRecord>,
+    ) -> Result<bool, OrderError> {
+        let mut is_late = false;
+        let serial = self.inputs.update(|inputs| {
+            is_late = self.releases.moves(route) != moves;
+            if !is_late {
+                let splits = &mut Arc::make_mut(&mut inputs.decisions).splits;
+                match split {
+                    Some(split) => drop(splits.insert(route.clone(), split)),
+                    None => drop(splits.remove(route)),
+                }
+            }
+        });
+        match is_late {
+            true => Err(self.ended(route)),
+            false => Ok(self.reach(serial).await),
+        }
     }
 
     /// Changes the decisions in the inputs; whether that is live everywhere in time.

@@ -25,10 +25,13 @@ mod watch_files;
 mod webhook;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use fairway_config::file::{Flags, System};
 use fairway_config::{Config, ConfigErrors};
 
+/// Longest wait at the end for writes to the disk.
+const DISK_WITHIN: Duration = Duration::from_secs(5);
 /// Exit status for a configuration that cannot be used.
 const BAD_CONFIG: u8 = 2;
 
@@ -54,7 +57,12 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(parts::run(flags, config, files)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(parts::run(flags, config, files));
+            // A disk that does not answer is not waited for: what was not on it is not stored, as after a crash.
+            runtime.shutdown_timeout(DISK_WITHIN);
+            ended
+        }
         Err(error) => Err(format!("the system gives no threads for the control runtime: {error}").into()),
     };
     match ended {

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fairway_admin::types::Listener;
 use fairway_admin::{AdminState, Control, Listeners};
@@ -25,12 +26,13 @@ use fairway_proxy::running::{self, ProxyConfig, worker_count};
 use fairway_proxy::table::{TableHandle, follow};
 use fairway_proxy::tls::{Certificates, Trust};
 use fairway_proxy::{Adopted, BindError};
+use fairway_store::Store;
 use jiff::Timestamp;
 use prometheus::{Histogram, HistogramOpts, Registry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::certificates::{self, Ends, Keeper, Names};
 use super::files::Files;
@@ -42,6 +44,9 @@ use super::takeover::taker::{self, Taken};
 use super::trust::Follow;
 use super::watch_file::Changes;
 use super::{acme, conntrack, exec, file_limit, handover, persist, tell, webhook};
+
+/// Longest wait for a store to be given up: less than the process that takes over waits.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Any reason for which a part cannot start; shown with its causes.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -138,8 +143,7 @@ pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<()
     let applied = vec![table.applied(), dns.applied()];
     let control = Control::new(inputs.clone(), catalogs.clone(), opened.store.clone(), applied);
     control.take_up(opened.releases);
-    // Whether or not anybody can ask for them: they go on without the admin API.
-    tokio::spawn(control.clone().watch_releases(table.clone()));
+    let releases = control.clone();
     let admin = AdminState {
         catalogs: catalogs.clone(),
         control,
@@ -192,6 +196,9 @@ pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<()
         }
     };
 
+    // Only now: until then the process that is taken over from has them. Whether or not anybody can ask for them: they go on
+    // without the admin API.
+    let watching = tokio::spawn(releases.clone().watch_releases(table));
     let mut trust_files = Follow::new(&config.upstream_tls, inputs.clone());
     let reach = Reach { inputs, file, dns: dns_config, certificates: keeper, acme, sealer, webhooks };
     let mut reload = Reload::new(changes, flags, config, around, reach);
@@ -214,17 +221,18 @@ pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<()
                 Event::Asked { pid, reply } => {
                     tracing::info!(pid, "a process takes over: it gets the sockets and the store, we serve until it does");
                     let sockets = handover::sockets(&proxy, &dns, admin.as_ref());
-                    if sockets.is_ok() && let Some(store) = store.clone() {
-                        // A write to the disk may be under way.
-                        let _ = spawn_blocking(move || store.hand_over()).await;
-                    }
+                    let sockets = match sockets {
+                        Ok(sockets) => give_up(store.as_ref(), &releases).await.map(|()| sockets),
+                        Err(error) => Err(format!("its sockets cannot be duplicated: {error}")),
+                    };
                     // One that is gone is told as failed.
-                    let _ = reply.send(sockets.map_err(|error| format!("its sockets cannot be duplicated: {error}")));
+                    let _ = reply.send(sockets);
                 }
                 Event::Failed { pid, why } => {
                     if let Some(store) = &store {
                         store.take_back();
                     }
+                    releases.take_back();
                     tracing::error!(pid, why, "the process that was to take over did not: we go on as before");
                 }
                 Event::Opened { pid } => break Some(pid),
@@ -239,6 +247,8 @@ pub(crate) async fn run(flags: Flags, config: Config, files: Files) -> Result<()
 
     let grace = reload.config().shutdown_grace;
     if let Some(pid) = successor {
+        // It goes on with them.
+        watching.abort();
         tracing::info!(pid, grace = ?grace, "replaced: requests in flight end");
         draining.send_replace(true);
         let admin = async {
@@ -326,6 +336,20 @@ async fn ask_to_stop(terminate: &mut Signal, interrupt: &mut Signal, stops_at: O
         () = come => {}
     }
     if stops_at.is_some() { Stop::Now } else { Stop::Soon }
+}
+
+/// Leaves the store, and the moves of releases, to the process that takes over.
+async fn give_up(store: Option<&Arc<Store>>, releases: &Control) -> Result<(), String> {
+    releases.hand_over();
+    let Some(store) = store.cloned() else { return Ok(()) };
+    let own = store.clone();
+    // A write to the disk may be under way. One that never ends must not keep us from signals and reloads.
+    if timeout(GIVEN_UP_WITHIN, spawn_blocking(move || own.hand_over())).await.is_err() {
+        store.take_back();
+        releases.take_back();
+        return Err(format!("its store has not answered for {} s", GIVEN_UP_WITHIN.as_secs()));
+    }
+    Ok(())
 }
 
 /// Tells whoever wants to take over that there is nothing left to take. Nobody else may listen there meanwhile: the store is

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fairway_catalog::Problem;
 use fairway_catalog::config::labels::Severity;
@@ -67,6 +68,14 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// It neither took a change nor refused it.
+    #[error("{} has not answered for {} s", path.display(), waited.as_secs())]
+    Silent {
+        /// The file.
+        path: PathBuf,
+        /// For how long so far.
+        waited: Duration,
+    },
     /// The system failed otherwise.
     #[error("{} cannot be read or written", path.display())]
     Io {
@@ -89,6 +98,7 @@ impl StoreError {
             Self::Full { .. } => "store-full",
             Self::Gone { .. } => "store-gone",
             Self::HandedOver { .. } => "store-handed-over",
+            Self::Silent { .. } => "store-silent",
             Self::Io { .. } => "store-failed",
         }
     }
@@ -127,6 +137,10 @@ impl StoreError {
             }
             Self::HandedOver { .. } => {
                 "give the order again in a moment: the new process stores it, or this one once more"
+                    .to_owned()
+            }
+            Self::Silent { .. } => {
+                "look at the disk of `state_dir`: a change waits for it, and takes effect when it answers"
                     .to_owned()
             }
             Self::Io { .. } => "look at the disk of `state_dir`; the next change is tried afresh".to_owned(),

@@ -80,6 +80,12 @@ impl Store {
         self.handed_over.store(false, Ordering::Release);
     }
 
+    /// A disk that does not answer, for tests of others: until the guard is dropped every other call waits.
+    #[doc(hidden)]
+    pub fn silenced(&self) -> impl Drop {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs `change` in one transaction, on disk when this returns.
     pub(crate) fn write<T>(
         &self,

@@ -67,6 +67,10 @@ pub(crate) enum OrderError {
     NoStore,
     #[error("the order cannot be stored: {}", chain(.0))]
     Store(#[from] StoreError),
+    #[error("an order before this one still waits for the store; this one has not begun")]
+    Busy,
+    #[error("the store has not answered; the order is carried out as soon as it does, unless it refuses")]
+    Waits,
     #[error("the order met a bug; the log has more")]
     Failed,
 }

@@ -84,6 +84,14 @@ impl From<OrderError> for Refusal {
                 let remedy = format!("{}; nothing was changed", error.remedy());
                 unavailable(error.kind(), "The order cannot be stored").with("remedy", remedy)
             }
+            OrderError::Busy => unavailable("store-silent", "The store does not answer").with(
+                "remedy",
+                "look at the disk of `state_dir` (GET /api/v1/problems) and order it again; nothing was changed",
+            ),
+            OrderError::Waits => unavailable("store-silent", "The store does not answer").with(
+                "remedy",
+                "look at the disk of `state_dir` (GET /api/v1/problems), and read what is in force before you order it again",
+            ),
             OrderError::Failed => {
                 Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "Internal error", detail)
             }

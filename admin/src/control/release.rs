@@ -1,6 +1,7 @@
 //! Orders about releases, and the moves that they make by themselves.
 //!
-//! - here: who is asked, what an order needs, how a move is made: stored, then in force; a rollback the other way round.
+//! - here: who is asked, what an order needs, how a move forward is made: stored, then in force.
+//! - `back`: how a rollback is: in force, then stored. It waits for nobody.
 //! - `consequences`: what a move makes of split and states.
 //! - `running`: the releases that there are, and what others see of them.
 //! - `watch`: the look at each release, every second.
@@ -8,6 +9,7 @@
 //!
 //! Not here: what a release does next (see `fairway_release::machine`).
 
+mod back;
 mod consequences;
 mod leftovers;
 mod running;
@@ -15,6 +17,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fairway_catalog::{Member, Route, State};
@@ -24,6 +27,8 @@ use fairway_release::model::{Release, Stage};
 use fairway_release::plan::Plan;
 use fairway_store::Consequences;
 use jiff::Timestamp;
+#[cfg(test)]
+use tokio::task::JoinHandle;
 
 use super::error::{self, OrderError};
 use super::names::find_route;
@@ -60,7 +65,18 @@ impl Control {
     /// Goes on with the releases of an earlier run. To be called before anything else is ordered.
     pub fn take_up(&self, kept: BTreeMap<RouteId, Release>) {
         self.0.releases.take_up(kept, Timestamp::now());
-        self.0.show_releases(|_| {});
+        self.0.show_releases();
+    }
+
+    /// Another process is about to take over and has the store. Until [`Control::take_back`] releases make no move but to be
+    /// rolled back.
+    pub fn hand_over(&self) {
+        self.0.handed_over.store(true, Ordering::Relaxed);
+    }
+
+    /// The other process did not: releases go on.
+    pub fn take_back(&self) {
+        self.0.handed_over.store(false, Ordering::Relaxed);
     }
 
     /// Looks at every release each second, for ever.
@@ -68,10 +84,10 @@ impl Control {
         watch::watch(&self.0, &*figures).await;
     }
 
-    /// One look at every release, so much time after the last one.
+    /// One look at every release, so much time after the last one; what is being done about it.
     #[cfg(test)]
-    pub(crate) async fn look_at_releases(&self, figures: &dyn Figures, passed: Duration) {
-        watch::look_at_all(&self.0, figures, passed, true).await;
+    pub(crate) fn look_at_releases(&self, figures: &dyn Figures, passed: Duration) -> Vec<JoinHandle<()>> {
+        watch::look_at_all(&self.0, figures, passed, true)
     }
 
     /// Lifts what releases left behind, so much time after the last look at it.
@@ -113,6 +129,9 @@ impl Control {
         order: ReleaseEnd,
         who: Who,
     ) -> Result<Done<(RouteId, Running)>, OrderError> {
+        if step == Step::RollBack {
+            return self.0.roll_back(&route, &order, &who).await;
+        }
         self.carry_out(move |shared| async move { shared.step_release(&route, step, &order, &who).await })
             .await
     }
@@ -141,6 +160,8 @@ impl Shared {
             let to = running.machine.release().plan.to.clone();
             return Err(OrderError::ReleaseRunning { route: route.id.clone(), to });
         }
+        // What follows from it has to be stored before anything else is.
+        self.store_rolled_back(&route.id, None).await?;
         let to = weights::resolve(&order.to, route.members.iter().map(|member| &member.backend.id))
             .map_err(|error: WeightError| OrderError::Weights(vec![error]))?;
         let ReleaseOrder { steps, step_seconds, manual, max_error_rate, .. } = order;
@@ -182,7 +203,9 @@ impl Shared {
         let (id, stored, written) = (route.id.clone(), machine.release().clone(), then.clone());
         self.store(move |store| store.put_release(&id, &stored, &written, &audit)).await?;
         tracing::info!(route = %route.id, %to, state = machine.release().stage.as_str(), by = who.name, "release begins");
-        let live = self.take_effect(&route.id, Running::new(machine), &then).await;
+        let moves = self.releases.moves(&route.id);
+        let serial = self.put_in_force(&route.id, moves, &then, |_| Running::new(machine));
+        let live = self.reach(serial.ok_or(OrderError::Failed)?).await;
         self.answer(route.id.clone(), live)
     }
 
@@ -196,10 +219,7 @@ impl Shared {
         error::check_reason(&order.reason)?;
         let (route, running) = self.release(route)?;
         let machine = &running.machine;
-        let name = match order.reason.is_empty() {
-            true => who.name.clone(),
-            false => format!("{} ({})", who.name, order.reason),
-        };
+        let name = called(who, order);
         let made = match step {
             Step::Confirm => machine.confirm(&name),
             Step::RollBack => machine.roll_back(&name),
@@ -209,10 +229,7 @@ impl Shared {
         let made = match made {
             Ok(made) => made,
             Err(NoMove::Already) => return self.answer(route, true),
-            Err(NoMove::Ended) => {
-                let state = machine.release().stage.as_str();
-                return Err(OrderError::ReleaseEnded { route, state });
-            }
+            Err(NoMove::Ended) => return Err(self.ended(&route)),
             Err(NoMove::NotReady) => {
                 return Err(OrderError::TargetNotReady { to: machine.release().plan.to.clone() });
             }
@@ -223,53 +240,39 @@ impl Shared {
         self.answer(route, live)
     }
 
-    /// Makes a move. What goes forward is stored first: it waits until it can be. What takes the target's requests away is in
-    /// force first: whether it can be stored or not, nobody is to be sent there for another second.
-    async fn carry(&self, mut running: Running, order: Order<'_>) -> Result<bool, OrderError> {
+    /// Makes a move forward. It is stored first, and waits until it can be; when the release is rolled back meanwhile, it is late.
+    async fn carry(&self, running: Running, order: Order<'_>) -> Result<bool, OrderError> {
         let Order { route, made, keep_weights, who, reason } = order;
-        let now = Timestamp::now();
-        let before = running.machine.release().weight;
-        running.machine.make(made, now);
-        let catalog = self.catalog();
+        let (now, before) = (Timestamp::now(), running.machine.release().weight);
+        let is_promoted = made.stage == Stage::Done && !keep_weights;
+        let mut planned = running.machine;
+        planned.make(made, now);
         let then = match keep_weights {
             true => Consequences::default(),
-            false => of_move(route, running.machine.release(), before, &catalog, now),
+            false => of_move(route, planned.release(), before, &self.catalog(), now),
         };
-        if made.stage == Stage::Done && !keep_weights {
-            running.machine.promoted();
+        if is_promoted {
+            planned.promoted();
         }
         let action = format!("release-{}", made.stage.as_str().replace('_', "-"));
-        let detail = consequences::describe(running.machine.release(), &then);
+        let detail = consequences::describe(planned.release(), &then);
         let reason = if reason.is_empty() { &made.why } else { reason };
         let audit = super::audit(who, &action, route, detail, reason, now);
-        let (id, stored, written) = (route.clone(), running.machine.release().clone(), then.clone());
-        let write = self.store(move |store| store.put_release(&id, &stored, &written, &audit));
-        running.trouble = None;
-        if made.stage != Stage::RolledBack {
-            write.await?;
-            self.releases.tell(route, running.machine.release());
-            return Ok(self.take_effect(route, running, &then).await);
-        }
-        let serial = self.put_in_force(route, running.clone(), &then);
-        self.releases.tell(route, running.machine.release());
-        if let Err(error) = write.await {
-            tracing::error!(%route, %error, "the rollback is in force and cannot be stored: a restart now would go on with the release");
-            running.trouble = Some(Trouble::NotStored(error.to_string()));
-            self.put_in_force(route, running, &Consequences::default());
-            return Ok(false);
-        }
+        let (id, stored, written) = (route.clone(), planned.release().clone(), then.clone());
+        self.store(move |store| store.put_release(&id, &stored, &written, &audit)).await?;
+        let serial = self.put_in_force(route, running.moves, &then, |running| {
+            // What was seen meanwhile stays.
+            let mut running = running.unwrap_or_else(|| Running::new(planned.clone()));
+            running.machine.make(made, now);
+            if is_promoted {
+                running.machine.promoted();
+            }
+            running.trouble = None;
+            running
+        });
+        let serial = serial.ok_or_else(|| self.ended(route))?;
+        self.releases.tell(route, planned.release());
         Ok(self.reach(serial).await)
-    }
-
-    /// Puts a release and what follows from it into the inputs; whether that is live everywhere in time.
-    async fn take_effect(&self, route: &RouteId, running: Running, then: &Consequences) -> bool {
-        let serial = self.put_in_force(route, running, then);
-        self.reach(serial).await
-    }
-
-    fn put_in_force(&self, route: &RouteId, running: Running, then: &Consequences) -> u64 {
-        self.releases.put(route.clone(), running);
-        self.show_releases(|decisions| consequences::apply(decisions, route, then))
     }
 
     fn answer(&self, route: RouteId, live: bool) -> Result<Done<(RouteId, Running)>, OrderError> {
@@ -288,32 +291,29 @@ impl Shared {
         }
     }
 
-    /// Stores again what could not be stored: the release, and its split and state as they are by now.
-    async fn store_again(&self, route: &RouteId, mut running: Running) -> Result<(), StoreFailed> {
-        let release = running.machine.release().clone();
-        let decisions = self.inputs.current().decisions;
-        let then = consequences::as_in_force(&decisions, route, &release);
-        let who = Who { name: ITSELF.to_owned(), from: "fairway".to_owned() };
-        let detail = consequences::describe(&release, &then);
-        let audit = super::audit(&who, "release-rolled-back", route, detail, &release.why, Timestamp::now());
-        let id = route.clone();
-        let written = self.store(move |store| store.put_release(&id, &release, &then, &audit)).await;
-        written.map_err(|_| StoreFailed)?;
-        tracing::info!(%route, "the rollback is stored now");
-        running.trouble = None;
-        self.put_in_force(route, running, &Consequences::default());
-        Ok(())
+    /// Nothing can be done to a release that has ended.
+    pub(super) fn ended(&self, route: &RouteId) -> OrderError {
+        let running = self.releases.get(route);
+        let state = running.map_or(Stage::RolledBack, |running| running.machine.release().stage).as_str();
+        OrderError::ReleaseEnded { route: route.clone(), state }
     }
 }
 
-/// It could not be stored this time either.
-struct StoreFailed;
+/// Who ordered a move, and why, as its reason has it.
+fn called(who: &Who, order: &ReleaseEnd) -> String {
+    match order.reason.is_empty() {
+        true => who.name.clone(),
+        false => format!("{} ({})", who.name, order.reason),
+    }
+}
 
 /// What keeps a release from what it has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// Its next move cannot be stored, so it is not made.
     Held(String),
+    /// Its rollback is in force and about to be stored.
+    Storing,
     /// Its rollback is in force and not stored.
     NotStored(String),
 }

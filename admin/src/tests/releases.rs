@@ -60,8 +60,32 @@ impl Traffic {
 
 impl World {
     async fn look(&self, traffic: &Traffic) {
-        self.control.look_at_releases(traffic, Duration::from_secs(1)).await;
+        for work in self.control.look_at_releases(traffic, Duration::from_secs(1)) {
+            work.await.expect("no move panics");
+        }
         self.catch_up().await;
+    }
+
+    /// Whether a problem of this kind is told.
+    async fn tells(&self, kind: &str) -> bool {
+        let problems = self.read("/api/v1/problems").await;
+        problems["items"].as_array().is_some_and(|items| items.iter().any(|problem| problem["type"] == kind))
+    }
+
+    async fn until_told(&self, kind: &str, told: bool) {
+        within(async {
+            while self.tells(kind).await != told {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
+    /// What is in force is what is stored.
+    async fn is_stored(&self) {
+        let stored = self.store.as_ref().expect("a store").load().expect("load");
+        assert_eq!(stored.decisions, *self.inputs.current().decisions);
+        assert!(stored.releases.values().all(|release| release.stage.is_ended()));
     }
 
     async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -552,11 +576,7 @@ async fn a_store_that_refuses_holds_a_release_and_never_a_rollback() {
         (world.state().await, world.weights().await),
         ("stepping".into(), "web@v1=90 web@v2=10".into())
     );
-    let problem = async |kind: &str| {
-        let problems = world.read("/api/v1/problems").await;
-        problems["items"].as_array().is_some_and(|items| items.iter().any(|problem| problem["type"] == kind))
-    };
-    assert!(problem("release-held").await);
+    assert!(world.tells("release-held").await);
     world.post(&format!("{RELEASE}/confirm"), &json!({})).await.refused(503, "store-gone");
     traffic.seconds(&world, 10, 10).await;
     assert_eq!(
@@ -564,13 +584,107 @@ async fn a_store_that_refuses_holds_a_release_and_never_a_rollback() {
         ("rolled_back".into(), "web@v1=100 web@v2=0".into())
     );
     assert_eq!(world.backend_state("v2").await, "disabled");
-    assert!(problem("release-not-stored").await && !problem("release-held").await);
+    assert!(world.tells("release-not-stored").await && !world.tells("release-held").await);
+    world
+        .put("/api/v1/backends/web%40v2/state", &json!({"state": "active"}))
+        .await
+        .refused(503, "store-gone");
+    world.post(RELEASE, &json!({"to": "v1"})).await.refused(503, "store-gone");
     fs::rename(&aside, &file).expect("renamed back");
     world.look(&traffic).await;
-    assert!(!problem("release-not-stored").await);
-    let stored = world.store.as_ref().expect("a store").load().expect("load");
-    assert_eq!(stored.decisions, *world.inputs.current().decisions);
-    assert!(stored.releases.values().all(|release| release.stage.is_ended()));
+    assert!(!world.tells("release-not-stored").await);
+    world.is_stored().await;
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_delays_no_rollback_and_the_step_that_waits_for_it_is_late() {
+    let (world, _folder) = World::new().await;
+    world.start_release(json!({})).await;
+    let traffic = Traffic::default();
+    traffic.seconds(&world, 4, 0).await;
+    let silent = world.store.as_ref().expect("a store").silenced();
+    let mut work = Vec::new();
+    for second in 0..12 {
+        traffic.add("shop/web@v1", 90, 0);
+        // The step to 50 % is due in the second second, and waits.
+        traffic.add("shop/web@v2", 10, if second < 3 { 0 } else { 10 });
+        work.extend(world.control.look_at_releases(&traffic, Duration::from_secs(1)));
+        // For what was begun to come as far as the store.
+        tokio::task::yield_now().await;
+    }
+    world.catch_up().await;
+    let is_back = async || {
+        assert_eq!(
+            (world.state().await, world.weights().await, world.backend_state("v2").await),
+            ("rolled_back".into(), "web@v1=100 web@v2=0".into(), "disabled".into())
+        );
+    };
+    is_back().await;
+    let refused = world.put(SPLIT, &json!({"weights": {"v1": 1}})).await;
+    assert!(text(&refused.refused(503, "store-silent")["remedy"]).contains("nothing was changed"));
+    assert!(world.tells("store-silent").await);
+    world.until_told("release-not-stored", true).await;
+    drop(silent);
+    for work in work {
+        within(work).await.expect("no move panics");
+    }
+    world.until_told("release-not-stored", false).await;
+    assert!(!world.tells("store-silent").await);
+    is_back().await;
+    world.is_stored().await;
+}
+
+#[tokio::test]
+async fn a_split_that_waits_for_the_store_does_not_undo_the_rollback_that_people_order_meanwhile() {
+    let (world, _folder) = World::new().await;
+    assert_eq!(world.post(RELEASE, &json!({"to": "web@v2", "manual": true})).await.status, 201);
+    let silent = world.store.as_ref().expect("a store").silenced();
+    let order = json!({"weights": {"v1": 50, "v2": 50}});
+    let (put, back) = tokio::join!(world.put(SPLIT, &order), async {
+        world.until_told("store-silent", true).await;
+        let (path, why) = (format!("{RELEASE}/rollback"), json!({"reason": "enough"}));
+        let (back, ()) = tokio::join!(world.post(&path, &why), async {
+            within(async {
+                while world.state().await != "rolled_back" {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await;
+            drop(silent);
+        });
+        back
+    });
+    assert!([200, 202].contains(&back.status), "{}", back.body);
+    assert_eq!(
+        text(&put.refused(409, "release-ended")["detail"]).split(": ").last(),
+        Some("it is rolled_back")
+    );
+    assert_eq!(world.weights().await, "web@v1=100 web@v2=0");
+    world.until_told("store-silent", false).await;
+    world.is_stored().await;
+    let audit = world.read("/api/v1/audit").await.to_string();
+    assert!(audit.contains("release-rolled-back") && audit.contains("enough"), "{audit}");
+}
+
+#[tokio::test]
+async fn while_another_process_has_the_store_nothing_goes_forward_and_what_fails_goes_back() {
+    let (world, _folder) = World::new().await;
+    world.start_release(json!({})).await;
+    let traffic = Traffic::default();
+    world.control.hand_over();
+    world.store.as_ref().expect("a store").hand_over();
+    traffic.seconds(&world, 10, 0).await;
+    assert_eq!(world.weights().await, "web@v1=90 web@v2=10");
+    assert!(!world.tells("release-held").await, "it is only waiting");
+    traffic.seconds(&world, 10, 10).await;
+    assert_eq!(
+        (world.state().await, world.weights().await),
+        ("rolled_back".into(), "web@v1=100 web@v2=0".into())
+    );
+    world.store.as_ref().expect("a store").take_back();
+    world.control.take_back();
+    world.look(&traffic).await;
+    world.is_stored().await;
 }
 
 #[tokio::test]

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fairway_catalog::inputs::ReleaseNote;
-use fairway_catalog::{Decisions, Problem};
+use fairway_catalog::Problem;
+use fairway_catalog::inputs::{Inputs, ReleaseNote};
 use fairway_config::labels::Severity;
 use fairway_config::names::{BackendId, RouteId, Weight};
 use fairway_proxy::metrics::VersionFigures;
 use fairway_release::machine::Machine;
 use fairway_release::model::{Release, Stage};
+use fairway_store::Consequences;
 use jiff::Timestamp;
 use prometheus::{IntCounterVec, Opts};
 
 use super::super::Shared;
-use super::Trouble;
+use super::{Trouble, consequences};
 
 /// The name in `InputsHandle::report` of what is wrong with releases.
 const PART: &str = "releases";
@@ -22,7 +23,8 @@ const PART: &str = "releases";
 /// Each route's last release.
 #[derive(Debug)]
 pub(crate) struct Releases {
-    /// Changed by whoever has the turn; read by anybody.
+    /// Moves forward are made by whoever has the turn, rollbacks and what is seen by anybody. Locked within a change of the inputs, and
+    /// never the other way round.
     all: Mutex<BTreeMap<RouteId, Running>>,
     endings: IntCounterVec,
 }
@@ -34,11 +36,13 @@ pub(crate) struct Running {
     pub(super) trouble: Option<Trouble>,
     /// What each version had done at the last look; `None` before the first.
     pub(super) seen: Option<BTreeMap<BackendId, VersionFigures>>,
+    /// How many moves were made on this route: what was planned before the last one is late.
+    pub(super) moves: u64,
 }
 
 impl Running {
     pub(super) fn new(machine: Machine) -> Self {
-        Self { machine, trouble: None, seen: None }
+        Self { machine, trouble: None, seen: None, moves: 0 }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -82,7 +86,7 @@ impl Running {
                     "wait for requests, or `fairway release resume {route}` for the next step, `confirm` or `rollback`"
                 ),
             ),
-            None => return None,
+            None | Some(Trouble::Storing) => return None,
         };
         Some(Problem::new(kind, severity, route.to_string(), text, remedy).at("", to.to_string()))
     }
@@ -97,6 +101,7 @@ impl Default for Releases {
 }
 
 impl Releases {
+    /// Goes on with these.
     pub(super) fn take_up(&self, kept: BTreeMap<RouteId, Release>, now: Timestamp) {
         for (route, release) in &kept {
             if !release.stage.is_ended() {
@@ -120,8 +125,27 @@ impl Releases {
         self.lock().values().any(|running| running.is_running() || running.trouble.is_some())
     }
 
-    pub(super) fn put(&self, route: RouteId, running: Running) {
-        self.lock().insert(route, running);
+    /// Changes what is known of a release. Moves are made by [`Shared::put_in_force`] alone.
+    pub(super) fn change<T>(&self, route: &RouteId, change: impl FnOnce(&mut Running) -> T) -> Option<T> {
+        self.lock().get_mut(route).map(change)
+    }
+
+    /// How many moves the releases of a route have made.
+    pub(crate) fn moves(&self, route: &RouteId) -> u64 {
+        self.lock().get(route).map_or(0, |running| running.moves)
+    }
+
+    /// Makes a move that was planned after so many; false when it is late.
+    fn make(&self, route: &RouteId, moves: u64, change: impl FnOnce(Option<Running>) -> Running) -> bool {
+        let mut all = self.lock();
+        let known = all.get(route);
+        if known.map_or(0, |running| running.moves) != moves {
+            return false;
+        }
+        let mut running = change(known.cloned());
+        running.moves = moves + 1;
+        all.insert(route.clone(), running);
+        true
     }
 
     /// A release of another route that one of this target would work against.
@@ -153,6 +177,14 @@ impl Releases {
         }
     }
 
+    fn show(&self, inputs: &mut Inputs) {
+        let all = self.lock();
+        let note = |(route, running): (&RouteId, &Running)| (route.clone(), running.note());
+        inputs.releases = Arc::new(all.iter().map(note).collect());
+        let problems = all.iter().filter_map(|(route, running)| running.problem(route)).collect();
+        Arc::make_mut(&mut inputs.reports).insert(PART, problems);
+    }
+
     pub(super) fn endings(&self) -> &IntCounterVec {
         &self.endings
     }
@@ -163,16 +195,29 @@ impl Releases {
 }
 
 impl Shared {
-    /// Changes the decisions and shows where releases are, in one change of the inputs; its serial.
-    pub(super) fn show_releases(&self, change: impl FnOnce(&mut Decisions)) -> u64 {
-        let all = self.releases.all();
-        let notes = Arc::new(all.iter().map(|(route, running)| (route.clone(), running.note())).collect());
-        let problems: Vec<Problem> =
-            all.iter().filter_map(|(route, running)| running.problem(route)).collect();
-        self.inputs.update(|inputs| {
-            change(Arc::make_mut(&mut inputs.decisions));
-            inputs.releases = notes;
-            Arc::make_mut(&mut inputs.reports).insert(PART, problems);
-        })
+    /// Makes a move that was planned after so many: the release and what follows from it, in one change of the inputs. Its serial;
+    /// `None` when another move was made meanwhile: then nothing is changed.
+    pub(super) fn put_in_force(
+        &self,
+        route: &RouteId,
+        moves: u64,
+        then: &Consequences,
+        change: impl FnOnce(Option<Running>) -> Running,
+    ) -> Option<u64> {
+        let mut is_made = false;
+        // Within the change, so that no other order gets between the release and its split.
+        let serial = self.inputs.update(|inputs| {
+            is_made = self.releases.make(route, moves, change);
+            if is_made {
+                consequences::apply(Arc::make_mut(&mut inputs.decisions), route, then);
+                self.releases.show(inputs);
+            }
+        });
+        is_made.then_some(serial)
+    }
+
+    /// Shows where releases are.
+    pub(super) fn show_releases(&self) {
+        self.inputs.update(|inputs| self.releases.show(inputs));
     }
 }

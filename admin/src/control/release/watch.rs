@@ -1,6 +1,7 @@
 //! The look at each release, every second: what its versions did meanwhile, how its target is, and the move that is due.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fairway_catalog::{Catalog, Condition, Member, Route};
@@ -8,9 +9,12 @@ use fairway_config::names::{BackendId, RouteId};
 use fairway_proxy::metrics::VersionFigures;
 use fairway_proxy::table::TableHandle;
 use fairway_release::comparison::Sample;
-use fairway_release::machine::{Second, Seen};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use fairway_release::machine::{Move, Second, Seen};
+use fairway_release::model::Stage;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
+use super::super::error::OrderError;
 use super::super::{Shared, Who};
 use super::leftovers::Absent;
 use super::{ITSELF, Order, Running, Trouble};
@@ -34,76 +38,142 @@ impl Figures for TableHandle {
 
 /// Looks at every release, for ever.
 pub(super) async fn watch(shared: &Arc<Shared>, figures: &dyn Figures) {
-    let mut every = interval(EVERY);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut last, mut looks, mut absent) = (Instant::now(), 0u64, Absent::new());
+    tokio::join!(looks(shared, figures), leftovers(shared));
+}
+
+async fn looks(shared: &Arc<Shared>, figures: &dyn Figures) {
+    let mut every = every_second();
+    let (mut last, mut looks) = (Instant::now(), 0u64);
     loop {
         every.tick().await;
         let passed = last.elapsed();
         last += passed;
         looks += 1;
-        look_at_all(shared, figures, passed, looks.is_multiple_of(STORE_AGAIN)).await;
-        if !shared.inputs.current().decisions.states.is_empty() {
+        // What is due is worked on apart: the next look waits for no store.
+        drop(look_at_all(shared, figures, passed, looks.is_multiple_of(STORE_AGAIN)));
+    }
+}
+
+async fn leftovers(shared: &Arc<Shared>) {
+    let mut every = every_second();
+    let (mut last, mut absent) = (Instant::now(), Absent::new());
+    loop {
+        every.tick().await;
+        let passed = last.elapsed();
+        last += passed;
+        if !shared.inputs.current().decisions.states.is_empty() && !shared.is_handed_over() {
             let _turn = shared.turn.lock().await;
             shared.clear_leftovers(&mut absent, passed).await;
         }
     }
 }
 
-/// Looks at every release once, so much time after the last look.
-pub(super) async fn look_at_all(
+fn every_second() -> Interval {
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    every
+}
+
+/// A move that is due, and how many had been made before it.
+type Due = (RouteId, Move, u64);
+
+/// Looks at every release once, so much time after the last look. Who has to be taken back is; what else is due is being done
+/// by what is returned.
+pub(super) fn look_at_all(
     shared: &Arc<Shared>,
     figures: &dyn Figures,
     passed: Duration,
     store_again: bool,
-) {
+) -> Vec<JoinHandle<()>> {
     // Until every source has been listed nobody knows what is gone.
     if !shared.releases.any() || !shared.catalog().settled {
-        return;
+        return Vec::new();
     }
-    let _turn = shared.turn.lock().await;
+    let (mut work, mut forward) = (Vec::new(), Vec::new());
     for (route, running) in shared.releases.all() {
-        if running.is_running() {
-            shared.look(&route, running, figures, passed).await;
-        } else if running.trouble.is_some() && store_again {
-            // What fails is told as a problem already.
-            let _ = shared.store_again(&route, running).await;
+        if !running.is_running() {
+            let is_left = matches!(running.trouble, Some(Trouble::NotStored(_)));
+            // Whoever has the turn may be waiting for the store with this very release.
+            if store_again && is_left && shared.turn.try_lock().is_ok() {
+                work.push(shared.keep(&route, None));
+            }
+            continue;
+        }
+        let Some((made, moves)) = shared.look(&route, figures, passed) else { continue };
+        if made.stage != Stage::RolledBack {
+            forward.push((route, made, moves));
+        } else if shared.take_back(&route, moves, &made).is_some() {
+            work.push(shared.keep(&route, None));
         }
     }
+    if !forward.is_empty() && !shared.is_handed_over() {
+        let shared = shared.clone();
+        work.push(tokio::spawn(async move { shared.go_forward(forward).await }));
+    }
+    work
 }
 
 impl Shared {
-    async fn look(&self, route: &RouteId, mut running: Running, figures: &dyn Figures, passed: Duration) {
+    fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Relaxed)
+    }
+
+    /// What is due after a look at a release.
+    fn look(&self, route: &RouteId, figures: &dyn Figures, passed: Duration) -> Option<(Move, u64)> {
         let catalog = self.catalog();
         let listed = catalog.sources.iter().all(|source| source.listed);
-        let is_known = |route: &Arc<Route>| member(route, &running.machine.release().plan.to).is_some();
-        if !listed && !catalog.routes.get(route).is_some_and(is_known) {
-            // It may be where nobody has looked yet since the start.
-            return;
+        let figures = figures.of(route);
+        let (due, is_news) = self.releases.change(route, |running| {
+            let to = &running.machine.release().plan.to;
+            let is_known = catalog.routes.get(route).is_some_and(|route| member(route, to).is_some());
+            if !running.is_running() || !listed && !is_known {
+                // It may be where nobody has looked yet since the start.
+                return (None, false);
+            }
+            let before = (running.machine.release().weight, running.trouble.clone());
+            let second = running.second(&catalog, route, figures, passed);
+            running.machine.observe(&second);
+            let due = running.machine.due();
+            if due.is_none() {
+                running.trouble = None;
+            }
+            let is_news = before != (running.machine.release().weight, running.trouble.clone());
+            (due.map(|made| (made, running.moves)), is_news)
+        })?;
+        if is_news {
+            self.show_releases();
         }
-        let before = (running.machine.release().weight, running.trouble.clone());
-        let second = running.second(&catalog, route, figures.of(route), passed);
-        running.machine.observe(&second);
-        let Some(made) = running.machine.due() else {
-            running.trouble = None;
-            let changed = before != (running.machine.release().weight, None);
-            self.releases.put(route.clone(), running);
-            if changed {
-                self.show_releases(|_| {});
-            }
-            return;
-        };
-        self.releases.put(route.clone(), running.clone());
+        due
+    }
+
+    /// Makes these moves, unless somebody else has the turn for long: they are due again with the next look.
+    async fn go_forward(&self, due: Vec<Due>) {
+        let Ok(_turn) = timeout(EVERY, self.turn.lock()).await else { return };
         let who = Who { name: ITSELF.to_owned(), from: "fairway".to_owned() };
-        let order = Order { route, made: &made, keep_weights: false, who: &who, reason: "" };
-        if let Err(error) = self.carry(running.clone(), order).await {
-            let trouble = Some(Trouble::Held(error.to_string()));
-            if before.1 != trouble {
-                tracing::error!(%route, %error, "the release is held: its next move cannot be stored");
-                running.trouble = trouble;
-                self.releases.put(route.clone(), running);
-                self.show_releases(|_| {});
+        for (route, made, moves) in due {
+            let Some(running) = self.releases.get(&route).filter(|running| running.moves == moves) else {
+                continue;
+            };
+            let order = Order { route: &route, made: &made, keep_weights: false, who: &who, reason: "" };
+            if let Err(error) = self.carry(running, order).await {
+                self.hold(&route, moves, &error);
             }
+        }
+    }
+
+    /// Tells that a move cannot be made. It is due again with the next look.
+    fn hold(&self, route: &RouteId, moves: u64, error: &OrderError) {
+        let trouble = Some(Trouble::Held(error.to_string()));
+        let is_news = self.releases.change(route, |running| {
+            let is_news = running.moves == moves && running.trouble != trouble;
+            if is_news {
+                running.trouble = trouble;
+            }
+            is_news
+        });
+        if is_news == Some(true) {
+            tracing::error!(%route, %error, "the release is held: its next move cannot be stored");
+            self.show_releases();
         }
     }
 }
