@@ -2,20 +2,14 @@
 //!
 //! Not here: labels that cannot be read (they come with the unit), listeners of their own (see `balancers`), and probes that cannot be made (see `health`).
 
-use fairway_config::labels::{Protocol, Severity};
+use fairway_config::labels::Severity;
 
 use crate::facts::Unit;
 use crate::problem::Problem;
 
 /// What a unit asks for in vain.
 pub(super) fn not_served(unit: &Unit) -> Option<Problem> {
-    let transport = &unit.spec.transport;
-    let protocol = match transport.protocol.unwrap_or_default() {
-        Protocol::H2 => "h2",
-        Protocol::H2c => "h2c",
-        Protocol::Http1 | Protocol::Https => return None,
-    };
-    transport.hedge?;
+    let protocol = unit.spec.transport.hedges_in_vain()?;
     let text =
         format!("no second request is sent to instances that speak HTTP/2 (fairway.protocol: {protocol})");
     let remedy = "leave it out, or set fairway.protocol to http1 or https";
