@@ -1,6 +1,6 @@
 //! One client's datagrams to a front port: the instance that they go to, and its answers.
 //!
-//! A session ends when nobody has said anything for a while. Whoever refuses a datagram (ICMP) is followed by another
+//! A session ends when nobody has said anything for a while, or with the drain of its instance. Whoever refuses a datagram (ICMP) is followed by another
 //! instance. Nothing is sent to a client but what an instance sent. In log and metrics a session counts as one request of its
 //! route once it has ended. Not here: which session a datagram belongs to (see `datagrams`).
 
@@ -101,6 +101,8 @@ struct At {
 enum End {
     Quiet,
     Refused,
+    /// People ordered the instance's drain, and that has ended.
+    Drained,
 }
 
 impl Session {
@@ -167,11 +169,12 @@ impl Session {
         let answered = self.told.borrow().answered;
         let (status, reason) = match ended {
             Ok(()) => (200, Reason::Ok),
+            Err(Reason::DrainEnded) if answered => (200, Reason::DrainEnded),
             Err(_) if answered => (200, Reason::UpstreamCut),
             Err(reason) => (reason.status().unwrap_or(0), reason),
         };
         self.tell(status, reason);
-        if ended.is_err() && !answered && !worker.is_draining() {
+        if ended.is_err_and(|reason| reason != Reason::DrainEnded) && !answered && !worker.is_draining() {
             self.waiting.borrow_mut().clear();
             sleep(DEAF).await;
         }
@@ -207,6 +210,7 @@ impl Session {
             let reason = match opened {
                 Ok(up) => match self.relay(&up, idle).await {
                     End::Quiet => return Ok(()),
+                    End::Drained => return Err(Reason::DrainEnded),
                     End::Refused => Reason::ConnectFailed,
                 },
                 Err(reason) => reason,
@@ -305,6 +309,7 @@ impl Session {
         let waited = std::mem::take(&mut *self.waiting.borrow_mut());
         waited.iter().for_each(|bytes| self.take(bytes));
         let mut sleeping = pin!(sleep_until(self.last.get() + BUSY.min(idle)));
+        let mut drained = pin!(self.drain_ends());
         let mut ending = false;
         loop {
             if !ending && self.is_ending() {
@@ -313,6 +318,7 @@ impl Session {
             }
             tokio::select! {
                 biased;
+                () = &mut drained => return End::Drained,
                 () = self.refused.notified() => return End::Refused,
                 // A refusal makes the socket neither readable nor, to a reader, closed.
                 ready = up.ready(Interest::READABLE | Interest::ERROR) => {
@@ -335,6 +341,18 @@ impl Session {
                     sleeping.as_mut().reset(last + next);
                 }
                 () = self.ends(), if !ending => {}
+            }
+        }
+    }
+
+    /// Until a drain that people ordered has ended at the present instance: what the client says next is for another one.
+    async fn drain_ends(&self) {
+        let state = self.told.borrow().at.as_ref().map(|at| at.endpoint.state.clone());
+        let Some(state) = state else { return std::future::pending().await };
+        let mut ends = self.port.worker.handle.states().ends();
+        while !state.is_ended() {
+            if ends.changed().await.is_err() {
+                return std::future::pending().await;
             }
         }
     }

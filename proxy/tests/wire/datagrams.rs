@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 
 use crate::kit::*;
 
-fn add(cluster: &mut Cluster, address: SocketAddr, front: u16, more: &[(&str, &str)]) -> Arc<str> {
+pub(crate) fn add(cluster: &mut Cluster, address: SocketAddr, front: u16, more: &[(&str, &str)]) -> Arc<str> {
     let key = format!("aliyun.lb.port_{}", address.port());
     let value = format!("udp://dns:{front}");
     let labels: Vec<_> = [(key.as_str(), value.as_str())].into_iter().chain(more.iter().copied()).collect();
@@ -27,11 +27,17 @@ async fn fronted_with(
     instances: &[SocketAddr],
     more: &[(&str, &str)],
 ) -> Plane {
-    let plane = Plane::with(options, |cluster| {
+    fronted_by(options, |cluster| {
         for address in instances {
             add(cluster, *address, front, more);
         }
-    });
+    })
+    .await
+}
+
+/// The same of a cluster made by hand.
+pub(crate) async fn fronted_by(options: Options, make: impl FnOnce(&mut Cluster)) -> Plane {
+    let plane = Plane::with(options, make);
     let opening = async {
         while plane.running.front_sockets().expect("they can be copied").is_empty() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -42,7 +48,7 @@ async fn fronted_with(
 }
 
 /// An instance that says its name and what it heard.
-async fn naming(name: &'static str) -> SocketAddr {
+pub(crate) async fn naming(name: &'static str) -> SocketAddr {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = socket.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -61,13 +67,13 @@ fn refusing() -> SocketAddr {
 }
 
 /// A client that hears the front port alone.
-async fn client(front: u16) -> UdpSocket {
+pub(crate) async fn client(front: u16) -> UdpSocket {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).await.expect("a free port");
     socket.connect(("127.0.0.1", front)).await.expect("an address");
     socket
 }
 
-async fn ask(client: &UdpSocket, text: &str) -> String {
+pub(crate) async fn ask(client: &UdpSocket, text: &str) -> String {
     client.send(text.as_bytes()).await.expect("the port is open");
     hear(client).await
 }
@@ -88,7 +94,7 @@ fn metrics(plane: &Plane) -> String {
 }
 
 /// Waits until a line of the metrics that begins so and has all `labels` says `count`.
-async fn counts(plane: &Plane, name: &str, labels: &[&str], count: u64) {
+pub(crate) async fn counts(plane: &Plane, name: &str, labels: &[&str], count: u64) {
     let end = format!(" {count}");
     let looking = async {
         loop {

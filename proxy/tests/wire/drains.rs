@@ -11,6 +11,7 @@ use fairway_proxy::table::follow;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::datagrams;
 use crate::fronts::{add, dial};
 use crate::http2::kit::{client, read, send};
 use crate::kit::*;
@@ -54,7 +55,11 @@ impl Live {
         let ended = |catalog: &Arc<Catalog>| {
             catalog.instances.values().filter(|instance| instance.drained.is_some()).count() == count
         };
-        let catalog = within("the end", self.catalogs.wait_for(ended)).await.expect("they are published");
+        let waited = within("the end", self.catalogs.wait_for(ended)).await;
+        let catalog = waited.expect("they are published").clone();
+        let mut applied = self.plane.handle.applied();
+        let live = applied.wait_for(|applied| *applied >= catalog.serial);
+        within("the table of it", live).await.expect("it is applied");
         catalog.instances.values().filter_map(|instance| Some(instance.drained.as_ref()?.cut)).sum()
     }
 }
@@ -167,6 +172,28 @@ async fn connections_of_front_ports_are_ended_too() {
     live.order(State::Draining).await;
     assert_eq!(live.drained(1).await, 1);
     assert!(client.ends().await && instance.ends().await);
+}
+
+#[tokio::test]
+async fn a_session_of_datagrams_ends_with_the_drain_and_the_client_goes_on_elsewhere() {
+    let front = free_port();
+    let (one, other) = (datagrams::naming("1").await, datagrams::naming("2").await);
+    let mut live = Live::start(
+        datagrams::fronted_by(Options::default(), |cluster| {
+            let drained = [("fairway.drain", "300ms"), ("fairway.version", "v1")];
+            datagrams::add(cluster, one, front, &drained);
+            // Stands in, once the other is drained.
+            datagrams::add(cluster, other, front, &[("fairway.version", "v2"), ("fairway.weight", "0")]);
+        })
+        .await,
+    );
+    let client = datagrams::client(front).await;
+    assert_eq!(datagrams::ask(&client, "a").await, "1a");
+    live.order(State::Draining).await;
+    live.drained(1).await;
+    let metrics = "fairway_requests_total";
+    datagrams::counts(&live.plane, metrics, &["reason=\"drain-ended\"", "code=\"200\""], 1).await;
+    assert_eq!(datagrams::ask(&client, "b").await, "2b");
 }
 
 #[tokio::test]
