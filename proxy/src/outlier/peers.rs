@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub(crate) struct Peers {
     /// One of them is ejected, has just come back, or does not listen yet: a choice has to look.
     special: AtomicBool,
+    /// How many of them are ejected, or were a moment ago.
+    out: AtomicUsize,
     /// One of them failed: its requests and those of the others are compared.
     troubled: AtomicBool,
     members: Mutex<Members>,
@@ -49,7 +51,7 @@ struct Window {
 impl Peers {
     pub(crate) fn new(book: Arc<Book>, series: Arc<BackendSeries>) -> Arc<Self> {
         let (special, troubled, members) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
-        Arc::new(Self { special, troubled, members, book, series })
+        Arc::new(Self { special, out: AtomicUsize::new(0), troubled, members, book, series })
     }
 
     /// A further life of an instance.
@@ -62,6 +64,11 @@ impl Peers {
     /// Whether a choice has to look at how each instance stands.
     pub(crate) fn is_special(&self) -> bool {
         self.special.load(Relaxed)
+    }
+
+    /// Most that may be ejected now: as many, and those whose ejection has ended since the last look.
+    pub(crate) fn out_at_most(&self) -> usize {
+        self.out.load(Relaxed)
     }
 
     /// One of them is about to fail: from now on their requests are compared.
@@ -132,6 +139,8 @@ impl Peers {
         let (instance, backend) = (state.key.id.as_str(), &*self.series.backend);
         tracing::warn!(instance, backend, cause = cause.as_str(), "{reason}");
         let told = Ejection { since, until, until_probed, reason };
+        // Before it is: whoever sees that it is ejected sees that some are, or looks again with the next request.
+        self.out.fetch_add(1, Relaxed);
         state.standing.eject(now, length, told.clone());
         state.forget_failures();
         self.special.store(true, Relaxed);
@@ -182,6 +191,8 @@ impl Peers {
             }
             state.standing.settle(at);
         }
+        let out = alive.iter().filter(|state| state.standing.is_ejected(at)).count();
+        self.out.store(out, Relaxed);
         let special = alive.iter().any(|state| state.standing.is_special(at));
         self.special.store(special, Relaxed);
         let goes_on = special || members.window.is_some();

@@ -29,18 +29,21 @@ const EASY: f64 = 16.0;
 /// Beyond that they stay while there are at most this many times as many as at instances elsewhere.
 const BUSIER: f64 = 2.0;
 
+/// Fewer than twice so many instances of a zone are all looked at, of more so many at least.
+const LOOKED_AT: usize = 32;
+
 /// The circumstances of one choice.
 pub(crate) struct Care<'a> {
     now: Instant,
     at: u64,
     luck: Luck,
-    /// How many are not ejected.
-    left: usize,
-    /// Those are too few.
+    /// Those that are not ejected are too few.
     panics: bool,
     /// Instances of other zones stand back.
     stays_here: bool,
     among: &'a [Arc<Endpoint>],
+    /// Those of them of which some are preferred.
+    near: &'a [Arc<Endpoint>],
 }
 
 /// The number that each instance's part is compared with, from 0 to below 1.
@@ -76,11 +79,32 @@ impl<'a> Care<'a> {
 
     fn with(version: &Version, among: &'a [Arc<Endpoint>], luck: Luck, zone_luck: f64, now: Instant) -> Self {
         let at = stamp(now);
-        let left = among.iter().filter(|endpoint| !endpoint.state.standing.is_ejected(at)).count();
-        let panics = left * PANIC < version.wanted && left < among.len();
-        let mut care = Self { now, at, luck, left, panics, stays_here: false, among };
-        care.stays_here = version.zoned && care.stays_here(version, zone_luck);
+        let mut care = Self { now, at, luck, panics: false, stays_here: false, among, near: among };
+        care.panics = care.panics(version);
+        if version.zoned {
+            let (here, elsewhere) = Version::by_zone(among);
+            care.stays_here = care.stays_here(version, (here, elsewhere), zone_luck);
+            care.near = if care.stays_here { here } else { among };
+        }
         care
+    }
+
+    /// The instances of which some are preferred: our zone's while requests stay there.
+    pub(super) fn near(&self) -> &'a [Arc<Endpoint>] {
+        self.near
+    }
+
+    /// Whether fewer than one of [`PANIC`] instances are left, and others are ejected. They are counted only where so many
+    /// may be.
+    fn panics(&self, version: &Version) -> bool {
+        let too_few = |left: usize| left * PANIC < version.wanted && left < self.among.len();
+        let out: usize = version.peers.iter().map(|peers| peers.out_at_most()).sum();
+        too_few(self.among.len().saturating_sub(out)) && too_few(self.left())
+    }
+
+    /// How many are not ejected.
+    fn left(&self) -> usize {
+        self.among.iter().filter(|endpoint| !endpoint.state.standing.is_ejected(self.at)).count()
     }
 
     /// Whether the instance takes part in this choice.
@@ -126,7 +150,7 @@ impl<'a> Care<'a> {
     pub(crate) fn note(&self, endpoint: &Endpoint) -> String {
         let part = part(endpoint, self.now, self.at);
         match endpoint.state.standing.ejection(self.now) {
-            Some(_) if self.left > 0 => {
+            Some(_) if self.left() > 0 => {
                 format!("; ejected, but fewer than 1 of {PANIC} instances would be left")
             }
             Some(_) => "; ejected, but no other instance can serve".to_owned(),
@@ -147,21 +171,50 @@ impl<'a> Care<'a> {
             }
     }
 
-    fn stays_here(&self, version: &Version, luck: f64) -> bool {
-        let sound =
-            |local: bool| self.among.iter().filter(move |e| e.is_local == local).filter(|e| self.is_sound(e));
-        let healthy = OVERPROVISIONED * sound(true).count() as f64 / version.wanted_here.max(1) as f64;
+    /// Whether requests stay in our zone: as long as enough of its instances serve, and have not much more to do than those
+    /// elsewhere. Of many instances some are looked at.
+    fn stays_here(
+        &self,
+        version: &Version,
+        (here, elsewhere): (&[Arc<Endpoint>], &[Arc<Endpoint>]),
+        luck: f64,
+    ) -> bool {
+        let here = Seen::of(here, luck, |endpoint| self.is_sound(endpoint));
+        let healthy = OVERPROVISIONED * here.sound / version.wanted_here.max(1) as f64;
         if healthy < 1.0 && luck >= healthy {
             return false;
         }
-        let load = |local| {
-            let (in_flight, weight) = sound(local).fold((0.0, 0.0), |(in_flight, weight), e| {
-                (in_flight + f64::from(e.state.in_flight()), weight + f64::from(e.weight))
-            });
-            if weight > 0.0 { in_flight / weight } else { f64::INFINITY }
-        };
-        let here = load(true);
-        here < EASY || here < BUSIER * load(false)
+        here.load < EASY
+            || here.load < BUSIER * Seen::of(elsewhere, luck, |endpoint| self.is_sound(endpoint)).load
+    }
+}
+
+/// What a look at the instances of our zone, or at the others, shows.
+struct Seen {
+    /// How many have nothing wrong with them.
+    sound: f64,
+    /// Requests in flight at each of those, for its weight.
+    load: f64,
+}
+
+impl Seen {
+    /// Of all of these if they are few, else of [`LOOKED_AT`] to twice as many evenly from the whole list.
+    fn of(endpoints: &[Arc<Endpoint>], luck: f64, is_sound: impl Fn(&Endpoint) -> bool) -> Self {
+        let stride = (endpoints.len() / LOOKED_AT).max(1);
+        let first = (luck * stride as f64) as usize;
+        let (mut seen, mut sound, mut in_flight, mut weight) = (0.0f64, 0.0, 0.0, 0.0);
+        for endpoint in endpoints.iter().skip(first).step_by(stride) {
+            seen += 1.0;
+            if is_sound(endpoint) {
+                sound += 1.0;
+                in_flight += f64::from(endpoint.state.in_flight());
+                weight += f64::from(endpoint.weight);
+            }
+        }
+        Self {
+            sound: sound * endpoints.len() as f64 / seen.max(1.0),
+            load: if weight > 0.0 { in_flight / weight } else { f64::INFINITY },
+        }
     }
 }
 

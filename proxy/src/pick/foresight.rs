@@ -81,9 +81,11 @@ pub(super) fn foresee_among<'a>(
     now: Instant,
 ) -> Option<&'a Arc<Endpoint>> {
     let care = Care::of_the_lucky(version, among, now);
-    let one_of = |counts: &dyn Fn(&Endpoint) -> bool| {
+    let one_of = |among, counts: &dyn Fn(&Endpoint) -> bool| {
         let usable = |endpoint: &Endpoint| usable(endpoint) && counts(endpoint);
         balance::Question { version, among, usable: &usable, request, now }.foresee()
     };
-    one_of(&|e| care.is_preferred(e)).or_else(|| one_of(&|e| care.is_sound(e))).or_else(|| one_of(&|_| true))
+    one_of(care.near(), &|e| care.is_preferred(e))
+        .or_else(|| one_of(among, &|e| care.is_sound(e)))
+        .or_else(|| one_of(among, &|_| true))
 }

@@ -402,6 +402,7 @@ impl Chooser<'_, '_> {
         }
         let client = self.client();
         let index = self.draw(lots, client).ok_or(NoInstance::NoneReady)?;
+        let index = self.instead_of_silent(index, lots.tier(), client).unwrap_or(index);
         let why = self.why(lots.tier(), client);
         let version = self.entry.versions.get(index).ok_or(NoInstance::NoneReady)?;
         if let Some(pick) = self.instance_of(version, lots.tier().endpoints(version), why) {
@@ -437,6 +438,20 @@ impl Chooser<'_, '_> {
         }
     }
 
+    /// Another version for a request whose version has nobody who listens yet, if there is one that has: it has just been
+    /// asked, and a wait for it would be for nothing.
+    fn instead_of_silent(&mut self, drawn: usize, tier: Tier, client: Option<u64>) -> Option<usize> {
+        let (entry, tried, now) = (self.entry, self.tried, self.now);
+        let version = entry.versions.get(drawn).filter(|version| !version.is_calm(now))?;
+        let at = stamp(now);
+        let listens = |endpoint: &Endpoint| !endpoint.state.standing.is_silent(at);
+        if tier != Tier::Weighted || version.serving().iter().any(|e| listens(e) && !tried.has(e)) {
+            return None;
+        }
+        let others = Lots::new(&entry.versions, |endpoint| listens(endpoint) && !tried.has(endpoint));
+        if others.tier() == Tier::Weighted { self.draw(&others, client) } else { None }
+    }
+
     fn why(&self, tier: Tier, client: Option<u64>) -> Why {
         match (tier, client) {
             (Tier::Weighted, Some(_)) => Why::Client,
@@ -465,7 +480,7 @@ impl Chooser<'_, '_> {
         let care = Care::new(version, among, self.request, self.rng, self.now);
         let tried = self.tried;
         let waits = || among.iter().any(|endpoint| care.is_sound(endpoint) && !tried.has(endpoint));
-        self.one_of(version, among, why, |endpoint| care.is_preferred(endpoint))
+        self.one_of(version, care.near(), why, |endpoint| care.is_preferred(endpoint))
             .or_else(|| self.one_of(version, among, why, |endpoint| care.counts(endpoint)))
             .or_else(|| self.one_of(version, among, why, |endpoint| care.is_sound(endpoint)))
             // An ejected instance is better than none, but not better than one that is merely full.

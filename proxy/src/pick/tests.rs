@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use super::ring::Seats;
 use super::{Crowded, NoInstance, Pick, Tried, Why};
 use crate::endpoint::{Endpoint, IN_FLIGHT_MAX};
+use crate::outlier::stamp;
 use crate::request::{FieldList, RequestView};
 use crate::sticky::Bound;
 use crate::table::fixture::*;
@@ -1083,6 +1084,42 @@ fn ejection_is_ignored_when_too_few_are_left() {
     });
     let second = RouteTable::build(&catalog, &lasting, Some(&first));
     assert_eq!(used(&second.entries()[0]), 3, "all but the unhealthy one");
+}
+
+#[test]
+fn a_version_of_which_nobody_listens_yet_leaves_its_requests_to_others_and_gets_them_if_there_are_none() {
+    let splits: [&dyn Fn(Version) -> Version; 2] = [&|version| version, &|version| version.weight(50)];
+    for split in splits {
+        let entry = entry(&[split(version("v0", &[READY; 2])), split(version("v1", &[READY; 2]))]);
+        let now = Instant::now();
+        assert!(stamp(now) > 0, "stamps begin here");
+        let silence = |version: usize| {
+            for endpoint in entry.versions()[version].serving() {
+                endpoint.state.peers.does_not_listen(&endpoint.state, now);
+            }
+        };
+        let fields = FieldList::default();
+        let mut rng = Rng::with_seed(2);
+        let mut drawn = |now| {
+            let asked = request("shop.test", "/", &fields);
+            let picks = (0..200).map(|_| entry.pick(&asked, &Tried::default(), &mut rng, now));
+            picks.map(|pick| name(&pick.expect("there is one"))).collect::<std::collections::BTreeSet<_>>()
+        };
+        silence(1);
+        assert_eq!(drawn(now).len(), 1, "nobody waits while another version listens");
+        assert_eq!(drawn(now + Duration::from_secs(1)).len(), 2, "it is asked again");
+        silence(0);
+        assert_eq!(drawn(now).len(), 2);
+    }
+}
+
+#[test]
+fn a_zone_of_many_instances_is_known_by_some_of_them() {
+    // All of them, 70 % of them (1.4 times that is 98 %), a third of them (47 %) serve.
+    for (here, down, least, most) in [(200, 0, 2000, 2000), (140, 60, 1900, 2000), (66, 134, 950, 1200)] {
+        let stay = stay_here(&zoned(here, 400, down), 2000);
+        assert!((least..=most).contains(&stay), "{here} of {}: {stay}", here + down);
+    }
 }
 
 /// A version with instances in our zone `a` and in `b`.

@@ -2,11 +2,12 @@
 //!
 //! Kept from table to table as long as the catalog keeps the route. Not here: the choice itself (see `pick`).
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fairway_catalog::{Backend, Condition, Instance, Member, Route, State};
+use fairway_catalog::{Backend, Condition, Instance, InstanceKey, Member, Route, State};
 use fairway_config::labels::{Balance, Transport};
 use fairway_config::names::{Percent, Weight};
 use jiff::Timestamp;
@@ -79,7 +80,7 @@ pub struct Version {
     /// Whose turn it is; outlives the entry.
     pub(crate) turn: Arc<Turn>,
     /// The instances that have an address: first those that serve new clients, then those that serve bound ones alone, then
-    /// the stopping ones, then the others.
+    /// the stopping ones, then the others; of each kind those of our zone first.
     endpoints: Box<[Arc<Endpoint>]>,
     serving: usize,
     draining: usize,
@@ -220,8 +221,14 @@ impl Version {
         };
         let upstream = old.map_or_else(|| lasting.metrics.backend(&name), |old| old.upstream.clone());
         let states = states(member, old, (&settings, &upstream), lasting);
-        let ready: Vec<Instant> =
-            states.iter().map(|(instance, state)| ready_at(instance, state, old, moment)).collect();
+        let before = old.map(places).unwrap_or_default();
+        let ready: Vec<Instant> = states
+            .iter()
+            .map(|(instance, state)| {
+                let place = before.get(&state.key).copied();
+                ready_at(instance, state, old.zip(place), moment)
+            })
+            .collect();
         let is_here = |instance: &Instance| !moment.zone.is_empty() && *instance.unit.zone == *moment.zone;
         let serves = |instance: &Instance| Rank::of(instance) == Rank::Serving;
         let firmly_ready: Option<Instant> =
@@ -237,7 +244,8 @@ impl Version {
             (Rank::of(instance), Endpoint::new(instance, &settings, state.clone(), newness))
         };
         let mut sorted: Vec<(Rank, Arc<Endpoint>)> = states.iter().zip(&ready).map(endpoint).collect();
-        sorted.sort_by_key(|(rank, _)| *rank);
+        // Those of our zone first: most requests look at them alone.
+        sorted.sort_by_key(|(rank, endpoint)| (*rank, !endpoint.is_local));
         let count = |rank| sorted.iter().filter(|(r, _)| *r == rank).count();
         let serving = || sorted.iter().filter(|(rank, _)| *rank == Rank::Serving).map(|(_, e)| e);
         let wanted = |instance: &&&Arc<Instance>| {
@@ -289,6 +297,12 @@ impl Version {
     /// Those that new clients may be sent to, ejected ones too: whether one is ejected changes faster than tables do.
     pub fn serving(&self) -> &[Arc<Endpoint>] {
         &self.endpoints[..self.serving]
+    }
+
+    /// Instances of one kind by zone: ours, the others.
+    pub(crate) fn by_zone(among: &[Arc<Endpoint>]) -> (&[Arc<Endpoint>], &[Arc<Endpoint>]) {
+        let here = among.partition_point(|endpoint| endpoint.is_local);
+        among.split_at(here)
     }
 
     /// Those that clients bound to them stay with: the serving ones, then the draining ones.
@@ -351,17 +365,20 @@ fn states<'a>(
     keys().map(|(instance, key)| (instance, lasting.states.of(&key, told(instance), &peers))).collect()
 }
 
-/// Since when an instance may serve new clients.
+/// Where each instance is in the list of a version.
+fn places(version: &Version) -> HashMap<&InstanceKey, usize> {
+    version.endpoints.iter().map(|endpoint| &endpoint.key).zip(0..).collect()
+}
+
+/// Since when an instance may serve new clients. `before` is the version of the table before, and its place there.
 fn ready_at(
     instance: &Instance,
     state: &EndpointState,
-    old: Option<&Version>,
+    before: Option<(&Version, usize)>,
     Moment { at, now, .. }: &Moment<'_>,
 ) -> Instant {
-    let before = old.and_then(|old| old.endpoints().iter().find(|endpoint| endpoint.key == state.key));
-    let served = old.is_some_and(|old| old.serves(state.uid));
-    match before {
-        Some(before) if served => before.ready_at,
+    match before.map(|(old, place)| old.serving().get(place)) {
+        Some(Some(served)) if served.state.uid == state.uid => served.ready_at,
         // It was ordered out, or something was wrong with it.
         Some(_) => *now,
         // Nobody has to be exact about what was long ago.
