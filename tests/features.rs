@@ -5,6 +5,7 @@
 use std::io::Read;
 
 use fairway_testkit::origin::{Identity, Origin};
+use fairway_testkit::raw::Raw;
 use fairway_testkit::wait::PATIENCE;
 use fairway_testkit::{Fairway, FairwayOptions, Request, until};
 use serde_json::{Value, json};
@@ -231,6 +232,20 @@ async fn limits_of_the_api_hold_for_what_comes_survive_a_restart_and_are_taken_b
     let explained = said(&fairway.cli(&["explain", "http://slow.test/"]).await);
     assert!(explained.contains("timeout.total=20s rate_limit=\"1/h burst 2\""), "{explained}");
 
+    // The connection of a client is kept from one order to the next.
+    let mut client = Raw::connect(fairway.http()).await;
+    for (order, status) in
+        [("body_max=4", "413"), ("body_max=none", "200"), ("rate_limit=1/h burst 2", "200")]
+    {
+        let set = fairway.cli(&["limits", "slow.test/", order]).await;
+        assert!(set.status.success(), "{order}: {}", said(&set));
+        let post = Request { body: "12345".into(), ..Request::new("POST", "slow.test", "/") };
+        assert_eq!(post.send(fairway.http()).await.status.to_string(), status, "{order}");
+        client.send("GET /bytes?n=0 HTTP/1.1\r\nHost: slow.test\r\n\r\n").await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{order}: {head}");
+    }
+
     fairway.restart().await;
     fairway.ready().await;
     assert_eq!(limit(&fairway, "rate_limit").await[..2], [json!("1/h burst 2"), json!("api")]);
@@ -269,5 +284,5 @@ async fn limits_of_the_api_hold_for_what_comes_survive_a_restart_and_are_taken_b
     );
     let audit = fairway.list("audit").await;
     let actions: Vec<&Value> = audit.iter().map(|entry| &entry["action"]).collect();
-    assert_eq!(actions, ["delete-limits", "put-limits", "put-limits", "put-limits"]);
+    assert_eq!(actions, ["delete-limits"].into_iter().chain(["put-limits"; 6]).collect::<Vec<_>>());
 }

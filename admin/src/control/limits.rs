@@ -142,12 +142,15 @@ fn check_etag(route: &Route, if_match: Option<&str>) -> Result<(), OrderError> {
 /// The limits that are given; else everything that is wrong with them.
 fn check(given: &LimitsGiven, route: &RouteId) -> Result<RouteLimits, Vec<LimitError>> {
     let (mut limits, mut errors) = (RouteLimits::default(), Vec::new());
-    for (name, value) in &given.0 {
+    // Clients that write down every field write null for what they leave out.
+    let written =
+        || given.0.iter().filter(|(name, value)| !value.is_null() || name.parse::<Limit>().is_err());
+    for (name, value) in written() {
         if let Err(error) = set(&mut limits, name, value, route) {
             errors.push(error);
         }
     }
-    if given.0.is_empty() {
+    if written().next().is_none() {
         errors.push(LimitError {
             kind: "limits-empty",
             place: String::new(),
@@ -223,7 +226,7 @@ mod tests {
     fn values_are_texts_as_in_labels_or_plain_numbers() {
         let given = json!({
             "timeout.connect": "500ms", "timeout.total": "none", "retries": 2, "hedge": "p95", "body_max": 1024,
-            "rate_limit": "100/s burst 200", "reason": "why", "expires_in": "2h"
+            "rate_limit": "100/s burst 200", "rate_limit.client": null, "reason": "why", "expires_in": "2h"
         });
         assert_eq!(
             check("shop.com/", &given.to_string()).expect("limits"),
@@ -244,7 +247,9 @@ mod tests {
             (r#"{"retries":11}"#, "bad-limit", "retries = 11: `11` is not a number", "from 0 to 10"),
             (r#"{"retries":-1}"#, "bad-limit", "retries = -1: ", "from 0 to 10"),
             (r#"{"retries":1.5}"#, "bad-limit", "retries = 1.5: ", "from 0 to 10"),
-            (r#"{"retries":null}"#, "bad-limit", "retries = null: ", "leave out what is not to be set"),
+            (r#"{"retries":null}"#, "limits-empty", "names no limit", "name one"),
+            (r#"{"retrys":null}"#, "unknown-limit", "`retrys` is no limit", "did you mean `retries`?"),
+            (r#"{"retries":true}"#, "bad-limit", "retries = true: ", "leave out what is not to be set"),
             (r#"{"retries":[1]}"#, "bad-limit", "retries = [1]: ", "as in the label"),
             (r#"{"timeout.total":5}"#, "bad-limit", "timeout.total = 5: ", "add a unit"),
             (r#"{"timeout.total":"0s"}"#, "bad-limit", "timeout.total = \"0s\": ", "1ms to 24h"),

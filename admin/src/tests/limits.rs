@@ -3,6 +3,7 @@
 use std::fs;
 
 use fairway_catalog::inputs::DefaultLimits;
+use fairway_config::labels::Limit;
 use fairway_store::FILE_NAME;
 use serde_json::{Value, json};
 
@@ -201,9 +202,8 @@ async fn each_limit_tells_the_layer_that_it_comes_from() {
 #[tokio::test]
 async fn how_much_an_instance_may_have_holds_in_all_its_routes_and_tells_who_said_it() {
     let folder = folder();
-    let mut plan = Plan::default();
-    plan.units =
-        vec![unit(1, "shop/web@v1", &[("aliyun.routing.port_80", "shop.company.com;other.company.com")])];
+    let two_routes = ("aliyun.routing.port_80", "shop.company.com;other.company.com");
+    let plan = Plan { units: vec![unit(1, "shop/web@v1", &[two_routes])], ..Plan::default() };
     let world = World::start(plan, folder.path()).await;
     let other = "/api/v1/routes/other.company.com%2F/limits";
     world.put(LIMITS, &json!({"in_flight_max": 5, "reason": "small"})).await;
@@ -307,4 +307,19 @@ async fn what_cannot_be_stored_is_not_ordered() {
     let without = super::world::folder();
     let world = World::start(Plan { store: false, ..Plan::default() }, without.path()).await;
     world.put(LIMITS, &json!({"retries": 0})).await.refused(503, "no-store");
+}
+
+#[tokio::test]
+async fn the_description_names_every_limit_of_an_order() {
+    let (world, _folder) = World::new().await;
+    let description = world.read("/openapi.json").await;
+    let schemas = &description["components"]["schemas"];
+    let order = schemas["LimitsOrder"].to_string();
+    assert!(order.contains("#/components/schemas/LimitValues") && order.contains("expires_in"), "{order}");
+    let mut named: Vec<&String> =
+        schemas["LimitValues"]["properties"].as_object().expect("fields").keys().collect();
+    let mut all = Limit::ALL.map(|limit| limit.to_string());
+    named.sort();
+    all.sort();
+    assert_eq!(named, all.iter().collect::<Vec<_>>());
 }

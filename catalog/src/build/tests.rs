@@ -566,6 +566,13 @@ proptest! {
                 let member = partly.routes[&route("all.com/")].members[0].backend.id.to_string();
                 order(&mut state, "all.com/", split(&[(&member, u64::from(split_weight))]));
             }
+            let of = ["all.com/", "a.com/", "a.com/x", "gone.com/"][which % 4];
+            match split_weight {
+                0 => limit(&mut state, of, &[("in_flight_max", &which.max(1).to_string())], None),
+                1 => limit(&mut state, of, &[("retries", "0"), ("rate_limit", "1/s")], None),
+                2 => drop(Arc::make_mut(&mut state.decisions).limits.remove(&route(of))),
+                _ => {}
+            }
             let whole_inputs = Inputs { settings: Arc::new((*state.settings).clone()), ..state.clone() };
             let whole = Catalog::build(&whole_inputs, &partly, since);
             partly = Catalog::build(&state, &partly, since);
