@@ -210,8 +210,10 @@ pub struct EndpointState {
     retired: AtomicBool,
     /// Its drain has ended: what still runs there is ended too.
     ended: AtomicBool,
-    /// It was told to stop: no connection to it is kept.
+    /// It was told to stop.
     stops: AtomicBool,
+    /// It has refused a connection since.
+    deaf: AtomicBool,
     /// TLS sessions that may be taken up again; of all workers.
     sessions: OnceLock<Resumption>,
     last_failure: Mutex<Option<LastFailure>>,
@@ -246,6 +248,7 @@ impl EndpointState {
             retired: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             stops: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
             sessions: OnceLock::new(),
             last_failure: Mutex::new(None),
             own_max: AtomicU32::new(0),
@@ -409,10 +412,19 @@ impl EndpointState {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether it was told to stop. Many servers then wait until their clients close connections, so none is kept idle, and
-    /// each request that still goes there shows anew that it accepts connections.
+    /// Whether it was told to stop. Many servers then wait until their clients close connections.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stops.load(Ordering::Relaxed)
+    }
+
+    /// It refused a connection.
+    pub(crate) fn refused(&self) {
+        self.deaf.store(self.is_stopping(), Ordering::Relaxed);
+    }
+
+    /// Whether it takes no more connections, as the stop that it was told to wants it.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed) && self.is_stopping()
     }
 
     /// Whether no table has this instance any more: its pooled connections are to be closed.
@@ -502,6 +514,7 @@ impl EndpointStates {
             self.ends.send_modify(|count| *count += 1);
         }
         if state.stops.swap(stops, Ordering::Relaxed) != stops && stops {
+            state.deaf.store(false, Ordering::Relaxed);
             self.stops.send_modify(|count| *count += 1);
         }
         state

@@ -127,7 +127,11 @@ pub(crate) async fn open_tcp(
 }
 
 async fn tcp(endpoint: &Endpoint, header: &[u8]) -> Result<TcpStream, ConnectError> {
-    let mut tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
+    let connected = TcpStream::connect(endpoint.address).await;
+    if connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        endpoint.state.refused();
+    }
+    let mut tcp = connected.map_err(failed)?;
     endpoint.state.standing.accepted();
     // Without it small writes wait for acknowledgements; if it cannot be set the connection is merely slower.
     let _ = tcp.set_nodelay(true);

@@ -2,8 +2,8 @@
 //!
 //! Kept by the life of an instance ([`EndpointState::uid`]), never by address: a service that gets an address later cannot
 //! get a connection that was meant for its predecessor (design rule 5). The last one put in is taken first, so that the
-//! others grow old and go. An instance that was told to stop has none: many servers end only when their clients have closed
-//! their connections, and until then are in the way of their successors.
+//! others grow old and go. Those of an instance that was told to stop are closed: many servers end only when their clients have
+//! closed their connections, and until then are in the way of their successors.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,6 +23,11 @@ const IDLE_MAX: usize = 256;
 /// A request that must not be sent twice takes a connection only if it was used this recently: an instance may close an
 /// older one at any moment, and nobody could tell whether the request was done.
 const FRESH: Duration = Duration::from_secs(2);
+
+/// How long connections to an instance that was told to stop carry requests, when it is the last one and still accepts them:
+/// then a new one shows whether it does. With one for each request a busy proxy would run out of ports before a container
+/// that ignores its stop signal is killed.
+const RENEWED: Duration = Duration::from_millis(100);
 
 /// What a request asks of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub(crate) struct Pool<S>(RefCell<HashMap<u64, Idles<S>, BuildStable>>);
 struct Idles<S> {
     state: Arc<EndpointState>,
     idle: Vec<Idle<S>>,
+    /// When they were closed last because it was told to stop.
+    renewed: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -51,6 +58,18 @@ struct Idle<S> {
     io: Duplex<S>,
     since: Instant,
     until: Instant,
+}
+
+impl<S> Idles<S> {
+    /// Closes all if it is time that a new connection shows whether the instance still accepts any.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.renewed.is_none_or(|last| now.duration_since(last) >= RENEWED);
+        if is_due {
+            self.idle.clear();
+            self.renewed = Some(now);
+        }
+        is_due
+    }
 }
 
 impl<S> Default for Pool<S> {
@@ -63,11 +82,14 @@ impl<S: Stream> Pool<S> {
     /// The connection used last that is still open, not too old, and on which nothing has arrived.
     pub(crate) fn take(&self, state: &EndpointState, wanted: Wanted) -> Option<Duplex<S>> {
         let mut pool = self.0.borrow_mut();
-        if state.is_retired() || state.is_stopping() {
+        if state.is_retired() || state.is_deaf() {
             pool.remove(&state.uid);
             return None;
         }
         let idles = pool.get_mut(&state.uid)?;
+        if state.is_stopping() && idles.is_due(turn::now()) {
+            return None;
+        }
         if wanted == Wanted::New {
             let oldest = (!idles.idle.is_empty()).then(|| idles.idle.remove(0));
             drop(oldest);
@@ -90,13 +112,17 @@ impl<S: Stream> Pool<S> {
         None
     }
 
-    /// Keeps a connection for later, at most for this long. The instance may be gone or told to stop meanwhile: then it is closed.
+    /// Keeps a connection for later, at most for this long. The instance may be gone meanwhile, or take none any more: then it is closed.
     pub(crate) fn put(&self, state: &Arc<EndpointState>, io: Duplex<S>, keep: Duration) {
-        if state.is_retired() || state.is_stopping() || keep.is_zero() {
+        if state.is_retired() || state.is_deaf() || keep.is_zero() {
             return;
         }
         let mut pool = self.0.borrow_mut();
-        let idles = pool.entry(state.uid).or_insert_with(|| Idles { state: state.clone(), idle: Vec::new() });
+        let idles = pool.entry(state.uid).or_insert_with(|| Idles {
+            state: state.clone(),
+            idle: Vec::new(),
+            renewed: None,
+        });
         if idles.idle.len() < IDLE_MAX {
             let since = turn::now();
             idles.idle.push(Idle { io, since, until: since + keep });
@@ -141,25 +167,64 @@ mod tests {
         states.of(&key, Told { stops, ..Told::default() }, &peers)
     }
 
-    #[tokio::test]
-    async fn an_instance_that_was_told_to_stop_keeps_no_connection_and_gets_none_back() {
+    /// What a test keeps of a connection: its other end.
+    async fn kept(pool: &Pool<TcpStream>, state: &Arc<EndpointState>) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let connection = async || {
-            let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
-            (Duplex::new(near), listener.accept().await.expect("it connected").0)
-        };
+        let near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        pool.put(state, Duplex::new(near), Duration::from_secs(60));
+        listener.accept().await.expect("it connected").0
+    }
+
+    async fn ends(far: &TcpStream) {
+        far.readable().await.expect("it ends");
+        assert_eq!(far.try_read(&mut [0]).expect("it ends"), 0);
+    }
+
+    #[tokio::test]
+    async fn idle_connections_to_an_instance_that_was_told_to_stop_are_closed() {
         let (states, pool) = (EndpointStates::default(), Pool::default());
-        let keep = Duration::from_secs(60);
-        let [(first, far), (second, other_far)] = [connection().await, connection().await];
-        pool.put(&state(&states, false), first, keep);
+        let before = kept(&pool, &state(&states, false)).await;
         pool.sweep();
         let state = state(&states, true);
-        pool.put(&state, second, keep);
+        let after = kept(&pool, &state).await;
         pool.sweep();
-        for far in [far, other_far] {
-            far.readable().await.expect("it ends");
-            assert_eq!(far.try_read(&mut [0]).expect("it ends"), 0);
-        }
+        ends(&before).await;
+        ends(&after).await;
         assert!(pool.take(&state, Wanted::Open).is_none());
+    }
+
+    #[tokio::test]
+    async fn while_it_is_the_last_one_a_new_connection_shows_now_and_then_whether_it_accepts_any() {
+        let (states, pool) = (EndpointStates::default(), Pool::default());
+        let state = state(&states, true);
+        let first = kept(&pool, &state).await;
+        assert!(pool.take(&state, Wanted::Open).is_none(), "the first request asks");
+        ends(&first).await;
+        let second = kept(&pool, &state).await;
+        {
+            let mut all = pool.0.borrow_mut();
+            let idles = all.get_mut(&state.uid).expect("one is kept");
+            let asked = idles.renewed.expect("the first has asked");
+            assert!(!idles.is_due(asked + RENEWED / 2) && idles.idle.len() == 1, "the next ones need not");
+            assert!(
+                idles.is_due(asked + RENEWED) && !idles.is_due(asked + RENEWED),
+                "after a while one asks anew"
+            );
+        }
+        ends(&second).await;
+    }
+
+    #[tokio::test]
+    async fn once_it_has_refused_a_connection_none_is_kept_until_it_goes_on_after_all() {
+        let (states, pool) = (EndpointStates::default(), Pool::default());
+        let stopping = state(&states, true);
+        let first = kept(&pool, &stopping).await;
+        stopping.refused();
+        assert!(pool.take(&stopping, Wanted::Open).is_none());
+        ends(&first).await;
+        ends(&kept(&pool, &stopping).await).await;
+        let active = state(&states, false);
+        let _second = kept(&pool, &active).await;
+        assert!(pool.take(&active, Wanted::Open).is_some());
     }
 }
