@@ -2,6 +2,7 @@
 //!
 //! Not here: who is chosen (see `pick`), opening and keeping connections (see `upstream`).
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -259,7 +260,7 @@ impl EndpointState {
     pub fn begin(self: &Arc<Self>) -> Option<InFlight> {
         // Taken first and given back if it was one too many: one atomic operation on the usual way.
         if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.in_flight_max() {
-            return Some(InFlight(self.clone()));
+            return Some(InFlight::new(self));
         }
         self.leave();
         None
@@ -289,7 +290,7 @@ impl EndpointState {
 
     /// The guard of a place that was taken by [`EndpointState::take_place`].
     pub(crate) fn guard(self: &Arc<Self>) -> InFlight {
-        InFlight(self.clone())
+        InFlight::new(self)
     }
 
     /// Most requests in flight.
@@ -441,18 +442,32 @@ impl fmt::Debug for EndpointState {
 
 /// Counts one request in flight for as long as it lives, whichever way it ends.
 #[derive(Debug)]
-pub struct InFlight(Arc<EndpointState>);
+pub struct InFlight {
+    at: Arc<EndpointState>,
+    over: Cell<bool>,
+}
 
 impl InFlight {
+    fn new(at: &Arc<EndpointState>) -> Self {
+        Self { at: at.clone(), over: Cell::new(false) }
+    }
+
     /// At which instance.
     pub(crate) fn at(&self) -> &Arc<EndpointState> {
-        &self.0
+        &self.at
+    }
+
+    /// The instance is done with the request, though somebody still asks which it was: its place is free from now on.
+    pub(crate) fn end(&self) {
+        if !self.over.replace(true) {
+            self.at.leave();
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.leave();
+        self.end();
     }
 }
 
@@ -589,6 +604,19 @@ mod tests {
         assert_eq!(state.in_flight(), IN_FLIGHT_MAX);
         assert!(state.begin().is_none() && state.is_full());
         drop(guards);
+        assert_eq!(state.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_request_that_an_instance_is_done_with_leaves_its_place_once() {
+        let state = Arc::new(state());
+        let (one, other) = (state.begin().expect("a place"), state.begin());
+        one.end();
+        one.end();
+        assert_eq!((state.in_flight(), one.at().uid), (1, state.uid));
+        drop(one);
+        assert_eq!(state.in_flight(), 1);
+        drop(other);
         assert_eq!(state.in_flight(), 0);
     }
 

@@ -402,6 +402,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
             // Nobody listens there: when several are replaced at a time, the news of some may still be on its way.
             if again && !allowed && refused.reason == Reason::ConnectFailed {
                 let until = earlier(Some(turn::now() + NEWS), limit).unwrap_or(chosen);
+                pick.in_flight.end(); // or else requests that wait for news would keep the instance full
                 free = Box::pin(lost::leaves(&worker.handle, &entry, &pick, until)).await;
                 allowed = free;
             }
@@ -731,6 +732,7 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     async fn was_lost(&self, tcp: &TcpStream, ended: Option<Ending>, pick: &Pick, chosen: Instant) -> bool {
         let Some(entry) = &self.record.entry else { return false };
         let news = (&*self.visit.worker.handle, &**entry, pick);
+        pick.in_flight.end(); // the instance is done with it, and others wait for its place
         let left = self.limit(pick.version.settings.total_timeout);
         let left = left.map_or(NEWS, |limit| limit.saturating_duration_since(turn::now()));
         lost::was_lost(tcp, ended, chosen, news, left.min(NEWS)).await

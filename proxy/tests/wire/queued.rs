@@ -143,6 +143,26 @@ async fn a_client_that_leaves_while_it_waits_frees_its_place_in_the_queue() {
 }
 
 #[tokio::test]
+async fn requests_that_were_reset_leave_their_places_before_there_is_news_of_the_instance() {
+    let origin = Origin::new().await;
+    let plane = plane(Options::default(), &origin, |_| {});
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = plane.connect().await;
+        client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n").await;
+        clients.push(client);
+    }
+    let start = std::time::Instant::now();
+    for _ in 0..20 {
+        let mut instance = origin.accept().await;
+        instance.head().await;
+        instance.reset();
+    }
+    // Each of them waits for a second, but not one after the other.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_new_instance_takes_those_who_wait() {
     let (origin, other) = (Origin::new().await, Origin::new().await);
     let mut plane = plane(Options::default(), &origin, |_| {});
