@@ -93,6 +93,9 @@ pub struct RouteView {
     /// The rule of `fairway.match` that decides for this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleView>,
+    /// The other rules of `fairway.match` of its versions, and why they do not decide.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_rules: Vec<OtherRule>,
     /// Whether its clients are bound by a cookie.
     #[serde(default)]
     pub sticky: bool,
@@ -193,6 +196,19 @@ pub struct RuleView {
     pub backend: String,
     /// As the label says it.
     pub rule: String,
+}
+
+/// A rule that does not decide for the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherRule {
+    /// The backend that has it.
+    pub backend: String,
+    /// As the label says it.
+    pub rule: String,
+    /// Whether it fits the request.
+    pub fits: bool,
+    /// Why it does not decide.
+    pub why: String,
 }
 
 /// One version of the route.
@@ -314,8 +330,20 @@ fn verdict(
             format!("held up to 5 s for an instance of {}, then 503: none can serve now", route.id)
         }
         (Some(reason), _) => format!("{}: {}", reason.status().unwrap_or(500), reason.title()),
-        (None, Some(RouteView { instance: Some(instance), .. })) => format!("{instance} would serve it now"),
+        (None, Some(route @ RouteView { instance: Some(instance), .. })) => would_serve(route, instance),
         (None, _) => "an instance would serve it".to_owned(),
+    }
+}
+
+/// Where a draw decides, the likeliest is no promise.
+fn would_serve(route: &RouteView, instance: &str) -> String {
+    let is_it =
+        |version: &&VersionView| version.chance > 0.0 && version.would_serve.as_deref() == Some(instance);
+    match route.versions.iter().filter(is_it).find(|version| version.chance < 1.0) {
+        Some(VersionView { backend, chance, .. }) => {
+            format!("{instance} would serve it now, if {backend} is drawn: {}", text::Percent(*chance))
+        }
+        None => format!("{instance} would serve it now"),
     }
 }
 
@@ -376,6 +404,7 @@ fn route_view(table: &RouteTable, entry: &RouteEntry, request: &RequestView<'_>,
         rule: foresight
             .rule
             .map(|(version, rule)| RuleView { backend: version.name.to_string(), rule: show_rule(rule) }),
+        other_rules: binding::other_rules(entry, &foresight, request),
         sticky: entry.sticky.is_some(),
         cookie: said.as_ref().map(|said| binding::cookie(entry, said)),
         draw: binding::draw(entry, &foresight, kept.map(|kept| &**kept), request),

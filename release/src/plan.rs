@@ -108,10 +108,14 @@ impl Plan {
         }
     }
 
-    /// The weights while the target has so many percent: what is left is shared by the others as in `from`. Exact to a
-    /// thousandth; nobody who has a part of `from` is left without one below 100 %.
+    /// The weights while the target has so many percent: what is left is shared by the others as in `from`, exactly if weights
+    /// can say that, so that clients who are bound by `fairway.split_by` move to the target only; else to a thousandth.
+    /// Nobody who has a part of `from` is left without one below 100 %.
     pub fn weights(&self, percent: u8, from: &BTreeMap<BackendId, Weight>) -> BTreeMap<BackendId, Weight> {
         let percent = u32::from(percent.min(100));
+        if let Some(weights) = self.exact_weights(percent, from) {
+            return weights;
+        }
         let mut parts = portions((100 - percent) * 10, from);
         // In percent where that is exact, which reads best.
         let divisor = if parts.iter().all(|(_, part)| part % 10 == 0) { 10 } else { 1 };
@@ -119,6 +123,30 @@ impl Plan {
         let weight = |part: u32| Weight::new(u64::from(part / divisor)).unwrap_or(Weight::ZERO);
         parts.into_iter().map(|(id, part)| (id, weight(part))).collect()
     }
+
+    /// Weights that say it exactly, where thousandths would not and none has to be above the largest weight.
+    fn exact_weights(
+        &self,
+        percent: u32,
+        from: &BTreeMap<BackendId, Weight>,
+    ) -> Option<BTreeMap<BackendId, Weight>> {
+        let parts = || from.values().map(|weight| u32::from(weight.get()));
+        let whole: u32 = parts().sum();
+        if whole == 0 || parts().all(|part| (part * (100 - percent) * 10).is_multiple_of(whole)) {
+            return None;
+        }
+        let own = whole * percent;
+        let divisor = parts().map(|part| part * (100 - percent)).fold(own, greatest_common_divisor);
+        let weight = |part: u32| Weight::new(u64::from(part / divisor)).ok();
+        let others = from
+            .iter()
+            .map(|(id, given)| Some((id.clone(), weight(u32::from(given.get()) * (100 - percent))?)));
+        others.chain([Some((self.to.clone(), weight(own)?))]).collect()
+    }
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 fn check_steps(given: &[f64], errors: &mut Vec<PlanError>) -> Vec<u8> {
@@ -205,6 +233,9 @@ mod tests {
         );
         assert_eq!(weights(5, &[("web@v0", 1), ("web@v1", 999)]), "web@v0=1 web@v1=949 web@v2=50");
         assert_eq!(weights(1, &[("web@v0", 1), ("web@v1", 1)]), "web@v0=495 web@v1=495 web@v2=10");
+        // What thousandths cannot say exactly, other weights can.
+        assert_eq!(weights(0, &[("web@v0", 200), ("web@v1", 100)]), "web@v0=2 web@v1=1 web@v2=0");
+        assert_eq!(weights(5, &[("web@v0", 200), ("web@v1", 100)]), "web@v0=38 web@v1=19 web@v2=3");
     }
 
     #[test]
@@ -247,6 +278,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn few_parts_keep_their_proportions_exactly_at_each_step(percent in 0u8..100, given in vec(0u64..=10, 1..4)) {
+            let whole = given.iter().sum::<u64>();
+            prop_assume!((1..=10).contains(&whole));
+            let from: BTreeMap<_, _> = given.iter().enumerate()
+                .map(|(at, weight)| (id(&format!("web@x{at}")), Weight::new(*weight).expect("a weight"))).collect();
+            let weights = plan().weights(percent, &from);
+            let got = |id: &BackendId| u64::from(weights[id].get());
+            let others: u64 = from.keys().map(got).sum();
+            for (id, weight) in &from {
+                prop_assert_eq!(got(id) * whole, others * u64::from(weight.get()), "{} of {:?}", id, weights);
+            }
+            prop_assert_eq!(got(&id("web@v2")) * (100 - u64::from(percent)), others * u64::from(percent));
+        }
+
         #[test]
         fn the_target_gets_its_percent_and_the_others_their_proportions(percent in 0u8..=100, given in vec(0u64..=1000, 1..6)) {
             let from: BTreeMap<_, _> = given.iter().enumerate()

@@ -59,8 +59,8 @@ pub(crate) async fn run(
     match format {
         Format::Json => write_json(out, &answer)?,
         Format::Table => {
-            writeln!(out, "{} is {state}", subject.shown())?;
             let instances = concerned(client, &subject).await?;
+            out.write_all(became(&subject, state, &instances).as_bytes())?;
             out.write_all(tables::instances(&instances, Timestamp::now()).as_bytes())?;
         }
     }
@@ -107,6 +107,22 @@ async fn concerned(client: &Client, subject: &Subject) -> Result<Vec<Instance>, 
     Ok(list.items.into_iter().filter(|instance| subject.concerns(instance)).collect())
 }
 
+/// What came of the order: of what is set on an instance and on its backend the stronger holds.
+fn became(subject: &Subject, state: State, instances: &[Instance]) -> String {
+    let held: Vec<&Instance> = instances.iter().filter(|instance| instance.state != state).collect();
+    let whole = match subject {
+        Subject::Instances(_) if !held.is_empty() => String::new(),
+        _ => format!("{} is {state}\n", subject.shown()),
+    };
+    let by_whom = |instance: &&Instance| match subject {
+        Subject::Instances(_) => {
+            format!("{} stays {}: its backend {} is\n", instance.id, instance.state, instance.backend)
+        }
+        Subject::Backend(_) => format!("{} stays {}: that is set on it alone\n", instance.id, instance.state),
+    };
+    whole + &held.iter().map(by_whom).collect::<String>()
+}
+
 /// Until drains have ended, after `disable` until nothing is in flight, after `activate` until everything is ready. Tells on standard error what it waits for.
 async fn wait(client: &Client, state: State, subject: &Subject) -> Result<(), Failure> {
     let mut told = String::new();
@@ -129,10 +145,15 @@ async fn wait(client: &Client, state: State, subject: &Subject) -> Result<(), Fa
 /// What is still to come; `None` when nothing is.
 fn awaited(state: State, instances: &[Instance]) -> Result<Option<String>, Failure> {
     if state == State::Active {
+        let active = || instances.iter().filter(|instance| instance.state == State::Active);
         let is_ready =
             |instance: &&Instance| matches!(instance.condition, Condition::Ready | Condition::Unknown);
-        let ready = instances.iter().filter(is_ready).count();
-        return Ok((ready < instances.len()).then(|| format!("{ready} of {} ready", instances.len())));
+        let (ready, all) = (active().filter(is_ready).count(), active().count());
+        if let (0, Some(held)) = (all, instances.first()) {
+            let text = format!("{} stays {}, and nobody is sent to it", held.id, held.state);
+            return Err(Failure::NoSuch(text));
+        }
+        return Ok((ready < all).then(|| format!("{ready} of {all} ready")));
     }
     if let Some(other) = instances.iter().find(|instance| instance.state == State::Active) {
         return Err(Failure::NoSuch(format!("{} was made active again in the meantime", other.id)));
@@ -196,6 +217,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_instance_that_its_backend_keeps_out_is_not_told_to_be_active() {
+        let one = instance("disabled", "ready", 0);
+        let answers = vec![http("200 OK", &one), list(&one)];
+        let Exchange { result, out, .. } = against("activate web-1", answers).await;
+        result.expect("the order is carried out");
+        assert!(out.starts_with("0123456789ab:80 stays disabled: its backend web@v1 is\n"), "{out}");
+    }
+
+    #[tokio::test]
     async fn candidates_are_told_and_what_is_neither_is_said_so() {
         let ambiguous = r#"{"type":"/p/ambiguous","status":409,"title":"Conflict","detail":"`v1` may be several",
             "candidates":["a@v1","b@v1"]}"#;
@@ -237,6 +267,10 @@ mod tests {
         let pending = read(instance("active", "pending", 0));
         assert_eq!(awaited(State::Active, &pending).ok().flatten().as_deref(), Some("0 of 1 ready"));
         assert!(awaited(State::Draining, &pending).is_err(), "somebody activated it");
+        let disabled = read(instance("disabled", "ready", 0));
+        assert!(awaited(State::Active, &disabled).is_err(), "its backend is disabled");
+        let both = [read(instance("active", "ready", 0)), disabled].concat();
+        assert!(matches!(awaited(State::Active, &both), Ok(None)), "one of a backend may be out");
         assert!(matches!(awaited(State::Disabled, &[]), Ok(None)));
     }
 }

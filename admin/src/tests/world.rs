@@ -230,7 +230,41 @@ impl World {
         for (name, value) in fields {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        self.raw(format!("{head}\r\n{body}").as_bytes()).await
+        let answer = self.raw(format!("{head}\r\n{body}").as_bytes()).await;
+        self.check_described(method, path, answer.status).await;
+        answer
+    }
+
+    /// Clients are made from the description: it has to know every answer that is given.
+    async fn check_described(&self, method: &str, path: &str, status: u16) {
+        let path = path.split('?').next().unwrap_or_default();
+        // Others are of no single path: who may ask, and how.
+        if !path.starts_with("/api/v1/")
+            || ![200, 201, 202, 204, 404, 409, 410, 412, 422, 503].contains(&status)
+        {
+            return;
+        }
+        static PATHS: std::sync::OnceLock<Value> = std::sync::OnceLock::new();
+        if PATHS.get().is_none() {
+            let ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            let description = serde_json::from_str::<Value>(&self.raw(ask).await.body).unwrap_or_default();
+            if !description["paths"].is_object() {
+                return; // It wants a token.
+            }
+            let _ = PATHS.set(description["paths"].clone());
+        }
+        let fits = |template: &str| {
+            let (given, known) = (path.split('/'), template.split('/'));
+            given.clone().count() == known.clone().count()
+                && given.zip(known).all(|(given, known)| known.starts_with('{') || given == known)
+        };
+        let paths = PATHS.get().and_then(Value::as_object).expect("it was set");
+        let operation =
+            paths.iter().find(|(template, _)| fits(template)).map(|(_, item)| &item[method.to_lowercase()]);
+        if let Some(operation) = operation.filter(|operation| operation.is_object()) {
+            let known = operation["responses"][status.to_string()].is_object();
+            assert!(known, "the description of {method} {path} does not know the answer {status}");
+        }
     }
 
     /// Sends these octets and reads what comes until the connection ends.

@@ -1,9 +1,12 @@
 //! What binds a request before or beside the draw: its cookie, its client; and where it would go after a failure.
 
-use fairway_config::labels::SplitBy;
+use std::sync::Arc;
+
+use fairway_config::labels::{MatchRule, SplitBy};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::OtherRule;
 use crate::endpoint::Endpoint;
 use crate::pick::client::{show_key, show_rule};
 use crate::pick::{Foresight, client};
@@ -104,6 +107,41 @@ pub(super) fn draw(
             }
         }
     }
+}
+
+/// The rules of the route's versions that do not decide for the request, and why not.
+pub(super) fn other_rules(
+    entry: &RouteEntry,
+    foresight: &Foresight<'_>,
+    request: &RequestView<'_>,
+) -> Vec<OtherRule> {
+    let decides = |version: &Version, rule: &MatchRule| {
+        foresight.rule.is_some_and(|(chosen, chosen_rule)| {
+            std::ptr::eq(&**chosen, version) && std::ptr::eq(chosen_rule, rule)
+        })
+    };
+    let of_version = |version: &'_ Arc<Version>| {
+        let others = version.backend.transport.matches.iter().filter(|rule| !decides(version, rule));
+        let view = |rule| other_rule(version, rule, foresight, request);
+        others.map(view).collect::<Vec<_>>()
+    };
+    entry.versions().iter().flat_map(of_version).collect()
+}
+
+fn other_rule(
+    version: &Version,
+    rule: &MatchRule,
+    foresight: &Foresight<'_>,
+    request: &RequestView<'_>,
+) -> OtherRule {
+    let fits = client::matches(rule, request);
+    let why = match foresight.rule {
+        _ if !fits => "it does not fit".to_owned(),
+        _ if version.serving().is_empty() => format!("it fits, but {} serves no new client", version.name),
+        Some((_, first)) => format!("it fits, too, but {} goes first", show_rule(first)),
+        None => format!("it fits, but every instance of {} is full", version.name),
+    };
+    OtherRule { backend: version.name.to_string(), rule: show_rule(rule), fits, why }
 }
 
 /// The plan for a failure at the instance that would serve.

@@ -135,6 +135,44 @@ fn a_rule_that_fits_is_named_and_makes_its_version_certain() {
     assert!(rule.rule == "header:x-group=beta" && rule.backend.ends_with("@v2"));
     assert_eq!(whys(&explanation).iter().map(|(_, chance, _)| *chance).collect::<Vec<_>>(), [0.0, 1.0]);
     assert_eq!(route(&explanation).instance, route(&explanation).versions[1].would_serve);
+    assert!(explanation.verdict.ends_with("would serve it now"), "{}", explanation.verdict);
+}
+
+#[test]
+fn rules_that_do_not_decide_are_told_with_why_not() {
+    let rule = |value: &str| MatchRule::Header("x-group".into(), value.into());
+    let matching = |values: &[&str]| -> Vec<MatchRule> { values.iter().map(|value| rule(value)).collect() };
+    let (none, two, three) = (matching(&["beta"]), matching(&["alpha", "beta"]), matching(&["beta"]));
+    let table = table(&[
+        version("v1", &[DISABLED]).weight(0).with(|transport| transport.matches = none),
+        version("v2", &[READY]).weight(100).with(|transport| transport.matches = two),
+        version("v3", &[READY]).weight(100).with(|transport| transport.matches = three),
+    ]);
+    let mut fields = FieldList::default();
+    fields.push("X-Group", "beta");
+    let explanation = explain(&table, &request("shop.test", "/", &fields));
+    let rules = &route(&explanation).other_rules;
+    let told: Vec<_> = rules.iter().map(|other| (other.rule.as_str(), other.fits)).collect();
+    let (alpha, beta) = ("header:x-group=alpha", "header:x-group=beta");
+    assert_eq!(told, [(beta, true), (alpha, false), (beta, true)]);
+    assert!(rules[0].why.starts_with("it fits, but ") && rules[0].why.ends_with("@v1 serves no new client"));
+    assert_eq!(rules[1].why, "it does not fit");
+    assert_eq!(rules[2].why, "it fits, too, but header:x-group=beta goes first");
+    let text = explain_text(&explanation);
+    assert!(
+        text.contains("  rule header:x-group=alpha of ") && text.contains("@v2: it does not fit\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn where_a_draw_decides_the_verdict_says_how_likely_it_is() {
+    let explanation = explained(&[version("v1", &[READY]).weight(95), version("v2", &[READY]).weight(5)]);
+    let verdict = &explanation.verdict;
+    assert!(
+        verdict.contains("would serve it now, if ") && verdict.ends_with("@v1 is drawn: 95 %"),
+        "{verdict}"
+    );
 }
 
 #[test]

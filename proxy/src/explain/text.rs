@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 
 use super::{
-    CookieView, Explanation, FailureView, InstanceView, LimitsView, MirrorView, RouteView, VersionView,
+    CookieView, Explanation, FailureView, InstanceView, LimitsView, MirrorView, OtherRule, RouteView,
+    VersionView,
 };
 
 /// The explanation in lines of plain text.
@@ -69,6 +70,9 @@ fn write_route(out: &mut String, route: &RouteView) -> fmt::Result {
     }
     if let Some(rule) = &route.rule {
         writeln!(out, "  rule {} leads to {}", rule.rule, rule.backend)?;
+    }
+    for OtherRule { backend, rule, why, .. } in &route.other_rules {
+        writeln!(out, "  rule {rule} of {backend}: {why}")?;
     }
     route.versions.iter().try_for_each(|version| write_version(out, version))?;
     match &route.retry {
@@ -143,7 +147,7 @@ fn mark(chosen: bool) -> char {
 }
 
 /// A share without digits that say nothing: `90 %`, `0.1 %`, `33.33 %`.
-struct Percent(f64);
+pub(super) struct Percent(pub(super) f64);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
