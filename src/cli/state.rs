@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const QUIET_LOOKS: u32 = 4;
 
 /// What is told of such a drain.
-const NOTHING: &str = "nothing in flight; clients bound to it by a cookie may still come";
+const NOTHING: &str = "nothing in flight; where a cookie binds clients, they may still come";
 
 /// What the order turned out to be for.
 enum Subject {

@@ -13,7 +13,7 @@ use crate::problem::Problem;
 pub(super) fn problem(route: &RouteId, mirror: &MirrorRecord, members: &[Member]) -> Option<Problem> {
     let to = &mirror.to;
     let member = members.iter().find(|member| member.backend.id == *to);
-    let text = match member.map(|member| member.backend.state) {
+    let text = match member.map(|member| member.state) {
         Some(State::Active) => return None,
         Some(state) => {
             format!("requests of {route} are to be copied to {to}, which is {state}: it gets none")

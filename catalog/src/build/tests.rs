@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::facts::{DockerHealth, Lifecycle, SourceFacts, Unit, UnitKind};
-use crate::inputs::{Ejection, LimitsRecord, Settings, SplitRecord, StateRecord, Verdict};
+use crate::inputs::{Ejection, LimitsRecord, MirrorRecord, Settings, SplitRecord, StateRecord, Verdict};
 use crate::model::{Condition, Layer};
 
 fn at(seconds: i64) -> Timestamp {
@@ -470,7 +470,16 @@ fn what_is_disabled_in_one_route_serves_the_others_and_comes_back_with_its_state
     let set = StateRecord { state: State::Disabled, author: "ann".into(), at: at(1), reason: "bad".into() };
     let route = |name: &str| name.parse::<RouteId>().expect("a route");
     let subject = StateSubject::Member(route("shop.localhost/"), backend("web@v2"));
+    let copies = MirrorRecord {
+        to: backend("web@v2"),
+        percent: fairway_config::names::Percent::new(5.0).expect("a percentage"),
+        author: "ann".into(),
+        at: at(1),
+        reason: "".into(),
+    };
+    Arc::make_mut(&mut state.decisions).mirrors.insert(route("shop.localhost/"), Arc::new(copies));
     let before = build(&state);
+    assert!(before.problems.is_empty(), "{:?}", before.problems);
     Arc::make_mut(&mut state.decisions).states.insert(subject.clone(), set.clone());
     let catalog = Catalog::build(&state, &before, at(100));
     let member = |catalog: &Catalog, name: &str| {
@@ -480,6 +489,8 @@ fn what_is_disabled_in_one_route_serves_the_others_and_comes_back_with_its_state
     let shut = member(&catalog, "shop.localhost/");
     assert_eq!((shut.state, shut.share, shut.instances[0].state), (State::Disabled, 0.0, State::Disabled));
     assert_eq!(shut.instances[0].ordered.as_ref(), Some(&set));
+    let kinds: Vec<_> = catalog.problems.iter().map(|problem| problem.kind).collect();
+    assert_eq!(kinds, ["mirror-without-target"], "its copies go to nobody");
     let other = member(&catalog, "new.localhost/");
     assert_eq!((other.state, other.share), (State::Active, 1.0));
     assert_eq!((instance(&catalog, "c2").state, shut.backend.state), (State::Active, State::Active));
