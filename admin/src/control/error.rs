@@ -63,6 +63,10 @@ pub(crate) enum OrderError {
     Contradiction { to: BackendId, other: RouteId },
     #[error("no other version of {route} has anything that {to} could take over")]
     NothingToTakeFrom { route: RouteId, to: BackendId },
+    #[error(
+        "{route} carries connections, not requests: nothing tells whether one version fails more than another"
+    )]
+    NothingToCompare { route: RouteId, to: BackendId },
     #[error("there is no store, so that no order would survive a restart")]
     NoStore,
     #[error("the order cannot be stored: {}", chain(.0))]

@@ -60,6 +60,13 @@ impl From<OrderError> for Refusal {
             OrderError::Weights(errors) => of_weights(&errors, detail),
             OrderError::Expiry(_) => Refusal::unprocessable("bad-expiry", "No such expiry", detail),
             OrderError::Percent(_) => Refusal::unprocessable("bad-percent", "No such percentage", detail),
+            OrderError::NothingToCompare { ref route, ref to } => {
+                let remedy = format!(
+                    "release it by hand: `fairway release start {route} --to {to} --manual`, `fairway split`, then `fairway \
+                     release confirm {route}`; it is still taken back when its probe fails or nothing of it is ready"
+                );
+                Refusal::unprocessable("not-requests", "The route carries no requests", detail).with("remedy", remedy)
+            }
             OrderError::NotRequests { .. } => {
                 Refusal::unprocessable("not-requests", "The route carries no requests", detail)
             }

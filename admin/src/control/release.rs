@@ -31,6 +31,7 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::error::{self, OrderError};
+use super::mirror::carries_requests;
 use super::names::find_route;
 use super::weights::{self, WeightError};
 use super::{Control, Done, Shared, Who};
@@ -169,6 +170,9 @@ impl Shared {
             .map_err(OrderError::Plan)?;
         if route.members.iter().any(|member| member.backend.id == to && member.state == State::Disabled) {
             return Err(OrderError::TargetDisabled { to });
+        }
+        if !plan.manual && !carries_requests(&route.id) {
+            return Err(OrderError::NothingToCompare { route: route.id.clone(), to });
         }
         let from = others(&route, &to)?;
         if let Some(other) = self.releases.contradicting(&route.id, &to, &from) {

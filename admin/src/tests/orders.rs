@@ -231,6 +231,42 @@ async fn a_backend_and_an_instance_are_drained_disabled_and_activated() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_drain_is_told_until_the_instance_is_active_again() {
+    let (world, _folder) = World::new().await;
+    let path = format!("/api/v1/instances/{}", id(1, 80));
+    let set = async |state: &str| {
+        let set =
+            world.put(&format!("{path}/state"), &json!({"state": state, "reason": "maintenance"})).await;
+        assert_eq!(set.status, 200, "{}", set.body);
+    };
+    set("draining").await;
+    let instance = world.read(&path).await;
+    assert_eq!(
+        (&instance["drained_at"], &instance["ordered"]["reason"]),
+        (&Value::Null, &json!("maintenance"))
+    );
+    let before = world.catalogs.borrow().revision;
+    let at = jiff::Timestamp::now();
+    world.inputs.update(|inputs| {
+        let ended = fairway_catalog::inputs::Drained { at, cut: 2 };
+        let instance = fairway_catalog::InstanceId::of_container(&"01".repeat(32), 80);
+        std::sync::Arc::make_mut(&mut inputs.drained).insert(instance, ended);
+    });
+    world.catch_up().await;
+    assert_eq!(world.read(&path).await["drained_at"], json!(at));
+    let events = world.read(&format!("/api/v1/events?after={before}")).await;
+    let told = |event: &&Value| event["type"] == "instance-drained" && event["subject"] == json!(id(1, 80));
+    let event = events["items"].as_array().into_iter().flatten().find(told).expect("the event");
+    assert!(event["reason"].as_str().is_some_and(|reason| reason.starts_with("2 still ran")), "{event}");
+    set("active").await;
+    let instance = world.read(&path).await;
+    assert_eq!((&instance["drained_at"], &instance["ordered"]), (&Value::Null, &Value::Null));
+    // The end of an earlier drain is not that of a later one.
+    set("draining").await;
+    assert_eq!(world.read(&path).await["drained_at"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_state_that_cannot_hold_is_refused() {
     let (world, _folder) = World::new().await;
     let order = json!({"state": "draining"});

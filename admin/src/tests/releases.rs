@@ -292,6 +292,23 @@ async fn orders_that_cannot_be_are_refused_with_what_would_do() {
 }
 
 #[tokio::test]
+async fn connections_tell_nothing_of_a_version_so_they_are_released_by_hand() {
+    let (world, _folder) = World::new().await;
+    let probe = ("aliyun.probe.url", "tcp://container:3306");
+    let db = |n, version: &str| {
+        unit(n, &format!("shop/db@{version}"), &[("aliyun.lb.port_3306", "tcp://db:3306"), probe])
+    };
+    let mut units = shop();
+    units.extend([db(5, "v1"), db(6, "v2")]);
+    world.set_units(units).await;
+    let release = "/api/v1/routes/tcp:%2F%2F:3306/release";
+    let refused = world.post(release, &json!({"to": "db@v2"})).await.refused(422, "not-requests");
+    assert!(text(&refused["remedy"]).contains("start tcp://:3306 --to shop/db@v2 --manual"), "{refused}");
+    let begun = world.post(release, &json!({"to": "db@v2", "manual": true})).await;
+    assert_eq!((begun.status, text(&begun.json()["state"])), (201, "waiting".to_owned()), "{}", begun.body);
+}
+
+#[tokio::test]
 async fn one_release_at_a_time_and_its_weights_are_its_own() {
     let (world, _folder) = World::new().await;
     world.start_release(json!({})).await;
