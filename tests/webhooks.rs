@@ -3,6 +3,7 @@
 use fairway_testkit::origin::{Identity, Origin};
 use fairway_testkit::raw::Raw;
 use fairway_testkit::raw_origin::RawOrigin;
+use fairway_testkit::wait::{PATIENCE, within};
 use fairway_testkit::{Fairway, FairwayOptions};
 use serde_json::{Value, json};
 
@@ -80,4 +81,47 @@ async fn events_come_in_order_signed_and_again_until_they_are_taken() {
     );
     assert!(metrics.contains(&delivered), "{delivered}");
     assert!(!metrics.contains("hidden"), "a URL's path may be a secret");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_moves_is_told_at_its_new_place_and_what_waited_for_the_old_one_is_gone() {
+    let origin = Origin::start(Identity::new("one", "v1")).await;
+    let (old, new, other) = (RawOrigin::start().await, RawOrigin::start().await, RawOrigin::start().await);
+    let config = |moving: &RawOrigin| {
+        let webhook = |at: &RawOrigin| {
+            format!("[[webhook]]\nurl = \"http://{}/hook\"\nevents = [\"route-split\"]\n", at.address())
+        };
+        format!(
+            "{}{}[docker]\nenabled = false\n[[service]]\nname = \"web\"\nversion = \"v1\"\nroutes = [\"shop\"]\ninstances = [\"{}\"]\n",
+            webhook(moving),
+            webhook(&other),
+            origin.address()
+        )
+    };
+    let fairway = FairwayOptions::new(BINARY).config(config(&old)).start().await;
+    fairway.ready().await;
+    split(&fairway, 1).await;
+    split(&fairway, 2).await;
+    // Both hang with the first event, and the second one waits.
+    let (_hanging, _, event) = delivery(&old).await;
+    assert_eq!(event["to"], "web@v1=1");
+    let (mut kept, _, event) = delivery(&other).await;
+    assert_eq!(event["to"], "web@v1=1");
+    std::fs::write(fairway.config_file(), config(&new)).expect("the file can be written");
+    fairway.reload();
+    let reloaded = fairway.log().find(|lines| {
+        lines.iter().any(|line| line.contains("the changed configuration holds")).then_some(())
+    });
+    within("the reload", PATIENCE, reloaded).await.expect("it runs");
+    split(&fairway, 3).await;
+    let (mut connection, _, event) = delivery(&new).await;
+    assert_eq!(event["to"], "web@v1=3", "nothing of what waited for the old place");
+    connection.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    // The one that stays as it was keeps what waits for it.
+    for weight in [2, 3] {
+        kept.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        let (connection, _, event) = delivery(&other).await;
+        assert_eq!(event["to"], format!("web@v1={weight}"));
+        kept = connection;
+    }
 }

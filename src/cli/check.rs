@@ -71,6 +71,17 @@ mod tests {
             assert!(failure.contains(told), "{told}: {failure}");
         }
         write(
+            "[[webhook]]\nurl = 'http://a/1'\nsecret_file = 'none'\n[[webhook]]\nurl = 'http://a/2'\n[[webhook]]\nurl = 'http://a/3'\n\
+             secret_file = 'empty'\n[[webhook]]\nurl = 'http://a/4'\nsecret_file = 'fairway.toml'\n",
+        );
+        let failure =
+            run(Some(file.clone()), &|_| None, &mut Vec::new()).expect_err("two errors").to_string();
+        for told in
+            ["2 errors", "webhook[0].secret_file ", "cannot be read", "webhook[2].secret_file ", "is empty"]
+        {
+            assert!(failure.contains(told), "{told}: {failure}");
+        }
+        write(
             "[docker]\nhosts = [{ url = 'tcp://10.0.0.6:2376', ca = 'none', cert = 'empty', key = 'empty' }]\n",
         );
         let mut out = Vec::new();

@@ -11,7 +11,7 @@ use fairway_proxy::sticky::Keys;
 use fairway_proxy::tls::{Trust, authorities};
 
 use super::certificates::{self, Loaded, read_file};
-use super::{sticky, trust};
+use super::{sticky, trust, webhook};
 
 /// What the files hold.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(crate) fn load(config: &Config) -> Result<Files, ConfigErrors> {
     let certificates = certificates::load(config);
     let trust = trust::load(&config.upstream_tls).map_err(of_upstream_tls);
     let mut others: Vec<_> = [token(config), authority(config)].into_iter().flatten().collect();
+    others.extend(webhooks(config));
     match (certificates, trust, sticky::load(config)) {
         (Ok(certificates), Ok(trust), Ok(sticky)) if others.is_empty() => {
             Ok(Files { certificates, trust, sticky })
@@ -73,6 +74,18 @@ fn authority(config: &Config) -> Option<ConfigError> {
         Ok(Err(why)) => Some(error("acme.ca", file, why.to_string(), remedy)),
         Err(why) => Some(error("acme.ca", file, unreadable(&why), remedy)),
     }
+}
+
+/// What is wrong with the secrets that webhooks are signed with. Unsigned nothing is sent, so nobody would be told anything.
+fn webhooks(config: &Config) -> Vec<ConfigError> {
+    let remedy = "write the secret into it that the receiver knows: one line, as in `whsec_` and base64";
+    let files = config.webhooks.iter().enumerate();
+    let files = files.filter_map(|(i, webhook)| Some((i, webhook.secret_file.as_deref()?)));
+    let failed = files.filter_map(|(i, file)| {
+        let why = webhook::secret(file).err()?;
+        Some(error(&format!("webhook[{i}].secret_file"), file, why.to_string(), remedy))
+    });
+    failed.collect()
 }
 
 /// What is told of files and stops nothing.

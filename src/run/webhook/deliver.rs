@@ -87,7 +87,8 @@ async fn attempt(webhook: &Webhook, id: &str, body: &Bytes) -> Result<(), Cause>
         .header("webhook-id", id)
         .header("webhook-timestamp", &at);
     if let Some(file) = &webhook.secret_file {
-        request = request.header("webhook-signature", sign(&secret(file)?, id, &at, body));
+        let secret = secret(file).map_err(|why| format!("{}: {why}", file.display()))?;
+        request = request.header("webhook-signature", sign(&secret, id, &at, body));
     }
     let request = request.body(Full::new(body.clone()))?;
     let answer = match webhook.url.starts_with("https:") {
@@ -101,16 +102,26 @@ async fn attempt(webhook: &Webhook, id: &str, body: &Bytes) -> Result<(), Cause>
     }
 }
 
-fn secret(file: &Path) -> Result<Vec<u8>, Cause> {
-    let contents = read_file(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+/// The secret in this file.
+pub(crate) fn secret(file: &Path) -> Result<Vec<u8>, SecretError> {
+    let contents = read_file(file)?;
     let secret = contents.trim_ascii();
-    if secret.is_empty() {
-        return Err(format!("{} is empty", file.display()).into());
-    }
-    match secret.strip_prefix(b"whsec_") {
-        Some(text) => Ok(STANDARD.decode(text)?),
-        None => Ok(secret.to_vec()),
-    }
+    let secret = match secret.strip_prefix(b"whsec_") {
+        Some(text) => STANDARD.decode(text)?,
+        None => secret.to_vec(),
+    };
+    if secret.is_empty() { Err(SecretError::Empty) } else { Ok(secret) }
+}
+
+/// Why a file holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretError {
+    #[error("the file cannot be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("the file is empty")]
+    Empty,
+    #[error("what follows `whsec_` is not base64: {0}")]
+    NotBase64(#[from] base64::DecodeError),
 }
 
 /// The value of `webhook-signature`.

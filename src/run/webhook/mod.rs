@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use deliver::deliver;
+pub(crate) use deliver::secret;
 
 /// Our name in [`InputsHandle::report`].
 const PART: &str = "webhooks";
@@ -29,8 +30,11 @@ pub(crate) struct Told {
     inputs: InputsHandle,
     node: Arc<str>,
     deliveries: IntCounterVec,
-    failing: Arc<Mutex<BTreeMap<Arc<str>, Problem>>>,
+    problems: Arc<Mutex<Problems>>,
 }
+
+/// What is wrong, by place and kind.
+type Problems = BTreeMap<(Arc<str>, &'static str), Problem>;
 
 impl Told {
     /// Counts in this registry.
@@ -44,7 +48,7 @@ impl Told {
             &["webhook", "result"],
         )?;
         registry.register(Box::new(deliveries.clone()))?;
-        Ok(Self { inputs, node: node.clone(), deliveries, failing: Arc::default() })
+        Ok(Self { inputs, node: node.clone(), deliveries, problems: Arc::default() })
     }
 
     /// `delivered`, `failed` (it is tried again), `given-up` or `dropped`.
@@ -54,19 +58,42 @@ impl Told {
 
     /// Why a webhook cannot be told; `None`: it can.
     fn failing(&self, webhook: &Webhook, why: Option<&str>) {
-        let place: Arc<str> = place(&webhook.url).into();
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        match why {
-            None if failing.remove(&place).is_none() => return,
+        let place = place(&webhook.url);
+        let text = why.map(|why| format!("the webhook at {place} does not take events: {why}"));
+        let remedy = "events wait for an hour, 1,000 at most; check `url` and what answers there";
+        self.tell("webhook-failing", Severity::Warning, webhook, text, remedy);
+    }
+
+    /// Whether a webhook misses events, because too many wait for it.
+    fn dropping(&self, webhook: &Webhook, is_full: bool) {
+        let place = place(&webhook.url);
+        let text =
+            || format!("{WAITING_MAX} events wait for the webhook at {place}: further ones are dropped");
+        let remedy = "check what answers there; `fairway events --after REV` has what was dropped";
+        self.tell("webhook-dropping", Severity::Error, webhook, is_full.then(text), remedy);
+    }
+
+    /// A problem of a webhook; without a text it is over.
+    fn tell(
+        &self,
+        kind: &'static str,
+        severity: Severity,
+        webhook: &Webhook,
+        text: Option<String>,
+        remedy: &str,
+    ) {
+        let place = place(&webhook.url);
+        let key = (Arc::from(place), kind);
+        let mut told = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match text {
+            None if told.remove(&key).is_none() => return,
             None => {}
-            Some(why) => {
-                let text = format!("the webhook at {place} does not take events: {why}");
-                let remedy = "events wait for an hour, 1,000 at most; check `url` and what answers there";
-                let problem = Problem::new("webhook-failing", Severity::Warning, &*place, text, remedy);
-                failing.insert(place, problem.at("webhook.url", ""));
+            Some(text) => {
+                let problem = Problem::new(kind, severity, place, text, remedy).at("webhook.url", "");
+                told.insert(key, problem);
             }
         }
-        self.inputs.report(PART, failing.values().cloned().collect());
+        self.inputs.report(PART, told.values().cloned().collect());
     }
 }
 
@@ -92,9 +119,14 @@ impl Telling {
 
     fn tell(&self, event: &Event, told: &Told) {
         let wanted = |kind: &Arc<str>| **kind == *"*" || *kind == event.kind;
-        if self.webhook.events.iter().any(wanted) && self.events.try_send(event.clone()).is_err() {
+        if !self.webhook.events.iter().any(wanted) {
+            return;
+        }
+        let is_full = self.events.try_send(event.clone()).is_err();
+        if is_full {
             told.count(&self.webhook, "dropped");
         }
+        told.dropping(&self.webhook, is_full);
     }
 }
 
@@ -151,7 +183,46 @@ fn adopt(mut present: Vec<Telling>, wanted: Vec<Webhook>, told: &Told) -> Vec<Te
     for gone in &present {
         if !next.iter().any(|one| place(&one.webhook.url) == place(&gone.webhook.url)) {
             told.failing(&gone.webhook, None);
+            told.dropping(&gone.webhook, false);
         }
     }
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_too_many_wait_before_is_dropped_counted_and_told_until_there_is_room() {
+        // Nobody accepts: it takes connections and answers none.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}/hook", silent.local_addr().expect("an address"));
+        let (inputs, registry) = (InputsHandle::new(Default::default()), Registry::new());
+        let told = Told::new(inputs.clone(), &"edge".into(), &registry).expect("a new registry");
+        let webhook = Webhook { url: url.into(), events: vec!["*".into()], secret_file: None };
+        let telling = Telling::start(webhook.clone(), told.clone());
+        let event = |revision| Event {
+            revision,
+            at: Default::default(),
+            kind: "problem-raised".into(),
+            subject: "web".into(),
+            from: "".into(),
+            to: "".into(),
+            reason: "".into(),
+        };
+        // The task has had no chance to take one yet.
+        (0..WAITING_MAX as u64 + 2).for_each(|revision| telling.tell(&event(revision), &told));
+        let dropped = told.deliveries.with_label_values(&[place(&webhook.url), "dropped"]);
+        assert_eq!(dropped.get(), 2);
+        let problems = || inputs.current().reports.get(PART).cloned().unwrap_or_default();
+        assert_eq!(problems().iter().map(|problem| problem.kind).collect::<Vec<_>>(), ["webhook-dropping"]);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        while telling.events.capacity() == 0 {
+            assert!(tokio::time::Instant::now() < deadline, "the task takes the first one");
+            tokio::task::yield_now().await;
+        }
+        telling.tell(&event(5000), &told);
+        assert!(problems().is_empty(), "{:?}", problems());
+    }
 }
