@@ -2,6 +2,8 @@
 //!
 //! - [`head`]: reading the next request's head, idling before it.
 //! - [`call`]: one request: its route, the instances it is sent to, what is answered when none will do.
+//! - [`waiting`]: how it waits for an instance, [`record`]: what is told of it.
+//! - [`attempt`]: one attempt at one instance.
 //! - [`exchange`]: one request on one connection to one instance.
 //! - [`fault`]: a panic of our own in a request.
 //! - [`patience`]: what becomes of an exchange whose limits pass.
@@ -14,6 +16,7 @@
 //!
 //! Not here: what is refused (see `h1`), who is chosen (see `pick`).
 
+mod attempt;
 mod body;
 mod call;
 mod compressed;
@@ -28,7 +31,9 @@ mod lost;
 pub(crate) mod mirror;
 mod outcome;
 mod patience;
+mod record;
 mod streams;
+mod waiting;
 
 use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;

@@ -4,7 +4,8 @@
 
 use fairway_config::labels::Protocol;
 
-use super::call::{Attempt, Call, Prepared};
+use super::attempt::{Attempt, Prepared};
+use super::call::Call;
 use super::exchange::{End, Seen};
 use super::refused;
 use crate::h1::Refused;
