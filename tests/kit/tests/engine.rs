@@ -1,7 +1,7 @@
 //! The private engine: it starts, runs containers, survives what tests do to it, and leaves nothing.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -280,6 +280,13 @@ fn cgroups(name: &str) -> BTreeSet<PathBuf> {
     hierarchies.into_iter().map(|path| path.join(name)).filter(|path| path.exists()).collect()
 }
 
+/// Holds up other tests that start an engine, which would take the place of one that has just been removed.
+fn no_other_starts() -> File {
+    let turns = File::create(std::env::temp_dir().join("fairway-engines.lock")).expect("a lock of the kit");
+    turns.lock().expect("the file system of temporary files has locks");
+    turns
+}
+
 /// The folder, bridge and cgroup of an engine.
 fn names(engine: &Engine) -> (String, String, String) {
     let folder = engine.socket().parent().expect("a socket lies in a folder");
@@ -309,8 +316,10 @@ async fn nothing_is_left_of_an_engine_in_any_condition() {
             before.links.len() == 2 && !before.mounts.is_empty() && !before.cgroups.is_empty(),
             "{before:?}"
         );
+        let turns = no_other_starts();
         drop(engine);
         assert_eq!(Traces::find(&folder, &bridge, &cgroup), Traces::default(), "live restore {live_restore}");
+        drop(turns);
     }
 }
 
