@@ -99,9 +99,8 @@ impl Count {
     /// The verdict. `apart`: what is no failure of this row.
     pub(crate) fn verdict(self, apart: Apart) -> Verdict {
         let is_apart = |kind: Kind, cause: &str| match apart {
-            // Seldom, but not never, so that it must not fail a suite; the soak itself tells it.
-            Apart::Nothing if crate::is_whole() => false,
-            Apart::Nothing | Apart::LargePosts => kind == Kind::LargePost && cause == UPSTREAM_CLOSED,
+            Apart::Nothing => false,
+            Apart::LargePosts => kind == Kind::LargePost && cause == UPSTREAM_CLOSED,
             Apart::BeyondRepeat => kind.is_beyond_repeat(cause),
         };
         let (apart, failed) =
