@@ -179,7 +179,8 @@ impl Shared {
             return Err(OrderError::Contradiction { to, other });
         }
         let now = Timestamp::now();
-        let former = self.inputs.current().decisions.splits.get(&route.id).cloned();
+        let decisions = self.inputs.current().decisions;
+        let former = decisions.splits.get(&route.id).cloned();
         let mut machine = Machine::new(Release {
             plan,
             from,
@@ -201,7 +202,7 @@ impl Shared {
         if let Some(begin) = machine.due() {
             machine.make(&begin, now);
         }
-        let then = consequences::of_start(machine.release(), &catalog, now);
+        let then = consequences::of_start(&route.id, machine.release(), &decisions, now);
         let detail = consequences::describe(machine.release(), &then);
         let audit = super::audit(who, "release-start", &route.id, detail, &order.reason, now);
         let (id, stored, written) = (route.id.clone(), machine.release().clone(), then.clone());

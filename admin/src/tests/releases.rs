@@ -341,16 +341,79 @@ async fn releases_that_work_against_each_other_are_refused() {
     let other = "/api/v1/routes/other.company.com/release";
     world.post(other, &json!({"to": "v1"})).await.refused(409, "release-contradicts");
     assert_eq!(world.post(other, &json!({"to": "v2"})).await.status, 201);
-    // The first to end leaves the other version to the route that still needs it.
+    // The first to end leaves the other version to the route that still counts on it.
     let done = world.post(&format!("{RELEASE}/confirm"), &json!({})).await;
     assert_eq!(done.status, 200, "{}", done.body);
-    assert_eq!(
-        (world.backend_state("v1").await, world.weights().await),
-        ("active".into(), "web@v1=0 web@v2=100".into())
-    );
+    assert_eq!((world.backend_state("v1").await, world.weights().await), ("active".into(), "- -".into()));
+    assert_eq!(states(&world, "shop").await, ["draining", "active"]);
+    assert_eq!(states(&world, "other").await, ["active", "active"]);
     world.post(&format!("{other}/confirm"), &json!({})).await;
     assert_eq!(world.backend_state("v1").await, "draining");
     assert_eq!(world.read("/api/v1/routes/other.company.com").await["split"], Value::Null);
+}
+
+/// The states of a route's backends, in the order of their names.
+async fn states(world: &World, host: &str) -> Vec<String> {
+    let route = world.read(&format!("/api/v1/routes/{host}.company.com")).await;
+    let members = route["backends"].as_array().expect("backends");
+    members.iter().map(|member| text(&member["state"])).collect()
+}
+
+#[tokio::test]
+async fn a_version_that_was_replaced_drains_in_all_routes_that_the_target_serves_as_well() {
+    let both: &[(&str, &str)] = &[("aliyun.routing.port_80", "shop.company.com;other.company.com")];
+    let units = vec![unit(1, "shop/web@v1", both), unit(2, "shop/web@v2", both)];
+    let folder = folder();
+    let world = World::start(Plan { units, ..Plan::default() }, folder.path()).await;
+    world.start_release(json!({})).await;
+    world.post(&format!("{RELEASE}/confirm"), &json!({})).await;
+    assert_eq!((world.weights().await, world.backend_state("v1").await), ("- -".into(), "draining".into()));
+    assert_eq!(states(&world, "other").await, ["draining", "active"]);
+}
+
+#[tokio::test]
+async fn a_version_that_another_route_counts_on_drains_in_the_route_of_the_release_alone() {
+    let both: &[(&str, &str)] = &[("aliyun.routing.port_80", "shop.company.com;other.company.com")];
+    let one: &[(&str, &str)] = &[("aliyun.routing.port_80", "shop.company.com")];
+    let alone = vec![unit(1, "shop/web@v1", both), unit(2, "shop/web@v2", one)];
+    let split = vec![unit(1, "shop/web@v1", both), unit(2, "shop/web@v2", both)];
+    for (units, others) in [(alone, 1), (split, 2)] {
+        let folder = folder();
+        let world = World::start(Plan { units: units.clone(), ..Plan::default() }, folder.path()).await;
+        if others == 2 {
+            let other = "/api/v1/routes/other.company.com/split";
+            assert_eq!(world.put(other, &json!({"weights": {"v1": 9, "v2": 1}})).await.status, 200);
+        }
+        let promote = async |to: &str| {
+            world.start_release(json!({"to": to})).await;
+            world.look(&Traffic::default()).await; // one that drained is ready again
+            let done = world.post(&format!("{RELEASE}/confirm"), &json!({})).await;
+            assert_eq!(done.status, 200, "{}", done.body);
+            assert_eq!(world.weights().await, "- -");
+        };
+        promote("v2").await;
+        assert_eq!(states(&world, "shop").await, ["draining", "active"]);
+        assert_eq!(
+            (states(&world, "other").await, world.backend_state("v1").await),
+            (vec!["active".to_owned(); others], "active".into())
+        );
+        // What is left of it goes with a release back, with an order of people, or when the version has gone for good.
+        promote("v1").await;
+        assert_eq!(states(&world, "shop").await, ["active", "draining"]);
+        promote("v2").await;
+        world.put("/api/v1/backends/web%40v1/state", &json!({"state": "active"})).await;
+        assert_eq!(states(&world, "shop").await, ["active", "active"]);
+        promote("v1").await;
+        promote("v2").await;
+        assert_eq!(states(&world, "shop").await, ["draining", "active"]);
+        world.set_units(vec![units[1].clone()]).await;
+        let minutes = Duration::from_secs(15 * 60);
+        world.control.clear_leftovers(&mut BTreeMap::new(), minutes).await;
+        world.set_units(units).await;
+        assert_eq!(states(&world, "shop").await, ["active", "active"]);
+        let stored = world.store.as_ref().expect("a store").load().expect("load").decisions;
+        assert_eq!(stored.states, world.inputs.current().decisions.states);
+    }
 }
 
 #[tokio::test]

@@ -16,10 +16,18 @@ use super::ITSELF;
 const ROLLED_BACK: &str = "rolled_back";
 
 /// A release begins: its first weights. A target that is draining, from a release before perhaps, is active again.
-pub(super) fn of_start(release: &Release, catalog: &Catalog, now: Timestamp) -> Consequences {
+pub(super) fn of_start(
+    route: &RouteId,
+    release: &Release,
+    decisions: &Decisions,
+    now: Timestamp,
+) -> Consequences {
     let to = &release.plan.to;
-    let drains = catalog.backends.get(to).is_some_and(|target| target.state == State::Draining);
-    let states = if drains { vec![(StateSubject::Backend(to.clone()), None)] } else { Vec::new() };
+    let subjects = [StateSubject::Backend(to.clone()), StateSubject::Member(route.clone(), to.clone())];
+    let drains = |subject: &StateSubject| {
+        decisions.states.get(subject).is_some_and(|set| set.state == State::Draining)
+    };
+    let states = subjects.into_iter().filter(drains).map(|subject| (subject, None)).collect();
     Consequences { split: Some(Some(split(release, release.weights(), now))), states }
 }
 
@@ -48,36 +56,49 @@ pub(super) fn of_move(
     }
 }
 
-/// The target takes everything: the others drain, and no split is needed any more. Unless a backend that would have to drain
-/// still serves another route, or the layers below would keep the target from what it holds: then a split stays that says so.
+/// The target takes everything: the others drain, and no split is needed any more. Unless the layers below would keep the
+/// target from what it holds: then a split stays that says so.
 fn of_end(route: &RouteId, release: &Release, catalog: &Catalog, now: Timestamp) -> Consequences {
     let to = &release.plan.to;
-    let members = catalog.routes.get(route).into_iter().flat_map(|route| &route.members);
-    let members = members.map(|member| &member.backend.id);
-    let others: BTreeSet<&BackendId> = release.from.keys().chain(members).filter(|id| *id != to).collect();
-    let (needed, idle): (Vec<_>, Vec<_>) =
-        others.iter().copied().partition(|id| serves_elsewhere(catalog, id, route));
-    let is_active =
-        |id: &&BackendId| catalog.backends.get(*id).is_none_or(|backend| backend.state == State::Active);
-    let reason = format!("{to} has taken over {route}");
-    let drained = |id: &BackendId| {
-        (StateSubject::Backend(id.clone()), Some(state(State::Draining, reason.clone(), now)))
+    let members = || catalog.routes.get(route).into_iter().flat_map(|route| &route.members);
+    let ids = members().map(|member| &member.backend.id);
+    let others: BTreeSet<&BackendId> = release.from.keys().chain(ids).filter(|id| *id != to).collect();
+    let is_active = |id: &&&BackendId| {
+        let mut states = members().filter(|member| member.backend.id == ***id).map(|member| member.state);
+        states.next().is_none_or(|state| state == State::Active)
     };
-    let states = idle.into_iter().filter(is_active).map(drained).collect();
-    let stays = !needed.is_empty() || is_kept_down(catalog, route, to);
+    let reason = format!("{to} has taken over {route}");
+    let drained = |id: &&BackendId| {
+        (whom_to_drain(catalog, id, to, route), Some(state(State::Draining, reason.clone(), now)))
+    };
+    let states = others.iter().filter(is_active).map(drained).collect();
     let kept = || {
         let zeros = others.iter().map(|id| ((*id).clone(), Weight::ZERO));
         let weights = zeros.chain([(to.clone(), Weight::DEFAULT)]).collect();
         SplitRecord { reason: reason.as_str().into(), ..split(release, weights, now) }
     };
-    Consequences { split: Some(stays.then(kept)), states }
+    Consequences { split: Some(is_kept_down(catalog, route, to).then(kept)), states }
 }
 
-/// Whether a backend has a part of another route, now or as soon as one of its instances is ready.
-fn serves_elsewhere(catalog: &Catalog, id: &BackendId, route: &RouteId) -> bool {
-    let others = catalog.routes.values().filter(|other| other.id != *route);
-    let mut members = others.flat_map(|other| &other.members).filter(|member| member.backend.id == *id);
-    members.any(|member| !member.promised_zero)
+/// A backend that the target has replaced drains as a whole, but in the route of the release alone while another one counts on it.
+fn whom_to_drain(catalog: &Catalog, id: &BackendId, to: &BackendId, route: &RouteId) -> StateSubject {
+    let mut others = catalog.routes.values().filter(|other| other.id != *route);
+    match others.any(|other| counts_on(other, id, to)) {
+        true => StateSubject::Member(route.clone(), id.clone()),
+        false => StateSubject::Backend(id.clone()),
+    }
+}
+
+/// Whether a backend has a part of this route that the target cannot just take over: it does not serve the route, or somebody has
+/// said who gets how much.
+fn counts_on(other: &Route, id: &BackendId, to: &BackendId) -> bool {
+    let member = |id: &BackendId| other.members.iter().find(|member| member.backend.id == *id);
+    let has_part = member(id).is_some_and(|member| !member.promised_zero && member.state == State::Active);
+    has_part && (other.split.is_some() || !member(to).is_some_and(takes_new))
+}
+
+fn takes_new(member: &Member) -> bool {
+    !member.promised_zero && member.instances.iter().any(|instance| instance.serves_new())
 }
 
 /// The target as a whole. Where a route has nobody else who could serve it, a bad answer is better than none: the target is
@@ -97,8 +118,7 @@ fn whom_to_disable(catalog: &Catalog, to: &BackendId, route: &RouteId) -> Vec<St
 fn is_alone(route: &Route, id: &BackendId) -> bool {
     let serves = |member: &Member| member.instances.iter().any(|instance| instance.serves_new());
     let (own, rest): (Vec<_>, Vec<_>) = route.members.iter().partition(|member| member.backend.id == *id);
-    own.iter().any(|member| serves(member))
-        && !rest.iter().any(|member| serves(member) && !member.promised_zero)
+    own.into_iter().any(serves) && !rest.into_iter().any(takes_new)
 }
 
 /// Whether the target would get nothing, or only what nobody else can take, if no split of the API held: its label or the
