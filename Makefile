@@ -58,7 +58,7 @@ fuzz:            ## fuzzes what reads octets of strangers, TARGET by TARGET for 
 		sh fuzz/run.sh $$target $(or $(SECONDS),600) || exit 1; \
 	done
 
-soak: setup      ## deploys and accidents on a real engine under a counted load (30 minutes); ROWS=rolling for some, WRITE=docs/reliability.md
+soak: setup      ## deploys and accidents on a real engine under a counted load (35 minutes); ROWS=rolling for some, WRITE=docs/reliability.md
 	cargo build --workspace --bins
 	FAIRWAY_SOAK=whole FAIRWAY_SOAK_WRITE='$(abspath $(WRITE))' \
 		cargo test --test soak -- --nocapture --test-threads=1 $(ROWS)

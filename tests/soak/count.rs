@@ -22,9 +22,22 @@ pub(crate) enum Kind {
     Events,
     /// A session of WebSocket.
     Socket,
+    /// GET over HTTP/2, with a short answer.
+    Http2Get,
+    /// POST over HTTP/2, with a body that Fairway keeps for another try.
+    Http2Post,
+    /// A call of gRPC with one message each way.
+    Call,
+    /// One with many messages to the client.
+    CallDown,
+    /// One with many messages each way.
+    CallBoth,
 }
 
 impl Kind {
+    /// Those of which instances note what they have taken.
+    pub(crate) const POSTS: [Self; 4] = [Self::Post, Self::LargePost, Self::Http2Post, Self::Call];
+
     fn word(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -33,6 +46,11 @@ impl Kind {
             Self::Download => "download",
             Self::Events => "events",
             Self::Socket => "WebSocket",
+            Self::Http2Get => "GET over HTTP/2",
+            Self::Http2Post => "POST over HTTP/2",
+            Self::Call => "gRPC call",
+            Self::CallDown => "gRPC server stream",
+            Self::CallBoth => "gRPC stream both ways",
         }
     }
 
@@ -91,7 +109,8 @@ impl Count {
     /// Adds POSTs that more than one instance has taken, which no client can see.
     pub(crate) fn taken_twice(mut self, posts: u64) -> Self {
         if posts > 0 {
-            *self.failures.entry((Kind::Post, "taken twice".to_owned())).or_default() += posts;
+            let kind = if self.of(Kind::Post) > 0 { Kind::Post } else { Kind::Http2Post };
+            *self.failures.entry((kind, "taken twice".to_owned())).or_default() += posts;
         }
         self
     }

@@ -7,6 +7,7 @@
 //! `stage`).
 
 mod acts;
+mod calls;
 mod count;
 mod page;
 mod replacing;

@@ -1,12 +1,13 @@
 //! The table of docs/reliability.md: what each row counted, put there by the row itself.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::count::Verdict;
 
 /// The rows in the order of the page.
-pub(crate) const ROWS: [&str; 17] = [
+pub(crate) const ROWS: [&str; 19] = [
     "rolling replacement, stop then start",
     "rolling replacement, start then stop",
     "scale 1 → 5 → 1",
@@ -24,6 +25,8 @@ pub(crate) const ROWS: [&str; 17] = [
     "the same with one that ends when its clients have closed their connections",
     "`fairway run --replace` while an instance that ignores SIGTERM is stopped",
     "`docker stop -t 0`, `docker rm -f` by turns",
+    "rolling replacement, stop then start, HTTP/2 and gRPC",
+    "rolling replacement, start then stop, HTTP/2 and gRPC",
 ];
 
 const BEGIN: &str = "<!-- soak: begin -->";
@@ -42,7 +45,7 @@ pub(crate) fn tell(row: &str, times: usize, took: Duration, verdict: &Verdict) {
             verdict.failed(),
             verdict.apart(),
             verdict.causes(),
-            when_and_what(),
+            when_and_what(Path::new(&path)),
         );
         std::fs::write(&path, with_row(&page, row, &line)).expect("the page can be written");
     }
@@ -63,14 +66,35 @@ fn with_row(page: &str, row: &str, line: &str) -> String {
     format!("{before}{BEGIN}\n{HEAD}{}{END}{after}", lines.concat())
 }
 
-fn when_and_what() -> String {
+/// Today, and the commit; whether files differ from it, this page not counted, which the rows before have changed.
+fn when_and_what(page: &Path) -> String {
     let said = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let day = said("date", &["-u", "+%F"]).unwrap_or_default();
-    let commit = said("git", &["describe", "--always", "--dirty"]).unwrap_or_default();
-    format!("{day} {commit}").trim().to_owned()
+    let commit = said("git", &["describe", "--always"]).unwrap_or_default();
+    let changed = said("git", &["diff", "--name-only", "HEAD"]).unwrap_or_default();
+    let dirty = if is_dirty(&changed, page) { "-dirty" } else { "" };
+    format!("{day} {commit}{dirty}").trim().to_owned()
+}
+
+/// Whether a file of this list, whose names count from the root of the repository, is another one than the page.
+fn is_dirty(changed: &str, page: &Path) -> bool {
+    changed.lines().any(|name| !page.ends_with(name))
+}
+
+#[test]
+fn the_page_itself_makes_no_commit_dirty() {
+    let page = Path::new("/src/fairway/docs/reliability.md");
+    for (changed, dirty) in [
+        ("", false),
+        ("docs/reliability.md", false),
+        ("docs/reliability.md\nMakefile", true),
+        ("src/main.rs", true),
+    ] {
+        assert_eq!(is_dirty(changed, page), dirty, "{changed:?}");
+    }
 }
 
 #[test]

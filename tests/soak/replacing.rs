@@ -15,13 +15,13 @@ use crate::traffic::Traffic;
 
 /// Which comes first, the end of the old or the start of the new.
 #[derive(Clone, Copy)]
-enum Order {
+pub(crate) enum Order {
     StopThenStart,
     StartThenStop,
 }
 
 /// Replaces `count` times the older of the two instances of a lane.
-async fn lane(
+pub(crate) async fn lane(
     stage: &Stage,
     name: &str,
     mut instances: Vec<Container>,

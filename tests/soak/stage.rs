@@ -36,6 +36,15 @@ pub(crate) struct Part<'a> {
     /// Seconds from SIGTERM to SIGKILL at a stop.
     pub(crate) stop_timeout: u32,
     pub(crate) network: &'a str,
+    pub(crate) speaks: Speaks,
+}
+
+/// What an instance speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    /// HTTP/2 without TLS, gRPC on it.
+    H2c,
 }
 
 /// An instance of `web` that ends as a well-made server does.
@@ -46,6 +55,7 @@ pub(crate) const WEB: Part<'static> = Part {
     on_term: "finish",
     stop_timeout: 10,
     network: "bridge",
+    speaks: Speaks::Http1,
 };
 
 impl Stage {
@@ -54,13 +64,16 @@ impl Stage {
     }
 
     pub(crate) async fn set_with(options: EngineOptions) -> Self {
+        Self::set_by(options, FairwayOptions::new(BINARY)).await
+    }
+
+    /// Fairway started with these options besides.
+    pub(crate) async fn set_by(options: EngineOptions, fairway: FairwayOptions) -> Self {
         let engine = Engine::start_with(options).await;
         engine.origin_image(IMAGE).await;
-        let fairway = FairwayOptions::new(BINARY).docker(engine.url()).start().await;
+        let fairway = fairway.docker(engine.url()).start().await;
         fairway.ready().await;
-        let notes =
-            TempDir::with_prefix("fairway-soak-").expect("the folder for temporary files can be written");
-        Self { engine, fairway, notes }
+        Self { engine, fairway, notes: folder() }
     }
 
     /// What a load counted, and how many POSTs were taken more than once: by which instances does not matter.
@@ -71,7 +84,7 @@ impl Stage {
             let ids = std::fs::read_to_string(file.path()).expect("ids are text");
             twice += ids.lines().filter(|id| !taken.insert((*id).to_owned())).count() as u64;
         }
-        let posts = count.of(Kind::Post) + count.of(Kind::LargePost);
+        let posts: u64 = Kind::POSTS.iter().map(|kind| count.of(*kind)).sum();
         assert!(posts == 0 || !taken.is_empty(), "instances note what they take");
         count.taken_twice(twice)
     }
@@ -87,9 +100,14 @@ impl Stage {
     pub(crate) async fn create(&self, name: &str, part: Part<'_>) -> Container {
         let service = format!("SERVICE={}", part.service);
         let (version, on_term) = (format!("VERSION={}", part.version), format!("ON_TERM={}", part.on_term));
+        let (protocol, mode, probe) = match part.speaks {
+            Speaks::Http1 => ("http1", "MODE=http", "http://container/health"),
+            Speaks::H2c => ("h2c", "MODE=h2c", "grpc://container:80"),
+        };
         let labels = &[
             ("aliyun.routing.port_80", part.claim),
-            ("aliyun.probe.url", "http://container/health"),
+            ("aliyun.probe.url", probe),
+            ("fairway.protocol", protocol),
             ("fairway.service", part.service),
             ("fairway.version", part.version),
         ];
@@ -98,7 +116,7 @@ impl Stage {
             image: IMAGE,
             labels,
             networks: &[part.network],
-            env: &[&service, &version, &on_term, "NOTES=/tmp"],
+            env: &[&service, &version, &on_term, mode, "NOTES=/tmp"],
             stop_timeout: Some(part.stop_timeout),
             more: Some(
                 &json!({ "HostConfig": { "Binds": [format!("{}:/tmp", self.notes.path().display())] } }),
@@ -130,4 +148,9 @@ impl Stage {
         };
         self.fairway.wait_until(&format!("{id} is ready"), "/api/v1/instances", ready).await;
     }
+}
+
+/// A new folder that lives as long as the value.
+pub(crate) fn folder() -> TempDir {
+    TempDir::with_prefix("fairway-soak-").expect("the folder for temporary files can be written")
 }

@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 
-use fairway_testkit::load::{Load, LoadOptions};
+use std::time::Duration;
+
+use fairway_testkit::load::{Call, Load, LoadOptions, Over};
+use fairway_testkit::tls::Client;
 
 use crate::count::{Count, Kind};
 use crate::sockets::Sockets;
+use crate::stage::{HOST, Stage};
 
 /// Octets of a body that is kept for another try, and of one that is not: 64 KiB are.
 const SMALL: usize = 2_000;
@@ -60,6 +64,54 @@ impl Traffic {
             (Kind::Post, post(4, 80.0, SMALL)),
             (Kind::Post, own(post(2, 20.0, SMALL))),
             (Kind::LargePost, post(4, 20.0, LARGE)),
+        ];
+        Self { loads: loads.map(|(kind, options)| (kind, Load::start(options))).into(), sockets: None }
+    }
+
+    /// HTTP/2 to `service` at [`HOST`], which need not speak it itself, and HTTP/2 and gRPC to `called`, which does, at the host
+    /// `called_at`.
+    pub(crate) fn start_http2(
+        stage: &Stage,
+        client: &Client,
+        service: &str,
+        called: &str,
+        called_at: &str,
+    ) -> Self {
+        let over_tls = |host, service: &str, connections, rate| LoadOptions {
+            over: Over::Tls(client.speaking(&["h2"])),
+            connections,
+            rate: Some(rate),
+            service: Some(service.to_owned()),
+            ..LoadOptions::new(stage.fairway.https(), host)
+        };
+        let web = |connections, rate| over_tls(HOST, service, connections, rate);
+        let calls = |connections, rate, call| LoadOptions {
+            call: Some(call),
+            ..over_tls(called_at, called, connections, rate)
+        };
+        let plain = |options| LoadOptions { address: stage.fairway.http(), over: Over::H2c, ..options };
+        let own = |options| LoadOptions { keep_alive: false, ..options };
+        let post = |options| LoadOptions {
+            method: "POST".to_owned(),
+            body: vec![b'x'; SMALL],
+            is_taken: true,
+            ..options
+        };
+        // As long as a download of the other load: less than the stop timeout.
+        let long = |call| LoadOptions { rate: None, ..calls(2, 0.0, call) };
+        let (messages, pause) = (20, Duration::from_millis(100));
+        let loads = [
+            (Kind::Http2Get, web(4, 60.0)),
+            (Kind::Http2Get, own(web(2, 10.0))),
+            (Kind::Http2Get, over_tls(called_at, called, 2, 20.0)),
+            (Kind::Http2Post, post(web(4, 60.0))),
+            (Kind::Http2Post, post(over_tls(called_at, called, 2, 20.0))),
+            (Kind::Call, calls(4, 60.0, Call::Unary)),
+            (Kind::Call, plain(calls(2, 20.0, Call::Unary))),
+            (Kind::Call, own(plain(calls(2, 10.0, Call::Unary)))),
+            (Kind::CallDown, long(Call::Down(messages, pause))),
+            (Kind::CallBoth, long(Call::Both(messages, pause))),
+            (Kind::CallBoth, plain(long(Call::Both(messages, pause)))),
         ];
         Self { loads: loads.map(|(kind, options)| (kind, Load::start(options))).into(), sockets: None }
     }

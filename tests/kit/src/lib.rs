@@ -12,6 +12,7 @@ pub mod dns;
 pub mod engine;
 pub mod fairway;
 pub mod fake_engine;
+pub mod grpc;
 pub mod load;
 pub mod netns;
 pub mod origin;

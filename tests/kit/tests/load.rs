@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fairway_testkit::load::{self, Load, LoadOptions, Report};
+use fairway_testkit::load::{self, Call, Load, LoadOptions, Over, Report};
 use fairway_testkit::netns::Netns;
-use fairway_testkit::origin::{Identity, Origin};
-use fairway_testkit::programs;
+use fairway_testkit::origin::{Identity, Mode, Origin};
+use fairway_testkit::wait::PATIENCE;
+use fairway_testkit::{programs, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -254,4 +255,55 @@ async fn a_body_of_which_the_origin_got_a_part_only_has_failed() {
     .await;
     let report = send(2, post(thief)).await;
     assert_eq!(report.by_cause, [("body taken in part".to_owned(), report.sent)].into());
+}
+
+async fn h2c_origin() -> Origin {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let bound = Origin::bind(Identity::new("one", "v1"), Mode::H2c, &[loopback]).await;
+    bound.expect("127.0.0.1 has a free port")
+}
+
+#[tokio::test]
+async fn requests_and_calls_over_http2_are_counted_and_share_a_connection_if_they_may() {
+    let origin = h2c_origin().await;
+    let http2 = || LoadOptions { over: Over::H2c, ..closed_loop(origin.address(), "/") };
+    let body = vec![b'x'; 100_000];
+    let post = LoadOptions { method: "POST".to_owned(), body, is_taken: true, ..http2() };
+    let call = |call| LoadOptions { call: Some(call), ..http2() };
+    let pause = Duration::from_millis(1);
+    let kinds = [http2(), post, call(Call::Unary), call(Call::Down(5, pause)), call(Call::Both(5, pause))];
+    for (kept, options) in (1..).zip(kinds) {
+        let report = send(10, options).await.without_failure();
+        assert_eq!((report.connections, report.by_instance.len()), (1, 1), "{report}");
+        assert_eq!(origin.connections(), kept);
+    }
+    let own = send(5, LoadOptions { keep_alive: false, ..call(Call::Unary) }).await.without_failure();
+    assert_eq!(own.connections, own.sent);
+}
+
+#[tokio::test]
+async fn an_origin_that_ends_finishes_the_calls_it_has_accepted() {
+    let origin = h2c_origin().await;
+    let pause = Duration::from_millis(100);
+    let calls = [Call::Down(5, pause), Call::Both(5, pause)].map(|call| {
+        let options = LoadOptions {
+            connections: 1,
+            call: Some(call),
+            over: Over::H2c,
+            ..closed_loop(origin.address(), "/")
+        };
+        Load::start(options)
+    });
+    until("both calls", PATIENCE, async || (origin.requests() == 2).then_some(())).await;
+    let ended = calls.map(Load::stop);
+    let ((), reports) = tokio::join!(origin.finish(), futures_util::future::join_all(ended));
+    reports.into_iter().for_each(|report| assert_eq!(report.without_failure().sent, 1));
+}
+
+#[tokio::test]
+async fn calls_without_an_end_in_their_words_have_failed() {
+    let origin = origin().await; // speaks HTTP/1.1 alone
+    let call = LoadOptions { call: Some(Call::Unary), over: Over::H2c, ..closed_loop(origin.address(), "/") };
+    let report = send(2, call).await;
+    assert_eq!((report.ok, report.failed), (0, report.sent), "{report}");
 }

@@ -3,6 +3,7 @@
 //! One case is no failure: a kept connection that the other side closed cleanly while no request was on it. The next
 //! request opens another, as any client would. A reset there is a failure, and so is a close that crosses a request.
 
+mod http2;
 mod program;
 mod report;
 mod wire;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+pub use self::http2::{Call, Over};
 pub use self::program::main;
 use self::report::Tally;
 pub use self::report::{Failed, Report, Seen};
@@ -29,6 +31,10 @@ pub struct LoadOptions {
     pub address: SocketAddr,
     /// The Host field.
     pub host: String,
+    /// What they are sent over.
+    pub over: Over,
+    /// A call of gRPC, for which `over` is not HTTP/1.1; target, method and body are its own. `None`: any other request.
+    pub call: Option<Call>,
     /// Path and query.
     pub target: String,
     /// The method.
@@ -37,7 +43,7 @@ pub struct LoadOptions {
     pub headers: Vec<(String, String)>,
     /// The body, with a Content-Length unless it is empty.
     pub body: Vec<u8>,
-    /// Connections at a time, each with one request at a time.
+    /// Connections at a time, each with one request at a time; over HTTP/2 as many streams of one connection.
     pub connections: usize,
     /// Whether connections are kept; otherwise each request has its own and asks for its end.
     pub keep_alive: bool,
@@ -60,6 +66,8 @@ impl LoadOptions {
         Self {
             address,
             host: host.to_owned(),
+            over: Over::Http1,
+            call: None,
             target: "/".to_owned(),
             method: "GET".to_owned(),
             headers: Vec::new(),
@@ -102,6 +110,7 @@ pub struct Load {
 struct Job {
     options: LoadOptions,
     request: Vec<u8>,
+    http2: http2::Shared,
     start: Instant,
     /// Requests taken on, the number of the next one.
     taken: AtomicU64,
@@ -117,6 +126,7 @@ impl Load {
         let job = Arc::new(Job {
             request: options.request(),
             options,
+            http2: http2::Shared::default(),
             start: Instant::now(),
             taken: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -208,6 +218,9 @@ impl Job {
 
     /// One request, on the kept connection if that is still open.
     async fn exchange(&self, kept: &mut Option<Wire>, opened: &mut u64) -> Result<Reply, Failure> {
+        if !matches!(self.options.over, Over::Http1) {
+            return self.http2.exchange(&self.options, opened).await;
+        }
         let mut wire = match kept.take() {
             Some(wire) if wire.is_open()? => wire,
             _ => {

@@ -50,7 +50,7 @@ pub struct Report {
     pub by_error: BTreeMap<String, u64>,
     /// Failed requests by cause: `status 502 upstream-closed` with the `type` of a refusal, `wrong service`, or as in
     /// `by_error`, where ` in the body` follows when the head of the answer had come; `ended early` and `body taken in part` as
-    /// [`LoadOptions`] wants to know.
+    /// [`LoadOptions`] wants to know; of calls of gRPC `grpc-status 14 no-instance` and the like, `no grpc-status`, `another message`.
     pub by_cause: BTreeMap<String, u64>,
     /// Answers per instance, by the field `x-instance`.
     pub by_instance: BTreeMap<String, Seen>,
@@ -125,6 +125,9 @@ impl Reply {
         if !(200..300).contains(&self.status) {
             let problem = self.problem.as_ref().map_or_else(String::new, |problem| format!(" {problem}"));
             return Some(format!("status {}{problem}", self.status));
+        }
+        if self.fault.is_some() {
+            return self.fault.clone();
         }
         let is_wrong = options.service.is_some() && self.service != options.service;
         let is_short =

@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
+use hyper::HeaderMap;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,6 +32,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Why there is no connection.
+    pub(super) fn of_connect(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::ConnectionReset => Self::Reset,
+            _ => Self::Unreachable,
+        }
+    }
+
     /// As reports write it.
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -53,7 +63,7 @@ impl Failure {
         }
     }
 
-    fn in_body(self) -> Self {
+    pub(super) fn in_body(self) -> Self {
         match self {
             Self::Reset => Self::ResetBody,
             Self::Cut => Self::CutBody,
@@ -76,10 +86,35 @@ pub(super) struct Reply {
     /// The last octets of the body.
     pub(super) tail: Vec<u8>,
     pub(super) keep_alive: bool,
+    /// What is wrong with a call of gRPC.
+    pub(super) fault: Option<String>,
+}
+
+impl Reply {
+    /// What these fields say.
+    pub(super) fn of_fields(status: u16, fields: &HeaderMap) -> Self {
+        let mut reply = Self { status, ..Self::default() };
+        for (name, value) in fields {
+            reply.take(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
+        }
+        reply
+    }
+
+    /// Takes what this field says.
+    fn take(&mut self, name: &str, value: &str) {
+        match name {
+            "x-instance" => self.instance = Some(value.to_owned()),
+            "x-version" => self.version = Some(value.to_owned()),
+            "x-taken" => self.taken = value.parse().ok(),
+            "x-service" => self.service = Some(value.to_owned()),
+            "content-type" if value == "application/problem+json" => self.problem = Some(String::new()),
+            _ => {}
+        }
+    }
 }
 
 /// How many octets at the end of a body are kept.
-const TAIL: usize = 64;
+pub(super) const TAIL: usize = 64;
 
 /// Longest refusal that is read, in octets.
 const PROBLEM_MAX: u64 = 4096;
@@ -103,11 +138,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) async fn connect(address: SocketAddr) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => Failure::Refused,
-            io::ErrorKind::ConnectionReset => Failure::Reset,
-            _ => Failure::Unreachable,
-        })?;
+        let stream = TcpStream::connect(address).await.map_err(|error| Failure::of_connect(&error))?;
         // Without it a body that leaves in a second segment waits for the first one's acknowledgement.
         stream.set_nodelay(true).map_err(|_| Failure::Unreachable)?;
         Ok(Self { stream, unread: Vec::new(), tail: Vec::new() })
@@ -257,12 +288,7 @@ fn parse_head(octets: &[u8], head_only: bool) -> Result<Option<(usize, Reply, Fr
             "connection" if value.eq_ignore_ascii_case("close") => reply.keep_alive = false,
             "content-length" => framing = Framing::Length(value.parse().map_err(|_| Failure::Malformed)?),
             "transfer-encoding" => framing = Framing::Chunked,
-            "x-instance" => reply.instance = Some(value.into_owned()),
-            "x-version" => reply.version = Some(value.into_owned()),
-            "x-taken" => reply.taken = value.parse().ok(),
-            "x-service" => reply.service = Some(value.into_owned()),
-            "content-type" if value == "application/problem+json" => reply.problem = Some(String::new()),
-            _ => {}
+            other => reply.take(other, &value),
         }
     }
     if head_only || status < 200 || matches!(status, 204 | 304) {

@@ -1,8 +1,8 @@
 //! The answer to each path.
 
-use std::io::{self, Write};
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,14 +41,7 @@ pub(super) async fn answer(
         return Err(end);
     }
     let mut response = Call { request, nth, connection, shared }.answer().await;
-    let told = [
-        ("x-instance", &identity.instance),
-        ("x-version", &identity.version),
-        ("x-service", &identity.service),
-    ];
-    for (name, text) in told.into_iter().filter(|(name, text)| *name != "x-service" || !text.is_empty()) {
-        // A host name and a version that a container was given need not be field values.
-        let value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("?"));
+    for (name, value) in identity.fields() {
         response.headers_mut().insert(name, value);
     }
     Ok(response)
@@ -141,19 +134,11 @@ impl Call {
         );
         if let Some(body) = body {
             answer.headers_mut().insert("x-taken", body.len().into());
-            self.note();
+            if self.request.method() == Method::POST {
+                self.shared.note(self.request.headers().get("x-request-id"));
+            }
         }
         answer
-    }
-
-    /// Notes that a POST was taken, under the id by which a proxy knows a request however often it sends it.
-    fn note(&self) {
-        let id = self.request.headers().get("x-request-id");
-        if let (Some(notes), Some(id), &Method::POST) = (&self.shared.notes, id, self.request.method()) {
-            let line = [id.as_bytes(), b"\n"].concat();
-            // One write, so that a kill leaves whole lines; a test that wants the notes misses those that failed.
-            let _ = notes.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
-        }
     }
 
     /// `None` for a body that broke off.

@@ -21,21 +21,33 @@
 //! | `/cut?after=` | a closed connection, likewise |
 //! | `/count` | `{"requests": n}`, those up to now and this one |
 //! | `/call?url=http://name/path` | the answer of that URL, `name` resolved as the system does, as `{"status", "body"}` |
+//!
+//! At a port of [`Mode::H2c`] every path answers with a shorter JSON, but for these calls of gRPC:
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/kit.Calls/Unary` | the first message |
+//! | `/kit.Calls/Down` | as many messages as `x-n` says, `x-ms` milliseconds apart |
+//! | `/kit.Calls/Both` | every message, as it arrives |
+//! | `/grpc.health.v1.Health/Check` | `SERVING`, or `NOT_SERVING` as `/health` does |
 
 mod answers;
 mod body;
 mod call;
 mod connection;
+mod http2;
 mod program;
 mod query;
 
 use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use hyper::header::{HeaderName, HeaderValue};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -58,14 +70,29 @@ impl Identity {
     pub fn new(instance: &str, version: &str) -> Self {
         Self { instance: instance.to_owned(), version: version.to_owned(), ..Self::default() }
     }
+
+    /// The fields of each answer that tell it.
+    fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let told =
+            [("x-instance", &self.instance), ("x-version", &self.version), ("x-service", &self.service)];
+        told.into_iter().filter(|(name, text)| *name != "x-service" || !text.is_empty()).map(
+            |(name, text)| {
+                // A host name and a version that a container was given need not be field values.
+                let value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("?"));
+                (HeaderName::from_static(name), value)
+            },
+        )
+    }
 }
 
 /// What is served at a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// The paths above.
+    /// The paths of the first table, over HTTP/1.1.
     #[default]
     Http,
+    /// Those of the second, over HTTP/2 without TLS.
+    H2c,
     /// Every octet comes back.
     TcpEcho,
 }
@@ -111,6 +138,17 @@ struct Shared {
     phase: watch::Receiver<Phase>,
     /// Where the ids of POSTs are noted that were taken.
     notes: Option<Mutex<File>>,
+}
+
+impl Shared {
+    /// Notes that a POST was taken, under the id by which a proxy knows a request however often it sends it.
+    fn note(&self, id: Option<&HeaderValue>) {
+        if let (Some(notes), Some(id)) = (&self.notes, id) {
+            let line = [id.as_bytes(), b"\n"].concat();
+            // One write, so that a kill leaves whole lines; a test that wants the notes misses those that failed.
+            let _ = notes.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
+        }
+    }
 }
 
 /// A running origin. Dropped: its listeners and connections are gone.
@@ -245,6 +283,7 @@ fn take(
     let number = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
     match mode {
         Mode::Http => connections.spawn(connection::serve(stream, peer, number, Arc::clone(shared))),
+        Mode::H2c => connections.spawn(http2::serve(stream, Arc::clone(shared))),
         Mode::TcpEcho => connections.spawn(connection::echo(stream, shared.phase.clone())),
     };
 }

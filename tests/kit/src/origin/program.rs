@@ -5,7 +5,7 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `PORT` | one or more, by comma; `ADDRESS` before it | 80, all addresses |
-//! | `MODE` | `http`, `tcp` (every octet comes back) | http |
+//! | `MODE` | `http`, `h2c` (HTTP/2 and gRPC), `tcp` (every octet comes back) | http |
 //! | `VERSION`, `SERVICE` | told in each answer | empty |
 //! | `HEALTH` | `fail`: `/health` starts out with 503 | ok |
 //! | `START_DELAY_MS` | this long before it listens | 0 |
@@ -152,7 +152,7 @@ fn addresses() -> Result<Vec<SocketAddr>, String> {
 }
 
 fn mode() -> Result<Mode, String> {
-    choice("MODE", &[("", Mode::Http), ("http", Mode::Http), ("tcp", Mode::TcpEcho)])
+    choice("MODE", &[("", Mode::Http), ("http", Mode::Http), ("h2c", Mode::H2c), ("tcp", Mode::TcpEcho)])
 }
 
 fn on_term() -> Result<OnTerm, String> {
