@@ -211,6 +211,8 @@ pub struct EndpointState {
     retired: AtomicBool,
     /// Its drain has ended: what still runs there is ended too.
     ended: AtomicBool,
+    /// Its address is no longer its own: nothing comes back on the connections to it.
+    cut_off: AtomicBool,
     /// It was told to stop.
     stops: AtomicBool,
     /// It has refused a connection since.
@@ -248,6 +250,7 @@ impl EndpointState {
             failures: Failures::default(),
             retired: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
             stops: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             sessions: OnceLock::new(),
@@ -413,6 +416,11 @@ impl EndpointState {
         self.ended.load(Ordering::Relaxed)
     }
 
+    /// Whether it has lost its address while it was asked: its network was taken from it, or it was given another one.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
     /// Whether it was told to stop. Many servers then wait until their clients close connections.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stops.load(Ordering::Relaxed)
@@ -477,7 +485,7 @@ pub struct EndpointStates {
     known: DashMap<InstanceKey, Arc<EndpointState>, BuildStable>,
     in_flight_max: AtomicU32,
     pub(crate) book: Arc<Book>,
-    /// How many drains have ended.
+    /// How many drains have ended, and how many instances were cut off.
     ends: watch::Sender<u64>,
     /// How many instances were told to stop.
     stops: watch::Sender<u64>,
@@ -547,7 +555,7 @@ impl EndpointStates {
         }
     }
 
-    /// Changes whenever a drain has ended: whoever is at an instance looks whether it is that one.
+    /// Changes whenever a drain has ended or an instance was cut off: whoever is at an instance looks whether it is that one.
     pub(crate) fn ends(&self) -> watch::Receiver<u64> {
         self.ends.subscribe()
     }
@@ -562,10 +570,14 @@ impl EndpointStates {
         self.known.get(key).map(|state| state.clone())
     }
 
-    /// Forgets this life of an instance and marks its state retired.
-    pub(crate) fn retire(&self, key: &InstanceKey) {
+    /// Forgets this life of an instance and marks its state retired; `cut_off` if the instance goes on without its address.
+    pub(crate) fn retire(&self, key: &InstanceKey, cut_off: bool) {
         if let Some((_, state)) = self.known.remove(key) {
             state.retired.store(true, Ordering::Release);
+            if cut_off {
+                state.cut_off.store(true, Ordering::Relaxed);
+                self.ends.send_modify(|count| *count += 1);
+            }
             self.book.over(key);
         }
     }

@@ -83,6 +83,8 @@ reasons! {
     UpstreamTlsFailed = "upstream-tls-failed", Some(502), "TLS with the instance cannot be agreed upon";
     /// The connection ended before a whole response head.
     UpstreamClosed = "upstream-closed", Some(502), "the instance closed the connection before it answered";
+    /// It lost its address before a response head came: its network was taken from it.
+    UpstreamLost = "upstream-lost", Some(502), "the instance lost its network before it answered";
     /// It refused the request without having looked at it.
     UpstreamRefused = "upstream-refused", Some(502), "the instance refused to take the request";
     /// It cannot be asked for the protocol that the client wants to switch to.
@@ -165,6 +167,7 @@ impl Reason {
                 | Self::OutOfFiles
                 | Self::UpstreamTlsFailed
                 | Self::UpstreamClosed
+                | Self::UpstreamLost
                 | Self::UpstreamRefused
                 | Self::UpstreamNoUpgrade
                 | Self::UpstreamInvalid

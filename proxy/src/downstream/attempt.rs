@@ -309,7 +309,13 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
     ) -> Attempt {
         if let End::NoAnswer(reason, detail) = end {
             let again = again
-                && matches!(reason, Reason::UpstreamClosed | Reason::UpstreamRefused | Reason::DrainEnded);
+                && matches!(
+                    reason,
+                    Reason::UpstreamClosed
+                        | Reason::UpstreamLost
+                        | Reason::UpstreamRefused
+                        | Reason::DrainEnded
+                );
             return Attempt::Failed { refused: refused(reason, detail), again };
         }
         let status = seen.status.get().unwrap_or(0);

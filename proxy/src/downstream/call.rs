@@ -371,15 +371,17 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         self.limit(entry.versions().iter().filter_map(|version| version.settings.total_timeout).min())
     }
 
-    /// What the work for this pick gives, unless the client leaves or the request takes too long before.
+    /// What the work for this pick gives, unless the client leaves, the instance loses its address or the request takes too long
+    /// before.
     pub(super) async fn in_time<F: Future>(&mut self, pick: &Pick, work: F) -> Result<F::Output, Refused> {
         let (down, limit) = (self.down, self.limit(pick.version.settings.total_timeout));
-        let mut work = pin!(work);
+        let (mut work, state) = (pin!(work), &*pick.endpoint.state);
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending if down.poll_gone(cx).is_ready() => {
                 Poll::Ready(Err(refused(Reason::ClientLeft, "")))
             }
+            Poll::Pending if state.is_cut_off() => Poll::Ready(Err(refused(Reason::UpstreamLost, ""))),
             Poll::Pending => match limit {
                 Some(limit) => self.timer.poll_passed(cx, limit).map(|()| Err(too_late())),
                 None => Poll::Pending,

@@ -164,7 +164,7 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
         let (mut upload, mut download) = (pin!(upload.run()), pin!(download.run()));
         let mut sending = true;
         let end = poll_fn(|cx| {
-            // Everybody is woken when a drain has ended.
+            // Everybody is woken when a drain has ended or an instance was cut off.
             if state.is_ended() {
                 return Poll::Ready(drain_ended(seen));
             }
@@ -190,6 +190,10 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
             }
             if let Poll::Ready(end) = download.as_mut().poll(cx) {
                 return Poll::Ready(end);
+            }
+            // What may be asked elsewhere need not wait for a network that may never come back.
+            if state.is_cut_off() && was_whole && head.is_idempotent() && seen.first_byte.get().is_none() {
+                return Poll::Ready(End::NoAnswer(Reason::UpstreamLost, ""));
             }
             // Also behind the head of the answer: the instance may say nothing for long.
             if !sending && down.poll_gone(cx).is_ready() {

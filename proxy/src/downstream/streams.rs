@@ -67,6 +67,9 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
                     place.doubt();
                     (false, false)
                 }
+                End::NoAnswer(Reason::UpstreamLost | Reason::DrainEnded, _) => {
+                    (self.may_repeat(untouched, &seen, &request), false)
+                }
                 _ => (false, false),
             };
             if !(again && elsewhere) || tried == STREAMS_TRIED {

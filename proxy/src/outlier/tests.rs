@@ -215,7 +215,7 @@ fn the_life_of_an_instance_takes_its_ejection_along() {
     let backend = Backend::new(2);
     backend.fails(0, 5);
     assert_eq!(backend.out(), [0]);
-    backend.states.retire(&backend.all[0].key);
+    backend.states.retire(&backend.all[0].key, false);
     assert!(backend.states.ejections().borrow().is_empty());
     backend.fails(0, 50);
     assert!(backend.states.ejections().borrow().is_empty(), "and nobody ejects what is gone");

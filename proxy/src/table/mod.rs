@@ -241,10 +241,17 @@ fn merge(catalog: &Catalog, lasting: &Lasting, old: &[Arc<RouteEntry>], same_zon
 /// Retires the instances of an entry that is gone, unless another route of the catalog has them.
 fn retire_unrouted(gone: &RouteEntry, catalog: &Catalog, lasting: &Lasting) {
     for endpoint in gone.endpoints() {
-        if !is_routed(&endpoint.key, catalog) {
-            lasting.states.retire(&endpoint.key);
+        let key = &endpoint.key;
+        if !is_routed(key, catalog) {
+            lasting.states.retire(key, has_lost_its_address(key, catalog));
         }
     }
+}
+
+/// Whether the same life of the instance is elsewhere now, or nowhere.
+fn has_lost_its_address(key: &InstanceKey, catalog: &Catalog) -> bool {
+    let instance = catalog.instances.get(&key.id);
+    instance.is_some_and(|now| now.unit.started == key.started && now.address != Some(key.address))
 }
 
 fn is_routed(key: &InstanceKey, catalog: &Catalog) -> bool {
