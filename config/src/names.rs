@@ -13,11 +13,12 @@ use std::sync::Arc;
 pub use front::FrontPort;
 pub use percent::{NotAPercent, Percent};
 
-/// A relative share of new clients, 0 to 1000. Per backend, not per instance.
+/// A relative share of new clients. Per backend, not per instance. People write 0 to 1000; what a release makes of their
+/// weights may need larger numbers to say the same proportions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Weight(u16);
+pub struct Weight(u32);
 
-/// A weight outside 0..=1000.
+/// A weight outside 0..=1000, or none at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is not a weight: write a whole number from 0 to 1000")]
 pub struct NotAWeight {
@@ -30,19 +31,24 @@ impl Weight {
     pub const ZERO: Self = Self(0);
     /// What a backend without a weight counts as once another backend of its route has one.
     pub const DEFAULT: Self = Self(100);
-    /// The largest weight.
+    /// The largest weight that people write.
     pub const MAX: u16 = 1000;
 
-    /// Fails above [`Weight::MAX`].
+    /// As people write it. Fails above [`Weight::MAX`].
     pub fn new(value: u64) -> Result<Self, NotAWeight> {
-        match u16::try_from(value) {
-            Ok(small) if small <= Self::MAX => Ok(Self(small)),
+        match u32::try_from(value) {
+            Ok(small) if small <= Self::MAX.into() => Ok(Self(small)),
             _ => Err(NotAWeight { given: value.to_string() }),
         }
     }
 
+    /// As it was computed from others: any number.
+    pub fn computed(value: u32) -> Self {
+        Self(value)
+    }
+
     /// The number itself.
-    pub fn get(self) -> u16 {
+    pub fn get(self) -> u32 {
         self.0
     }
 }

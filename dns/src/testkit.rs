@@ -113,10 +113,10 @@ impl Cluster {
         self.inputs.serial += 1;
     }
 
-    pub(crate) fn split(&mut self, route: &str, weights: &[(&str, u64)]) {
-        let weights = weights.iter().map(|(id, weight)| {
-            (id.parse::<BackendId>().expect("a backend"), Weight::new(*weight).expect("a weight"))
-        });
+    pub(crate) fn split(&mut self, route: &str, weights: &[(&str, u32)]) {
+        let weights = weights
+            .iter()
+            .map(|(id, weight)| (id.parse::<BackendId>().expect("a backend"), Weight::computed(*weight)));
         let record = SplitRecord {
             weights: weights.collect(),
             author: "ann".into(),

@@ -13,6 +13,7 @@ use dashmap::DashMap;
 use fairway_catalog::facts::UnitKind;
 use fairway_catalog::{Instance, InstanceKey};
 use fairway_config::labels::{Balance, Hedge, Protocol, ProxyProtocol, Transport};
+use fairway_config::names::Weight;
 use jiff::{SignedDuration, Timestamp};
 use rustls::client::Resumption;
 use tokio::sync::watch;
@@ -109,7 +110,8 @@ impl Endpoint {
         state.standing.note(serving, settings.outlier, instance.unit.spec.probe.is_some());
         Arc::new(Self {
             address: state.key.address,
-            weight: instance.unit.weight.get().max(1),
+            // Those of instances are written by people.
+            weight: u16::try_from(instance.unit.weight.get()).unwrap_or(Weight::MAX).max(1),
             settings: settings.clone(),
             instance: instance.clone(),
             key: state.key.clone(),

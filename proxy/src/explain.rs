@@ -218,7 +218,7 @@ pub struct VersionView {
     pub backend: String,
     /// Its weight; absent without a split.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weight: Option<u16>,
+    pub weight: Option<u32>,
     /// The chance that this request goes to it, 0 to 1.
     pub chance: f64,
     /// Why that much, one sentence.

@@ -13,6 +13,8 @@ pub const STEP_SECONDS: u64 = 60;
 pub const STEP_SECONDS_MAX: u64 = 86_400;
 /// Most steps.
 pub const STEPS_MAX: usize = 32;
+/// What the weights add up to where they can: these read best.
+const ROUND_SUMS: [u64; 2] = [100, 1000];
 
 /// A plan that can be followed as it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,44 +110,34 @@ impl Plan {
         }
     }
 
-    /// The weights while the target has so many percent: what is left is shared by the others as in `from`, exactly if weights
-    /// can say that, so that clients who are bound by `fairway.split_by` move to the target only; else to a thousandth.
-    /// Nobody who has a part of `from` is left without one below 100 %.
+    /// The weights while the target has so many percent: what is left is shared by the others exactly as in `from`, so that
+    /// clients who are bound by `fairway.split_by` move to the target only. In percent or thousandths where these say it, which
+    /// reads best; else in the smallest numbers that do, which may be above what people may write ([`Weight::MAX`]).
     pub fn weights(&self, percent: u8, from: &BTreeMap<BackendId, Weight>) -> BTreeMap<BackendId, Weight> {
-        let percent = u32::from(percent.min(100));
-        if let Some(weights) = self.exact_weights(percent, from) {
-            return weights;
-        }
-        let mut parts = portions((100 - percent) * 10, from);
-        // In percent where that is exact, which reads best.
-        let divisor = if parts.iter().all(|(_, part)| part % 10 == 0) { 10 } else { 1 };
-        parts.push((self.to.clone(), percent * 10));
-        let weight = |part: u32| Weight::new(u64::from(part / divisor)).unwrap_or(Weight::ZERO);
-        parts.into_iter().map(|(id, part)| (id, weight(part))).collect()
-    }
-
-    /// Weights that say it exactly, where thousandths would not and none has to be above the largest weight.
-    fn exact_weights(
-        &self,
-        percent: u32,
-        from: &BTreeMap<BackendId, Weight>,
-    ) -> Option<BTreeMap<BackendId, Weight>> {
-        let parts = || from.values().map(|weight| u32::from(weight.get()));
-        let whole: u32 = parts().sum();
-        if whole == 0 || parts().all(|part| (part * (100 - percent) * 10).is_multiple_of(whole)) {
-            return None;
-        }
-        let own = whole * percent;
-        let divisor = parts().map(|part| part * (100 - percent)).fold(own, greatest_common_divisor);
-        let weight = |part: u32| Weight::new(u64::from(part / divisor)).ok();
-        let others = from
-            .iter()
-            .map(|(id, given)| Some((id.clone(), weight(u32::from(given.get()) * (100 - percent))?)));
-        others.chain([Some((self.to.clone(), weight(own)?))]).collect()
+        let percent = u64::from(percent.min(100));
+        let whole: u64 = from.values().map(|weight| u64::from(weight.get())).sum();
+        let mut parts: BTreeMap<BackendId, u64> =
+            from.iter().map(|(id, weight)| (id.clone(), u64::from(weight.get()) * (100 - percent))).collect();
+        parts.insert(self.to.clone(), whole * percent);
+        let divisor = parts.values().copied().fold(0, greatest_common_divisor).max(1);
+        let sum = parts.values().sum::<u64>() / divisor;
+        let round = ROUND_SUMS.into_iter().find(|round| sum > 0 && round.is_multiple_of(sum)).unwrap_or(sum);
+        let (times, largest) =
+            (round.checked_div(sum).unwrap_or(1), parts.values().max().map_or(0, |part| part / divisor));
+        parts.into_iter().map(|(id, part)| (id, weight(part / divisor * times, largest))).collect()
     }
 }
 
-fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+/// A part as a weight. Where the largest part is none (a release upon a release that was confirmed with its weights kept, many
+/// times over), it is as near as the largest weight allows, and not 0.
+fn weight(part: u64, largest: u64) -> Weight {
+    let near = || u128::from(part) * u128::from(u32::MAX) / u128::from(largest.max(1));
+    let fits = largest <= u64::from(u32::MAX);
+    let value = if fits { u128::from(part) } else { near().max(u128::from(part.min(1))) };
+    Weight::computed(u32::try_from(value).unwrap_or(u32::MAX))
+}
+
+fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
@@ -168,36 +160,6 @@ fn check_steps(given: &[f64], errors: &mut Vec<PlanError>) -> Vec<u8> {
         steps.push(100);
     }
     steps
-}
-
-/// `total` in the proportions of `from`, by largest remainders; each that has a part gets at least 1 while there is enough.
-fn portions(total: u32, from: &BTreeMap<BackendId, Weight>) -> Vec<(BackendId, u32)> {
-    let whole: u32 = from.values().map(|weight| u32::from(weight.get())).sum();
-    if whole == 0 {
-        return from.keys().map(|id| (id.clone(), 0)).collect();
-    }
-    let exact = |weight: &Weight| u32::from(weight.get()) * total;
-    let mut parts: Vec<(BackendId, u32, u32)> =
-        from.iter().map(|(id, weight)| (id.clone(), exact(weight) / whole, exact(weight) % whole)).collect();
-    let mut left = total - parts.iter().map(|(_, part, _)| part).sum::<u32>();
-    let mut by_remainder: Vec<usize> = (0..parts.len()).collect();
-    by_remainder.sort_by_key(|at| std::cmp::Reverse(parts[*at].2));
-    for at in by_remainder {
-        if left > 0 && parts[at].2 > 0 {
-            parts[at].1 += 1;
-            left -= 1;
-        }
-    }
-    for at in 0..parts.len() {
-        let (id, part, _) = &parts[at];
-        let is_owed = *part == 0 && from.get(id).is_some_and(|weight| *weight > Weight::ZERO);
-        let richest = (0..parts.len()).max_by_key(|at| parts[*at].1);
-        if let Some(richest) = richest.filter(|richest| is_owed && parts[*richest].1 > 1) {
-            parts[richest].1 -= 1;
-            parts[at].1 = 1;
-        }
-    }
-    parts.into_iter().map(|(id, part, _)| (id, part)).collect()
 }
 
 #[cfg(test)]
@@ -231,11 +193,23 @@ mod tests {
             weights(25, &[("web@v0", 0), ("web@v1", 1), ("web@v3", 2)]),
             "web@v0=0 web@v1=25 web@v2=25 web@v3=50"
         );
-        assert_eq!(weights(5, &[("web@v0", 1), ("web@v1", 999)]), "web@v0=1 web@v1=949 web@v2=50");
         assert_eq!(weights(1, &[("web@v0", 1), ("web@v1", 1)]), "web@v0=495 web@v1=495 web@v2=10");
-        // What thousandths cannot say exactly, other weights can.
+        // What thousandths cannot say, other weights can.
         assert_eq!(weights(0, &[("web@v0", 200), ("web@v1", 100)]), "web@v0=2 web@v1=1 web@v2=0");
         assert_eq!(weights(5, &[("web@v0", 200), ("web@v1", 100)]), "web@v0=38 web@v1=19 web@v2=3");
+        assert_eq!(weights(1, &[("web@v0", 333), ("web@v1", 667)]), "web@v0=32967 web@v1=66033 web@v2=1000");
+    }
+
+    #[test]
+    fn weights_that_grow_from_release_to_release_end_as_near_as_weights_can_be() {
+        let (plan, mut from) = (plan(), BTreeMap::new());
+        from.insert(id("web@v0"), Weight::computed(1));
+        from.insert(id("web@v1"), Weight::computed(u32::MAX));
+        let weights = plan.weights(50, &from);
+        let got = |name| weights[&id(name)].get();
+        assert_eq!((got("web@v0"), got("web@v1"), got("web@v2")), (1, u32::MAX - 1, u32::MAX));
+        let nobody = BTreeMap::from([(id("web@v1"), Weight::ZERO)]);
+        assert!(plan.weights(50, &nobody).values().all(|weight| *weight == Weight::ZERO));
     }
 
     #[test]
@@ -277,37 +251,26 @@ mod tests {
         assert_eq!(errors.len(), 3, "{errors:?}");
     }
 
+    /// Weights as people write them and at the edges.
+    fn written() -> impl Strategy<Value = Vec<u64>> {
+        vec(prop_oneof![Just(0), Just(1), Just(999), Just(1000), 0u64..=1000], 1..6)
+            .prop_filter("somebody has a part", |weights| weights.iter().sum::<u64>() > 0)
+    }
+
     proptest! {
         #[test]
-        fn few_parts_keep_their_proportions_exactly_at_each_step(percent in 0u8..100, given in vec(0u64..=10, 1..4)) {
-            let whole = given.iter().sum::<u64>();
-            prop_assume!((1..=10).contains(&whole));
+        fn the_target_gets_its_percent_and_the_others_their_proportions_exactly(percent in 0u8..=100, given in written()) {
             let from: BTreeMap<_, _> = given.iter().enumerate()
                 .map(|(at, weight)| (id(&format!("web@x{at}")), Weight::new(*weight).expect("a weight"))).collect();
             let weights = plan().weights(percent, &from);
             let got = |id: &BackendId| u64::from(weights[id].get());
-            let others: u64 = from.keys().map(got).sum();
+            let (whole, others) = (given.iter().sum::<u64>(), from.keys().map(got).sum::<u64>());
             for (id, weight) in &from {
                 prop_assert_eq!(got(id) * whole, others * u64::from(weight.get()), "{} of {:?}", id, weights);
             }
-            prop_assert_eq!(got(&id("web@v2")) * (100 - u64::from(percent)), others * u64::from(percent));
-        }
-
-        #[test]
-        fn the_target_gets_its_percent_and_the_others_their_proportions(percent in 0u8..=100, given in vec(0u64..=1000, 1..6)) {
-            let from: BTreeMap<_, _> = given.iter().enumerate()
-                .map(|(at, weight)| (id(&format!("web@x{at}")), Weight::new(*weight).expect("a weight"))).collect();
-            prop_assume!(given.iter().sum::<u64>() > 0);
-            let weights = plan().weights(percent, &from);
-            let share = |id: &BackendId| f64::from(weights[id].get())
-                / weights.values().map(|weight| f64::from(weight.get())).sum::<f64>();
-            prop_assert!((share(&id("web@v2")) - f64::from(percent) / 100.0).abs() < 1e-9);
-            let whole = given.iter().sum::<u64>() as f64;
-            for (id, weight) in &from {
-                let wanted = f64::from(weight.get()) / whole * f64::from(100 - percent) / 100.0;
-                prop_assert!((share(id) - wanted).abs() <= 0.006, "{id}: {} and {wanted}", share(id));
-                prop_assert_eq!(weights[id] > Weight::ZERO, *weight > Weight::ZERO && percent < 100);
-            }
+            let percent = u64::from(percent);
+            prop_assert_eq!(got(&id("web@v2")) * (100 - percent), others * percent);
+            prop_assert!(weights.values().any(|weight| *weight > Weight::ZERO));
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct StoredSplit {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredLayer {
-    weights: BTreeMap<String, u64>,
+    weights: BTreeMap<String, u32>,
     author: String,
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +77,7 @@ impl StoredLayer {
     fn of(record: &SplitRecord) -> Self {
         let SplitRecord { weights, author, at, expires_at, reason, then: _ } = record;
         Self {
-            weights: weights.iter().map(|(id, weight)| (id.to_string(), weight.get().into())).collect(),
+            weights: weights.iter().map(|(id, weight)| (id.to_string(), weight.get())).collect(),
             author: author.to_string(),
             at: *at,
             expires_at: *expires_at,
@@ -87,7 +87,7 @@ impl StoredLayer {
 
     fn read(self, then: Option<Box<SplitRecord>>) -> Result<SplitRecord, Unreadable> {
         let Self { weights, author, at, expires_at, reason } = self;
-        let read = |(id, weight): (String, u64)| Ok((backend(&id)?, Weight::new(weight).map_err(word)?));
+        let read = |(id, weight): (String, u32)| Ok((backend(&id)?, Weight::computed(weight)));
         let weights = weights.into_iter().map(read).collect::<Result<BTreeMap<_, _>, Unreadable>>()?;
         Ok(SplitRecord { weights, author: author.into(), at, expires_at, reason: reason.into(), then })
     }

@@ -326,27 +326,23 @@ pub(crate) enum Trouble {
 /// The other backends of the route with the weights that they have now, by which they share what the target does not have.
 fn others(route: &Route, to: &BackendId) -> Result<BTreeMap<BackendId, Weight>, OrderError> {
     let others = || route.members.iter().filter(|member| member.backend.id != *to);
-    let ready =
-        |member: &Member| member.instances.iter().filter(|instance| instance.serves_new()).count() as u64;
-    // Without weights each ready instance has as many parts.
-    let parts = (u64::from(Weight::MAX) / others().map(ready).max().unwrap_or(0).max(1)).clamp(1, 100);
-    let active = |member: &Member, weight| match member.state {
-        State::Active => weight,
+    // Without weights each ready instance has as many parts. One that has none at the moment is not left out for good.
+    let counted = |member: &Member| {
+        let ready = member.instances.iter().filter(|instance| instance.serves_new()).count();
+        let counted = if ready > 0 { ready } else { member.instances.len().max(1) };
+        u32::try_from(counted).unwrap_or(u32::MAX)
+    };
+    let parts = (u32::from(Weight::MAX) / others().map(counted).max().unwrap_or(1)).clamp(1, 100);
+    let weight = |member: &Member| match member.state {
+        State::Active => {
+            member.weight.unwrap_or_else(|| Weight::computed(counted(member).saturating_mul(parts)))
+        }
         // It gets nothing new, whatever its weight.
         State::Draining | State::Disabled => Weight::ZERO,
     };
-    let counted = |member: &Member| Weight::new(ready(member) * parts).unwrap_or(Weight::DEFAULT);
-    let mut from: BTreeMap<BackendId, Weight> = others()
-        .map(|member| {
-            (member.backend.id.clone(), active(member, member.weight.unwrap_or_else(|| counted(member))))
-        })
-        .collect();
-    let has_none = |from: &BTreeMap<BackendId, Weight>| from.values().all(|weight| *weight == Weight::ZERO);
-    if has_none(&from) && route.split.is_none() {
-        // None of them is ready now: as many parts for each.
-        from = others().map(|member| (member.backend.id.clone(), active(member, Weight::DEFAULT))).collect();
-    }
-    match has_none(&from) {
+    let from: BTreeMap<BackendId, Weight> =
+        others().map(|member| (member.backend.id.clone(), weight(member))).collect();
+    match from.values().all(|weight| *weight == Weight::ZERO) {
         true => Err(OrderError::NothingToTakeFrom { route: route.id.clone(), to: to.clone() }),
         false => Ok(from),
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use fairway_catalog::facts::{Lifecycle, Unit};
 use fairway_config::file::{FileSplit, SplitRoute};
 use fairway_config::labels::parse_entry;
 use fairway_config::names::{RouteId, Weight};
@@ -234,6 +235,36 @@ async fn one_that_fails_is_back_at_the_former_split_with_a_0_and_disabled_until_
     assert_eq!(world.weights().await, "web@v1=70 web@v2=0", "the 0 is a promise");
     world.start_release(json!({})).await;
     assert_eq!(world.weights().await, "web@v1=90 web@v2=10");
+}
+
+#[tokio::test]
+async fn the_others_keep_their_proportions_whatever_numbers_that_takes_and_a_restart_knows_them() {
+    let (world, _folder) = World::new().await;
+    let mut units = shop();
+    units.push(unit(7, "shop/web@v3", &[("aliyun.routing.port_80", "http://shop.company.com")]));
+    world.set_units(units).await;
+    world.put(SPLIT, &json!({"weights": {"v1": 333, "v2": 0, "v3": 667}})).await;
+    world.start_release(json!({"steps": [1]})).await;
+    assert_eq!(world.weights().await, "web@v1=32967 web@v2=1000 web@v3=66033");
+    let share = world.read(ROUTE).await["backends"][1]["share"].as_f64().expect("a share");
+    assert!((share - 0.01).abs() < 1e-12, "{share}");
+    let stored = world.store.as_ref().expect("a store").load().expect("load");
+    assert_eq!(stored.decisions, *world.inputs.current().decisions);
+    world.send("POST", &format!("{RELEASE}/rollback"), &[], "").await;
+    assert_eq!(world.weights().await, "web@v1=333 web@v2=0 web@v3=667");
+}
+
+#[tokio::test]
+async fn a_version_that_is_down_at_the_start_is_not_left_out_for_good() {
+    let (world, _folder) = World::new().await;
+    let mut units = shop();
+    let routed = &[("aliyun.routing.port_80", "http://shop.company.com")];
+    let away = Unit { lifecycle: Lifecycle::Paused, ..unit(7, "shop/web@v3", routed) };
+    units.push(away);
+    world.set_units(units).await;
+    world.start_release(json!({})).await;
+    world.send("POST", &format!("{RELEASE}/rollback"), &[], "").await;
+    assert_eq!(world.weights().await, "web@v1=100 web@v2=0 web@v3=100");
 }
 
 #[tokio::test]

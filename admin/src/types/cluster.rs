@@ -99,8 +99,9 @@ pub enum Layer {
 pub struct RouteBackend {
     /// `project/service@version` or `service@version`.
     pub id: String,
-    /// 0 to 1000; null when the route has no split.
-    pub weight: Option<u16>,
+    /// Relative to the weights of the route's other backends; null when the route has no split. 0 to 1000 as people write it;
+    /// larger where a release needs that to keep the others' proportions.
+    pub weight: Option<u32>,
     /// The part of new requests that it gets now, 0 to 1.
     pub share: f64,
     /// How many of its instances serve this route now.

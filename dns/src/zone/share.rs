@@ -13,7 +13,7 @@ pub(super) struct Part<'a> {
     /// Those of its instances that the name leads to.
     pub(super) instances: Vec<&'a Arc<Instance>>,
     /// Its weight in the split; `None` without one.
-    pub(super) weight: Option<u16>,
+    pub(super) weight: Option<u32>,
     /// A 0 that a split says in writing: no new client, ever.
     pub(super) promised_zero: bool,
 }
@@ -44,7 +44,7 @@ pub(super) fn keep_weighted(parts: &mut Vec<Part<'_>>) {
 pub(super) fn draws(parts: &[Part<'_>]) -> Vec<u32> {
     let by_split = parts.iter().any(|part| part.weight.is_some_and(|weight| weight > 0));
     let count = |part: &Part<'_>| u32::try_from(part.instances.len()).unwrap_or(u32::MAX);
-    parts.iter().map(|part| if by_split { part.weight.unwrap_or(0).into() } else { count(part) }).collect()
+    parts.iter().map(|part| if by_split { part.weight.unwrap_or(0) } else { count(part) }).collect()
 }
 
 /// Weights for SRV (RFC 2782), one for each instance of each part, in proportion to the split and within a part to the
@@ -71,9 +71,12 @@ pub(super) fn srv_weights(parts: &[Part<'_>]) -> Vec<Vec<u16>> {
     let largest = exact.iter().flatten().map(|(n, d)| n / d + 1).max().unwrap_or(1);
     let max = u64::from(u16::MAX);
     // Exact when the common denominator allows; else as near as 16 bits are, and never 0 for a positive share.
-    let scale = whole.filter(|scale| scale * largest <= max).unwrap_or((max / largest).max(1));
+    let (times, per) = match whole.filter(|whole| whole * largest <= max) {
+        Some(whole) => (whole, 1),
+        None => (max, largest),
+    };
     let weight = |(n, d): &(u64, u64)| {
-        let scaled = n.saturating_mul(scale) / d;
+        let scaled = n.saturating_mul(times) / d / per;
         u16::try_from(if *n > 0 { scaled.max(1) } else { 0 }).unwrap_or(u16::MAX)
     };
     exact.iter().map(|part| part.iter().map(weight).collect()).collect()

@@ -311,6 +311,18 @@ fn a_written_zero_is_in_no_service_answer_and_an_unnamed_backend_only_as_the_las
 }
 
 #[test]
+fn weights_that_are_larger_than_srv_can_say_keep_their_proportions() {
+    let mut cluster = shop();
+    cluster.split("web.local/", &[("shop/web@v1", 10_000_000), ("shop/web@v2.1", 1)]);
+    let srv = shown(ask(&cluster.zone(), "_http._tcp.web.local.", RecordType::SRV));
+    let mut weights: Vec<u32> =
+        srv.iter().filter_map(|target| target.split(' ').nth(1)?.parse().ok()).collect();
+    weights.sort_unstable();
+    // Two instances share the first one's weight.
+    assert_eq!(weights, [1, 65534, 65534]);
+}
+
+#[test]
 fn an_instance_that_no_name_leads_to_alone_gets_one_from_its_address() {
     // Both containers' names are the service's: hidden.
     let cluster = Cluster::of(vec![

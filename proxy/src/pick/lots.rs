@@ -57,7 +57,7 @@ impl Lots {
         // Without a split every instance has the same share: a version weighs as many as it has.
         let weighed = |version: &Version, instances: u32| match version.weight {
             None => instances,
-            Some(weight) => u32::from(weight.get()) * instances.min(1),
+            Some(weight) => weight.get() * instances.min(1),
         };
         let tier = |tier, weight: &dyn Fn(&Version) -> u32| Self::of(tier, versions, weight);
 

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,14 @@ use fairway_catalog::{
 };
 use fairway_config::labels::{Balance, ClientKey, MatchRule, PortClaim, ServiceSpec, SplitBy, Transport};
 use fairway_config::names::{BackendId, Host, RouteEntry as ConfiguredRoute, RouteId, Scheme, Weight};
+use fairway_release::plan::Plan;
 use fastrand::Rng;
 use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::ring::Seats;
-use super::{Crowded, NoInstance, Pick, Tried, Why};
+use super::{Crowded, NoInstance, Pick, Tried, Why, stable_hash};
 use crate::endpoint::{Endpoint, IN_FLIGHT_MAX};
 use crate::outlier::stamp;
 use crate::request::{FieldList, RequestView};
@@ -183,6 +185,53 @@ proptest! {
             let (was, is) = (name(&of_client(client).pick(&before)), name(&of_client(client).pick(&after)));
             prop_assert!(was == is || is == NAMES[raised], "client {client} moved from {was} to {is}");
         }
+    }
+}
+
+/// The version of each of these clients by the weights of a split.
+fn assigned(weights: &BTreeMap<BackendId, Weight>, clients: Range<u32>) -> Vec<&'static str> {
+    let name =
+        |id: &BackendId| NAMES.into_iter().find(|name| id.version.as_str() == *name).expect("one of ours");
+    let names: Vec<_> = weights.keys().map(name).collect();
+    let versions: Vec<_> = names
+        .iter()
+        .zip(weights.values())
+        .map(|(name, weight)| version(name, &[READY]).weighs(*weight))
+        .collect();
+    let entry = entry_with(&versions, |route| route.split_by = SplitBy::Client(ClientKey::Ip));
+    let drawn = |client| entry.lots.draw_for(client, entry.versions()).expect("somebody has a part");
+    clients.map(|client| names[drawn(stable_hash::of(&client.to_be_bytes()))]).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_release_moves_clients_to_its_target_only_and_a_rollback_moves_each_back(
+        weights in weights(), target: proptest::sample::Index, first in 0u32..u32::MAX - 300,
+    ) {
+        let id = |name: &str| -> BackendId { format!("shop@{name}").parse().expect("a backend") };
+        let from: BTreeMap<_, _> = NAMES.iter().zip(&weights)
+            .map(|(name, weight)| (id(name), Weight::new((*weight).into()).expect("a weight"))).collect();
+        let to = NAMES[target.index(NAMES.len())];
+        let from: BTreeMap<_, _> = from.into_iter().filter(|(backend, _)| *backend != id(to)).collect();
+        prop_assume!(from.values().any(|weight| *weight > Weight::ZERO));
+        let plan = Plan::check(id(to), None, None, false, None).expect("the defaults are a plan");
+        let mut former = from.clone();
+        former.insert(id(to), Weight::ZERO);
+        let before = assigned(&former, first..first + 300);
+        let mut last = before.clone();
+        for percent in 0..=100 {
+            let now = assigned(&plan.weights(percent, &from), first..first + 300);
+            for ((was, is), first) in last.iter().zip(&now).zip(&before) {
+                prop_assert!(is == was || *is == to, "at {percent} % from {was} to {is} in {from:?}");
+                prop_assert!(*is == to || is == first);
+            }
+            last = now;
+        }
+        prop_assert!(last.iter().all(|is| *is == to));
+        // What a rollback writes is what was before.
+        prop_assert_eq!(assigned(&plan.weights(0, &from), first..first + 300), before);
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) const DISABLED: Is = (State::Disabled, Condition::Ready, 1);
 #[derive(Debug, Clone)]
 pub(crate) struct Version {
     name: &'static str,
-    weight: Option<u16>,
+    weight: Option<Weight>,
     promised_zero: bool,
     instances: Vec<Is>,
     pub(crate) transport: Transport,
@@ -45,14 +45,19 @@ pub(crate) fn version(name: &'static str, instances: &[Is]) -> Version {
 
 impl Version {
     /// A weight that a split names; 0 is a promise.
-    pub(crate) fn weight(mut self, weight: u16) -> Self {
-        (self.weight, self.promised_zero) = (Some(weight), weight == 0);
+    pub(crate) fn weight(self, weight: u16) -> Self {
+        self.weighs(Weight::new(weight.into()).expect("a weight"))
+    }
+
+    /// The same, with a weight that may be larger than people write.
+    pub(crate) fn weighs(mut self, weight: Weight) -> Self {
+        (self.weight, self.promised_zero) = (Some(weight), weight == Weight::ZERO);
         self
     }
 
     /// The 0 of a backend that the split does not name.
     pub(crate) fn unnamed(mut self) -> Self {
-        (self.weight, self.promised_zero) = (Some(0), false);
+        (self.weight, self.promised_zero) = (Some(Weight::ZERO), false);
         self
     }
 
@@ -170,7 +175,7 @@ fn member(catalog: &mut Catalog, route: &RouteId, version: &Version) -> Member {
     });
     catalog.backends.insert(id, backend.clone());
     catalog.instances.extend(instances.iter().map(|instance| (instance.id.clone(), instance.clone())));
-    let weight = version.weight.map(|weight| Weight::new(weight.into()).expect("a weight"));
+    let weight = version.weight;
     let (state, transport) = (backend.state, backend.transport.clone());
     Member { backend, transport, state, weight, promised_zero: version.promised_zero, share: 0.0, instances }
 }

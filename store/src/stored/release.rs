@@ -9,7 +9,7 @@ use fairway_release::plan::Plan;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Stored, StoredSplit, Unreadable, backend, word};
+use super::{Stored, StoredSplit, Unreadable, backend};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredRelease {
@@ -20,7 +20,7 @@ pub(crate) struct StoredRelease {
     manual: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_error_rate: Option<f64>,
-    from: BTreeMap<String, u64>,
+    from: BTreeMap<String, u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     former: Option<StoredSplit>,
     state: String,
@@ -68,7 +68,7 @@ impl StoredRelease {
             step_seconds: step_time.as_secs(),
             manual: *manual,
             max_error_rate: *max_error_rate,
-            from: from.iter().map(|(id, weight)| (id.to_string(), weight.get().into())).collect(),
+            from: from.iter().map(|(id, weight)| (id.to_string(), weight.get())).collect(),
             former: former.as_ref().map(StoredSplit::of),
             state: stage.as_str().to_owned(),
             step: *step,
@@ -91,7 +91,7 @@ impl StoredRelease {
             .map_err(|errors| {
                 Unreadable::Word(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
             })?;
-        let weight = |(id, weight): (String, u64)| Ok((backend(&id)?, Weight::new(weight).map_err(word)?));
+        let weight = |(id, weight): (String, u32)| Ok((backend(&id)?, Weight::computed(weight)));
         let from: BTreeMap<BackendId, Weight> =
             from.into_iter().map(weight).collect::<Result<_, Unreadable>>()?;
         if from.contains_key(&plan.to) || from.values().all(|weight| *weight == Weight::ZERO) {

@@ -255,8 +255,8 @@ fn percent(route: &Route, to: &BackendId) -> Option<u8> {
     let part = match member.weight {
         None => member.share,
         Some(weight) => {
-            let all: u32 = route.members.iter().filter_map(|m| m.weight).map(|w| u32::from(w.get())).sum();
-            f64::from(weight.get()) / f64::from(all.max(1))
+            let all: u64 = route.members.iter().filter_map(|m| m.weight).map(|w| u64::from(w.get())).sum();
+            f64::from(weight.get()) / all.max(1) as f64
         }
     };
     // Rounded up: what gets anything at all is watched.
