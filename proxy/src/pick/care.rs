@@ -148,7 +148,7 @@ impl<'a> Care<'a> {
 
     /// What else is to be said of an instance that may serve, behind other words.
     pub(crate) fn note(&self, endpoint: &Endpoint) -> String {
-        let part = part(endpoint, self.now, self.at);
+        let part = self.part(endpoint);
         match endpoint.state.standing.ejection(self.now) {
             Some(_) if self.left() > 0 => {
                 format!("; ejected, but fewer than 1 of {PANIC} instances would be left")
@@ -159,8 +159,16 @@ impl<'a> Care<'a> {
         }
     }
 
+    /// The part of its requests that an instance gets now, because it is new or newly back. While too few are left, one that is
+    /// ejected, or was a moment ago, gets all of it: with a tenth it would spare the others next to nothing.
+    fn part(&self, endpoint: &Endpoint) -> f32 {
+        let new_for = || self.now.saturating_duration_since(endpoint.ready_at);
+        let as_new = if endpoint.is_new { part_after(new_for()) } else { 1.0 };
+        if self.panics { as_new } else { as_new.min(endpoint.state.standing.part(self.at)) }
+    }
+
     fn is_lucky(&self, endpoint: &Endpoint) -> bool {
-        let part = part(endpoint, self.now, self.at);
+        let part = self.part(endpoint);
         part >= 1.0
             || match self.luck {
                 Luck::Drawn(number) => number < part,
@@ -216,11 +224,4 @@ impl Seen {
             load: if weight > 0.0 { in_flight / weight } else { f64::INFINITY },
         }
     }
-}
-
-/// The part of its requests that an instance gets now, because it is new or newly back.
-fn part(endpoint: &Endpoint, now: Instant, at: u64) -> f32 {
-    let as_new =
-        if endpoint.is_new { part_after(now.saturating_duration_since(endpoint.ready_at)) } else { 1.0 };
-    as_new.min(endpoint.state.standing.part(at))
 }

@@ -1122,7 +1122,8 @@ fn ejection_is_ignored_when_too_few_are_left() {
     let now = Instant::now();
     let serving = first.entries()[0].versions()[0].serving().to_vec();
     serving[..2].iter().for_each(|endpoint| eject(endpoint, now));
-    let used = |entry: &RouteEntry| drawn_at(entry, 400, now).iter().filter(|count| **count > 0).count();
+    // 133 or 200 each are expected; with a tenth of its part an ejected one would get 20 or so.
+    let used = |entry: &RouteEntry| drawn_at(entry, 400, now).iter().filter(|count| **count > 70).count();
     assert_eq!(used(&first.entries()[0]), 2);
     let gone = serving[3].key.id.clone();
     put(&mut catalog, "shop.test/", &[version("v0", &[READY; 4])]);
