@@ -267,20 +267,6 @@ async fn a_route_of_connections_takes_the_limits_that_connections_have() {
 }
 
 #[tokio::test]
-async fn second_requests_that_a_version_is_never_sent_are_a_problem() {
-    let (world, _folder) = World::new().await;
-    let h2c = [("aliyun.routing.port_80", "shop.company.com"), ("fairway.protocol", "h2c")];
-    world.set_units([shop(), vec![unit(5, "shop/web@v3", &h2c)]].concat()).await;
-    world.put(LIMITS, &json!({"hedge": "20ms"})).await;
-    let problems = world.read("/api/v1/problems").await["items"].as_array().expect("a list").clone();
-    let told = problems.iter().find(|problem| problem["type"] == "limit-not-served").expect("it is told");
-    assert!(told["text"].as_str().is_some_and(|text| text.contains("shop/web@v3")), "{told}");
-    world.put(LIMITS, &json!({"hedge": "off"})).await;
-    let left = world.read("/api/v1/problems").await.to_string();
-    assert!(!left.contains("limit-not-served"), "{left}");
-}
-
-#[tokio::test]
 async fn limits_of_a_route_that_is_gone_can_be_taken_away_and_wait_for_it_until_then() {
     let (world, _folder) = World::new().await;
     world.put(LIMITS, &json!({"retries": 0})).await;

@@ -5,13 +5,12 @@
 use std::sync::Arc;
 
 use fairway_config::labels::features::Features;
-use fairway_config::labels::{Limit, Protocol, Severity, Transport};
+use fairway_config::labels::{Limit, Transport};
 use fairway_config::names::RouteId;
 use jiff::Timestamp;
 
 use crate::inputs::{Decisions, LimitsRecord};
 use crate::model::{Backend, Member};
-use crate::problem::Problem;
 
 /// The API's layer of one route.
 pub(super) struct Over<'a> {
@@ -66,21 +65,6 @@ impl<'a> Over<'a> {
         let mut features = labels.map(|labels| Features::clone(labels)).unwrap_or_default();
         record.limits.over_features(&mut features);
         (!features.is_empty()).then(|| Arc::new(features))
-    }
-
-    /// What is asked for in vain.
-    pub(super) fn problem(&self, route: &RouteId, members: &[Member]) -> Option<Problem> {
-        self.record.filter(|record| record.limits.hedges())?;
-        let speaks_http2 = |member: &&Member| {
-            matches!(member.transport.protocol.unwrap_or_default(), Protocol::H2 | Protocol::H2c)
-        };
-        let backend = &members.iter().find(speaks_http2)?.backend.id;
-        let text = format!(
-            "second requests are ordered for {route}, and none is sent to {backend}, which speaks HTTP/2"
-        );
-        let remedy = "leave `hedge` out: `fairway limits ROUTE` shows what is set";
-        let problem = Problem::new("limit-not-served", Severity::Warning, route.to_string(), text, remedy);
-        Some(problem.at(Limit::Hedge.as_str(), backend.to_string()))
     }
 }
 

@@ -8,7 +8,6 @@ mod balancers;
 mod condition;
 mod limits;
 mod mirrors;
-mod not_served;
 mod owners;
 mod passed;
 mod secured;
@@ -384,7 +383,6 @@ impl RoutePlan<'_> {
         let (split, etag, mut problems) = weights::apply(self.inputs, id, planned, &mut members, self.now);
         let mirror = self.inputs.decisions.mirrors.get(id).cloned();
         problems.extend(mirror.as_ref().and_then(|mirror| mirrors::problem(id, mirror, &members)));
-        problems.extend(over.problem(id, &members));
         let route = Route {
             id: id.clone(),
             secure: planned.secure,

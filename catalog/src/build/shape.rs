@@ -13,7 +13,6 @@ use fairway_config::names::{BackendId, RouteId, Weight};
 use jiff::Timestamp;
 
 use super::balancers;
-use super::not_served::not_served;
 use super::owners::{self, Ownership, Project};
 use super::passed;
 use super::secured::not_secured;
@@ -117,7 +116,6 @@ impl Shape {
             for unit in facts.units.values() {
                 let labels = unit.label_problems.iter();
                 self.problems.extend(labels.map(|label| Problem::of_label(unit.name.clone(), label)));
-                self.problems.extend(not_served(unit));
                 self.problems.extend(balancers::problems(unit, &self.settings));
                 self.problems.extend(passed::problems(unit, &self.settings));
                 for port in ports_of(unit) {

@@ -596,18 +596,17 @@ proptest! {
 }
 
 #[test]
-fn a_label_that_nothing_acts_on_is_a_problem_and_costs_no_route() {
+fn what_labels_ask_of_the_way_to_instances_is_served_whatever_they_speak() {
     let plain = unit(1, "web@v1", &["shop.a.com"]);
     let told = |change: fn(&mut ServiceSpec)| {
         let catalog = build(&inputs(vec![with_spec(plain.clone(), change)]));
         assert_eq!(shares(&catalog, "shop.a.com/"), [("web@v1".to_owned(), 1.0)]);
         catalog.problems.iter().map(|problem| (problem.kind, problem.key.to_string())).collect::<Vec<_>>()
     };
-    let of = |key: &str| vec![("label-not-served", key.to_owned())];
-    let over_http2 = |spec: &mut ServiceSpec| {
+    let hedged_over_http2 = |spec: &mut ServiceSpec| {
         (spec.transport.hedge, spec.transport.protocol) = (Some(Hedge::P95), Some(Protocol::H2c));
     };
-    assert_eq!(told(over_http2), of("fairway.hedge"));
+    assert_eq!(told(hedged_over_http2), []);
     assert_eq!(told(|spec| spec.transport.hedge = Some(Hedge::P95)), []);
     assert_eq!(told(|spec| spec.transport.drain = Some(Duration::from_secs(9))), []);
     assert_eq!(told(|spec| spec.session_sticky = Some(true)), []);

@@ -191,11 +191,6 @@ impl RouteLimits {
         self.transport.body_max
     }
 
-    /// Whether second requests are asked for.
-    pub fn hedges(&self) -> bool {
-        self.transport.hedge.is_some()
-    }
-
     /// Puts those that belong to the way to instances in place of what labels say.
     pub fn over_transport(&self, transport: &mut Transport) {
         self.set.iter().for_each(|limit| copy_way(*limit, &self.transport, transport));

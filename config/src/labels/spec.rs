@@ -105,19 +105,6 @@ pub struct Transport {
     pub body_max: Option<u64>,
 }
 
-impl Transport {
-    /// Whether second requests are asked for of instances that get none, because they speak HTTP/2; the word for what they
-    /// speak.
-    pub fn hedges_in_vain(&self) -> Option<&'static str> {
-        self.hedge?;
-        match self.protocol.unwrap_or_default() {
-            Protocol::H2 => Some("h2"),
-            Protocol::H2c => Some("h2c"),
-            Protocol::Http1 | Protocol::Https => None,
-        }
-    }
-}
-
 /// `aliyun.routing.port_N`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortClaim {

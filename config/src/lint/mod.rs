@@ -271,16 +271,6 @@ impl<'t> Lint<'t> {
             let at = At { line, service: Some(service), key: &problem.key, value: &problem.value };
             self.tell(at, problem.severity, problem.kind, problem.text, &problem.remedy);
         }
-        if let Some(protocol) = parsed.spec.transport.hedges_in_vain() {
-            let key = "fairway.hedge";
-            let line = lines.get(key).copied().unwrap_or_default();
-            let at = At { line, service: Some(service), key, value: protocol };
-            let text = format!(
-                "no second request is sent to instances that speak HTTP/2 (fairway.protocol: {protocol})"
-            );
-            let remedy = "leave it out, or set fairway.protocol to http1 or https";
-            self.tell(at, Severity::Warning, "label-not-served", text, remedy);
-        }
         for label in labels {
             let value = if is_secret(label.key) { "" } else { &*label.value };
             let at = At { line: label.line, service: Some(service), key: label.key, value };

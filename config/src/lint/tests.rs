@@ -91,22 +91,6 @@ services:
 }
 
 #[test]
-fn a_second_request_over_http2_is_told_to_be_asked_for_in_vain() {
-    let labels = |protocol: &str| {
-        as_map(&format!("aliyun.routing.port_80: good.com\nfairway.hedge: p95\nfairway.protocol: {protocol}"))
-    };
-    for protocol in ["h2", "h2c"] {
-        let finding = only(&labels(protocol));
-        assert_eq!(
-            (finding.key.as_str(), finding.kind, finding.line),
-            ("fairway.hedge", "label-not-served", 5)
-        );
-        assert!(finding.text.contains(protocol), "{finding}");
-    }
-    assert_eq!(found(&labels("https")), Vec::<String>::new());
-}
-
-#[test]
 fn a_finding_has_file_line_service_key_value_and_remedy() {
     let finding = only(&as_map("aliyun.routing.port_80: good.com;http://a.com:8080/x"));
     assert_eq!(

@@ -13,10 +13,10 @@ use fairway_config::labels::Protocol;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::asked::{Asked, Way};
 use super::body::Kept;
 use super::call::{Call, NEWS};
 use super::exchange::{End, Exchange, Seen};
-use super::hedge::Asked;
 use super::lost;
 use super::mirror;
 use super::record::{Finish, Record};
@@ -44,7 +44,7 @@ pub(super) struct Prepared<'a> {
     pub(super) head_up: &'a [u8],
     pub(super) kept: &'a mut Kept,
     pub(super) upgrade: Option<&'a Arc<str>>,
-    /// It has been sent on the connection already.
+    /// It has been sent already, whole.
     pub(super) sent: bool,
 }
 
@@ -112,7 +112,7 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         // Boxed, so that a connection that only speaks HTTP/1.1 costs no memory for it.
         let attempt = match pick.version.settings.protocol {
             Protocol::Http1 | Protocol::Https => self.over_http1(&pick, request, asked).await,
-            Protocol::H2c | Protocol::H2 => Box::pin(self.over_http2(&pick, request)).await,
+            Protocol::H2c | Protocol::H2 => Box::pin(self.over_http2(&pick, request, asked)).await,
         };
         worker.buffers.give_back_head(head_up);
         self.record.pick = Some(pick);
@@ -138,9 +138,9 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             Wanted::Fresh
         };
         let kept = self.visit.kept(pick.version.settings.proxy_protocol);
-        let (mut pooled, mut read) = match asked {
-            Some(asked) => (Some(asked.up), asked.read),
-            None => (kept.pool.take(&pick.endpoint.state, wanted), BytesMut::new()),
+        let (mut pooled, mut read) = match asked.map(|asked| asked.way) {
+            Some(Way::Http1(up, read)) => (Some(up), read),
+            _ => (kept.pool.take(&pick.endpoint.state, wanted), BytesMut::new()),
         };
         loop {
             let reused = pooled.is_some();

@@ -308,6 +308,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
                 continue;
             }
             tried.add(&pick);
+            if let Some(others) = self.record.asked_too.take() {
+                tried.add_all(&others);
+            }
             let now = turn::now().into_std();
             if !refused.reason.is_of_the_way() {
                 self.record.pick = Some(pick);

@@ -271,6 +271,9 @@ struct Upload<'a, B, O> {
 impl<B: Source, O: Sink> Upload<'_, B, O> {
     async fn run(self) -> Result<(), RelayError> {
         let Self { source, origin, kept, .. } = self;
+        if self.head_up.is_empty() {
+            return Ok(()); // it was sent before (see `asked`)
+        }
         let flow = Flow {
             chunked: kept.chunked,
             waits: self.waits,

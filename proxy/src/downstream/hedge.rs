@@ -1,49 +1,32 @@
-//! A second request for one that takes long (`fairway.hedge`): whichever instance answers first serves, the other
-//! connection is closed.
+//! A second request for one that takes long (`fairway.hedge`): whichever instance answers first serves, the other request
+//! is taken back.
 //!
-//! For GET and HEAD without a body, over HTTP/1.1, to another instance of the same version, out of the retry budget. What
-//! counts as an answer is the first octet of the first instance; of the second one, a status that is no 5xx, or else an
-//! instance that fails at once would fail whatever is slow elsewhere. Not here: what then happens on the connection (see `call`, `exchange`).
+//! For GET and HEAD without a body, to another instance of the same version, out of the retry budget. What counts as an
+//! answer is the first octet of the first instance; of the second one, a status that is no 5xx, or else an instance that
+//! fails at once would fail whatever is slow elsewhere. The same whatever the instances speak: all of a version speak the
+//! same. Not here: how a request is sent (see `asked`), what then happens to its answer (see `attempt`, `exchange`).
 
 use std::future::{Future, poll_fn};
-use std::io::IoSlice;
-use std::ops::Range;
-use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::BytesMut;
-use fairway_config::labels::{Hedge, Protocol};
+use fairway_config::labels::Hedge;
 use tokio::time::{Instant, timeout_at};
 
+use super::asked::{Asked, Start};
 use super::call::{Call, too_late};
 use super::refused;
-use crate::buffers::read_lent;
 use crate::forward::client::Client;
 use crate::h1::{BodyLength, Refused};
 use crate::pick::{Pick, Why};
 use crate::reason::Reason;
 use crate::sides::{Downstream, Source};
 use crate::turn;
-use crate::upstream::Upstream;
-use crate::upstream::pool::Wanted;
-
-/// Where the status is in an answer.
-const STATUS: Range<usize> = "HTTP/1.1 ".len().."HTTP/1.1 200".len();
-
-/// A connection on which the request has been sent, and since when its instance knows of it.
-pub(super) struct Asked {
-    pub(super) up: Upstream,
-    pub(super) chosen: Instant,
-    /// What has been read of its answer.
-    pub(super) read: BytesMut,
-}
 
 impl<D: Downstream, B: Source> Call<'_, D, B> {
     /// Whether a second request may be sent for this one.
     pub(super) fn may_hedge(&self, pick: &Pick, upgrades: bool) -> bool {
-        let speaks_http1 = matches!(pick.version.settings.protocol, Protocol::Http1 | Protocol::Https);
         pick.version.settings.hedge.is_some()
-            && speaks_http1
             && !upgrades
             && matches!(self.head.method(), "GET" | "HEAD")
             && self.head.body == BodyLength::Empty
@@ -60,96 +43,102 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         head_up: &[u8],
         client: &Client,
     ) -> Result<Option<Asked>, Refused> {
-        let settings = pick.version.settings.clone();
-        let after = match settings.hedge {
-            Some(Hedge::After(time)) => time,
-            Some(Hedge::P95) => match pick.version.series.p95(&pick.version.backend.id) {
-                Some(time) => time,
-                None => return Ok(None), // too few answers to know
-            },
-            None => return Ok(None),
-        };
-        let (down, chosen) = (self.down, turn::now());
-        let Some(first) = self.send_to(pick, head_up).await? else { return Ok(None) };
-        let total = self.limit(settings.total_timeout);
-        let limit = turn::now() + settings.first_byte_timeout;
-        let (limit, late) = match total {
-            Some(total) if total <= limit => (total, too_late()),
-            _ => (limit, refused(Reason::UpstreamTimeout, "the instance did not answer in time")),
-        };
-        let asked = |up, chosen| Ok(Some(Asked { up, chosen, read: BytesMut::new() }));
-        match timeout_at(limit.min(chosen + after), answers(&first, down)).await {
-            Ok(Ok(())) => return asked(first, chosen),
+        let Some(after) = hedged_after(pick) else { return Ok(None) };
+        let Some(first) = self.ask(pick, head_up).await? else { return Ok(None) };
+        let (limit, late) = self.hedge_limit(pick);
+        let down = self.down;
+        let answers = poll_fn(|cx| poll_answers(&first, pick, down, cx));
+        match timeout_at(limit.min(first.chosen + after), answers).await {
+            Ok(Ok(())) => return Ok(Some(first)),
             Ok(Err(refused)) => return Err(refused),
-            Err(_) if limit <= turn::now() => return Err(late),
+            Err(_) if limit <= turn::now() => {
+                first.doubt();
+                return Err(late);
+            }
             Err(_) => {}
         }
-        let Some(second) = self.second(pick, client) else { return asked(first, chosen) };
+        let Some(second) = self.second(pick, client) else { return Ok(Some(first)) };
         self.record.attempts += 1;
-        let chosen_again = turn::now();
-        let race = async {
-            let other = async {
-                let sent = self.send_to(&second, head_up).await;
-                self.good_answer(&second, sent, chosen_again).await
-            };
-            let mut other = pin!(other);
-            let mut there = true;
-            poll_fn(|cx| {
-                if let Poll::Ready(answered) = pin!(answers(&first, down)).poll(cx) {
-                    return Poll::Ready(answered.map(|()| None));
-                }
-                if there && let Poll::Ready(up) = other.as_mut().poll(cx) {
-                    there = false;
-                    if up.is_some() {
-                        return Poll::Ready(Ok(up));
-                    }
-                }
-                Poll::Pending
-            })
-            .await
-        };
-        let raced = timeout_at(limit, race).await;
+        let raced = timeout_at(limit, self.race(&first, pick, &second, head_up)).await;
         let won = matches!(raced, Ok(Ok(Some(_))));
         self.visit.worker.metrics.hedged(&pick.version.upstream, won);
+        // Neither gets the request again.
+        self.record.asked_too.get_or_insert_default().add(if won { pick } else { &second });
         match raced {
-            Err(_) => Err(late),
+            Err(_) => {
+                first.doubt();
+                Err(late)
+            }
             Ok(Err(refused)) => Err(refused),
-            Ok(Ok(None)) => asked(first, chosen),
-            Ok(Ok(Some((up, read)))) => {
+            Ok(Ok(None)) => Ok(Some(first)),
+            Ok(Ok(answered)) => {
                 // That is no failure, but the balancer should know how long it took at least.
                 let now = turn::now();
-                pick.endpoint.state.observe_unanswered(now.duration_since(chosen), now.into_std());
+                pick.endpoint.state.observe_unanswered(now.duration_since(first.chosen), now.into_std());
                 *pick = second;
-                Ok(Some(Asked { up, chosen: chosen_again, read }))
+                Ok(answered)
             }
         }
     }
 
-    /// Sends the request to the instance of this pick; `None` if the connection does not take it.
-    async fn send_to(&mut self, pick: &Pick, head_up: &[u8]) -> Result<Option<Upstream>, Refused> {
-        let kept = self.visit.kept(pick.version.settings.proxy_protocol);
-        let up = match kept.pool.take(&pick.endpoint.state, Wanted::Open) {
-            Some(up) => up,
-            None => self.open(pick).await?,
-        };
-        let sent = up.write_all(&mut [IoSlice::new(head_up)], |_| {}).await;
-        Ok(sent.is_ok().then_some(up))
+    /// When the request has waited too long for an answer, and what is said then.
+    fn hedge_limit(&self, pick: &Pick) -> (Instant, Refused) {
+        let settings = &pick.version.settings;
+        let limit = turn::now() + settings.first_byte_timeout;
+        match self.limit(settings.total_timeout) {
+            Some(total) if total <= limit => (total, too_late()),
+            _ => (limit, refused(Reason::UpstreamTimeout, "the instance did not answer in time")),
+        }
     }
 
-    /// The connection of the second instance with the start of its answer, once that says how it went. `None` if it failed:
-    /// the first one, which is merely slow, may do better.
+    /// Asks the second instance, too; gives its answer if that comes first and is a good one, `None` if the first one answers.
+    async fn race(
+        &mut self,
+        first: &Asked,
+        pick: &Pick,
+        second: &Pick,
+        head_up: &[u8],
+    ) -> Result<Option<Asked>, Refused> {
+        let down = self.down;
+        let mut other = Some(Box::pin(async {
+            let chosen = turn::now();
+            let asked = self.ask(second, head_up).await;
+            self.good_answer(second, asked, chosen).await
+        }));
+        poll_fn(|cx| {
+            if let Poll::Ready(answered) = poll_answers(first, pick, down, cx) {
+                return Poll::Ready(answered.map(|()| None));
+            }
+            let answered = match &mut other {
+                None => return Poll::Pending,
+                Some(_) if second.endpoint.state.is_ended() => None, // by the end of its drain
+                Some(other) => ready!(other.as_mut().poll(cx)),
+            };
+            if answered.is_none() {
+                other = None;
+                second.in_flight.end(); // others may have its place
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(answered))
+        })
+        .await
+    }
+
+    /// The request at the second instance, once its answer says how it went. `None` if it failed: the first one, which is
+    /// merely slow, may do better.
     async fn good_answer(
         &self,
         pick: &Pick,
-        sent: Result<Option<Upstream>, Refused>,
+        asked: Result<Option<Asked>, Refused>,
         chosen: Instant,
-    ) -> Option<(Upstream, BytesMut)> {
+    ) -> Option<Asked> {
+        let state = &pick.endpoint.state;
         let failed = |how| {
             let now = turn::now();
-            pick.endpoint.state.observe_failure(now.duration_since(chosen), now.into_std(), how);
+            state.observe_failure(now.duration_since(chosen), now.into_std(), how);
         };
-        let up = match sent {
-            Ok(up) => up?,
+        let mut asked = match asked {
+            Ok(asked) => asked?,
             Err(refused) => {
                 if refused.reason.is_of_the_way() && refused.reason != Reason::OutOfFiles {
                     failed(refused.reason.as_str());
@@ -157,20 +146,15 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
                 return None;
             }
         };
-        let (mut read, buffers) = (BytesMut::new(), &self.visit.worker.buffers);
-        while read.len() < STATUS.end {
-            // Closed at the same moment, perhaps: that says nothing of it.
-            if !matches!(read_lent(&up, &mut read, buffers).await, Ok(1..)) {
-                return None;
-            }
-        }
-        match &read[STATUS] {
-            b"502" | b"503" | b"504" => failed("it answered 502, 503 or 504"),
-            [b'5', ..] => {
+        match asked.start(&self.visit.worker.buffers).await {
+            Start::Status(502..=504) => failed("it answered 502, 503 or 504"),
+            Start::Status(500..) => {
                 let now = turn::now();
-                pick.endpoint.state.observe_error(now.duration_since(chosen), now.into_std());
+                state.observe_error(now.duration_since(chosen), now.into_std());
             }
-            _ => return Some((up, read)),
+            Start::Status(_) => return Some(asked),
+            Start::Fault(reason) => failed(reason.as_str()),
+            Start::Nothing => {}
         }
         None
     }
@@ -185,11 +169,27 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
     }
 }
 
-/// Until the instance says something, or nothing more; unless the client leaves, or a drain ends.
-async fn answers(up: &Upstream, down: &impl Downstream) -> Result<(), Refused> {
-    poll_fn(|cx| match up.poll_readable(cx) {
-        Poll::Ready(_) => Poll::Ready(Ok(())),
+/// How long an answer is waited for before a second instance is asked; `None`: too few answers have come to know.
+fn hedged_after(pick: &Pick) -> Option<Duration> {
+    match pick.version.settings.hedge? {
+        Hedge::After(time) => Some(time),
+        Hedge::P95 => pick.version.series.p95(&pick.version.backend.id),
+    }
+}
+
+/// Ready once the instance says something, or nothing more; unless the client leaves, or a drain ends.
+fn poll_answers(
+    asked: &Asked,
+    pick: &Pick,
+    down: &impl Downstream,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Refused>> {
+    // Everybody is woken when a drain has ended.
+    if pick.endpoint.state.is_ended() {
+        return Poll::Ready(Err(refused(Reason::DrainEnded, "")));
+    }
+    match asked.poll_answers(cx) {
+        Poll::Ready(()) => Poll::Ready(Ok(())),
         Poll::Pending => down.poll_gone(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
-    })
-    .await
+    }
 }

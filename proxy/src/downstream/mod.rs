@@ -7,7 +7,7 @@
 //! - [`exchange`]: one request on one connection to one instance.
 //! - [`fault`]: a panic of our own in a request.
 //! - [`patience`]: what becomes of an exchange whose limits pass.
-//! - [`hedge`]: a second request for one that takes long.
+//! - [`hedge`]: a second request for one that takes long; [`asked`]: what both are sent with.
 //! - [`guard`]: whether a request gets to an instance at all.
 //! - [`outcome`]: what an attempt says of the version that it was made at.
 //! - [`mirror`]: copies of requests for another version.
@@ -16,6 +16,7 @@
 //!
 //! Not here: what is refused (see `h1`), who is chosen (see `pick`).
 
+mod asked;
 mod attempt;
 mod body;
 mod call;

@@ -15,7 +15,7 @@ use crate::access_log::Line;
 use crate::endpoint::Endpoint;
 use crate::forward::client::Client;
 use crate::forward::grpc::Status;
-use crate::pick::{Pick, Why};
+use crate::pick::{Pick, Tried, Why};
 use crate::reason::Reason;
 use crate::sides::{Downstream, Source};
 use crate::table::{RouteEntry, Version as Backend};
@@ -29,6 +29,8 @@ pub(super) struct Record {
     pub(super) pick: Option<Pick>,
     /// Where it failed last, when that is why it has no pick.
     pub(super) failed: Option<Failed>,
+    /// Who has been asked beside the picks, mostly nobody: they are not asked again either.
+    pub(super) asked_too: Option<Box<Tried>>,
     pub(super) attempts: u32,
     /// The head of an answer may be on its way.
     pub(super) answers: bool,

@@ -2,8 +2,11 @@
 //!
 //! Not here: a request on a connection of its own (see `call`), the connections (see `upstream::channels`).
 
+use std::rc::Rc;
+
 use fairway_config::labels::Protocol;
 
+use super::asked::{Asked, Way};
 use super::attempt::{Attempt, Prepared};
 use super::call::Call;
 use super::exchange::{End, Seen};
@@ -11,7 +14,7 @@ use super::refused;
 use crate::h1::Refused;
 use crate::pick::Pick;
 use crate::reason::Reason;
-use crate::sides::http2::asked::Asked;
+use crate::sides::http2::asked::Asked as Head;
 use crate::sides::http2::origin::Origin;
 use crate::sides::{Answers as _, Downstream, Source};
 use crate::turn;
@@ -23,30 +26,42 @@ use crate::upstream::channels::Channels;
 const STREAMS_TRIED: usize = 3;
 
 impl<D: Downstream, B: Source> Call<'_, D, B> {
-    /// Sends the request on a stream.
-    pub(super) async fn over_http2(&mut self, pick: &Pick, mut request: Prepared<'_>) -> Attempt {
-        let chosen = turn::now();
+    /// Sends the request on a stream, or takes its answer from one on which it was sent already.
+    pub(super) async fn over_http2(
+        &mut self,
+        pick: &Pick,
+        mut request: Prepared<'_>,
+        asked: Option<Asked>,
+    ) -> Attempt {
+        let chosen = asked.as_ref().map_or_else(turn::now, |asked| asked.chosen);
         let secure = pick.version.settings.protocol == Protocol::H2;
         let upgrade = request.upgrade.map(|protocol| &**protocol);
-        let asked = match Asked::read(request.head_up, secure, upgrade) {
-            Ok(asked) => asked,
-            Err(refused) => return Attempt::Failed { refused, again: false },
+        let (head, mut sent) = match asked.map(|asked| asked.way) {
+            Some(Way::Http2(origin)) => (origin.asked().clone(), Some(*origin)),
+            _ => match Head::read(request.head_up, secure, upgrade) {
+                Ok(head) => (Rc::new(head), None),
+                Err(refused) => return Attempt::Failed { refused, again: false },
+            },
         };
         request.kept.keep_for_streams();
         let mut tried = 0;
         loop {
             tried += 1;
-            let place = match self.place(pick).await {
-                Ok(place) => place,
-                Err(refused) => return Attempt::Failed { refused, again: true },
+            let origin = match sent.take() {
+                Some(origin) => origin,
+                None => match self.place(pick).await {
+                    Ok(place) => Origin::new(place, head.clone()),
+                    Err(refused) => return Attempt::Failed { refused, again: true },
+                },
             };
+            let place = origin.place();
             if upgrade.is_some() && !place.takes_connect() {
                 let detail = "the instance speaks HTTP/2 and does not offer extended CONNECT (RFC 8441)";
                 return Attempt::Failed { refused: refused(Reason::UpstreamNoUpgrade, detail), again: true };
             }
-            let (seen, origin) = (Seen::default(), Origin::new(&place, &asked));
-            let mut answers = origin.answers();
+            let (seen, mut answers) = (Seen::default(), origin.answers());
             let end = self.exchange(&origin, &mut answers, &mut request, pick, &seen).await;
+            request.sent = false;
             let untouched = !answers.has_begun() && seen.status.get().is_none();
             let reset = answers.was_reset();
             self.note(&seen, chosen);
@@ -79,7 +94,7 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
     }
 
     /// A place for a stream, on a new connection if there is none with room.
-    async fn place(&mut self, pick: &Pick) -> Result<Place, Refused> {
+    pub(super) async fn place(&mut self, pick: &Pick) -> Result<Place, Refused> {
         let told = pick.version.settings.proxy_protocol;
         let (worker, kept) = (&self.visit.worker, self.visit.kept(told));
         let start = turn::now();

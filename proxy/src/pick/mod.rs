@@ -132,6 +132,12 @@ impl Tried {
         self.versions.push(pick.version.name.clone());
     }
 
+    /// Notes those of others.
+    pub(crate) fn add_all(&mut self, others: &Self) {
+        self.uids.extend(&others.uids);
+        self.versions.extend(others.versions.iter().cloned());
+    }
+
     /// How many instances there are.
     pub fn len(&self) -> usize {
         self.uids.len()

@@ -121,6 +121,7 @@ impl Sending<'_> {
         let secure = endpoint.settings.protocol == Protocol::H2;
         // What HTTP/2 cannot carry.
         let Ok(asked) = Asked::read(head, secure, None) else { return Mirrored::Skipped };
+        let asked = Rc::new(asked);
         let kept = self.kept();
         let mut refused = false;
         loop {
@@ -128,11 +129,11 @@ impl Sending<'_> {
                 Ok(place) => place,
                 Err(result) => return result,
             };
-            let origin = Origin::new(&place, &asked);
+            let origin = Origin::new(place, asked.clone());
             match self.exchange(&origin, &mut origin.answers()).await {
                 // A connection that the instance is about to close.
                 End::NoAnswer(Reason::UpstreamRefused, _) if !refused => {
-                    place.give_up();
+                    origin.place().give_up();
                     refused = true;
                 }
                 end => return self.result(&end),

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
@@ -23,14 +24,19 @@ use crate::h1::{BodyLength, FIELDS_MAX, HEAD_BYTES_MAX, Known, ResponseHead};
 use crate::sides::{Answers, Flow, NoHead, Piece, Sink};
 use crate::upstream::channel::Place;
 
-/// Where one request goes.
+/// Where one request goes. Dropped before the answer has come whole, the stream is reset (CANCEL).
 #[derive(Debug)]
-pub(crate) struct Origin<'p> {
-    place: &'p Place,
-    asked: &'p Asked,
+pub(crate) struct Origin {
+    place: Place,
+    asked: Rc<Asked>,
     body: Outgoing,
     answer: RefCell<Awaited>,
+    /// The first head, or that there is none, if somebody has looked at it before the answer is read.
+    first: RefCell<Option<Box<Head>>>,
 }
+
+/// A head, and what follows it if it is the one that counts.
+type Head = Result<(Parts, Option<RecvStream>), Lost>;
 
 /// What is known of the answer.
 #[derive(Debug)]
@@ -43,15 +49,49 @@ enum Awaited {
     Lost(NoHead),
 }
 
-impl<'p> Origin<'p> {
+impl Origin {
     /// On a stream of this connection.
-    pub(crate) fn new(place: &'p Place, asked: &'p Asked) -> Self {
-        Self { place, asked, body: Outgoing::default(), answer: RefCell::new(Awaited::Unsent(None)) }
+    pub(crate) fn new(place: Place, asked: Rc<Asked>) -> Self {
+        let (body, answer) = (Outgoing::default(), RefCell::new(Awaited::Unsent(None)));
+        Self { place, asked, body, answer, first: RefCell::default() }
+    }
+
+    /// Where the stream is.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What goes there.
+    pub(crate) fn asked(&self) -> &Rc<Asked> {
+        &self.asked
     }
 
     /// What comes back.
     pub(crate) fn answers(&self) -> Answering<'_> {
         Answering { origin: self, body: None, begun: false, reset: false }
+    }
+
+    /// Sends a request that has no body. Fails when the connection takes no more of them.
+    pub(crate) fn send_whole(&self) -> io::Result<()> {
+        self.open(true)
+    }
+
+    /// Ready once the first head has come, or it is known that none will. It stays for whoever reads the answer.
+    pub(crate) fn poll_first(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.first.borrow().is_none() {
+            let head = ready!(self.poll_answer(cx));
+            *self.first.borrow_mut() = Some(Box::new(head));
+        }
+        Poll::Ready(())
+    }
+
+    /// What is known of the first head behind [`poll_first`](Self::poll_first): its status, or why there is none.
+    pub(crate) fn first_status(&self) -> Result<StatusCode, Lost> {
+        match self.first.borrow().as_deref() {
+            Some(Ok((parts, _))) => Ok(parts.status),
+            Some(Err(lost)) => Err(*lost),
+            None => Err(Lost { why: NoHead::Closed("no answer has come yet"), reset: false }),
+        }
     }
 
     /// Opens the stream; true when it ends with the head.
@@ -81,8 +121,11 @@ impl<'p> Origin<'p> {
         Lost { why: no_head(error), reset: error.is_remote() && error.is_reset() }
     }
 
-    /// The next head, and what follows it if it is the one that counts.
-    fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<(Parts, Option<RecvStream>), Lost>> {
+    /// The next head.
+    fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Head> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(*first);
+        }
         let mut answer = self.answer.borrow_mut();
         match &mut *answer {
             Awaited::Unsent(waiting) => {
@@ -104,7 +147,7 @@ impl<'p> Origin<'p> {
     }
 }
 
-impl Sink for Origin<'_> {
+impl Sink for Origin {
     /// The head that is handed over is the text of the request that was made for this origin.
     async fn write(&self, head: &[u8], piece: &Piece, flow: &Flow<'_>) -> io::Result<()> {
         if !head.is_empty() {
@@ -126,16 +169,18 @@ impl Sink for Origin<'_> {
 }
 
 /// Why there is no answer.
-struct Lost {
-    why: NoHead,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lost {
+    /// What became of it.
+    pub why: NoHead,
     /// The instance reset the stream; its connection goes on.
-    reset: bool,
+    pub reset: bool,
 }
 
 /// What comes back for one request.
 #[derive(Debug)]
 pub(crate) struct Answering<'o> {
-    origin: &'o Origin<'o>,
+    origin: &'o Origin,
     body: Option<RecvStream>,
     begun: bool,
     reset: bool,
@@ -182,6 +227,7 @@ impl Answers for Answering<'_> {
 }
 
 /// Status and fields.
+#[derive(Debug)]
 struct Parts {
     status: StatusCode,
     fields: HeaderMap,

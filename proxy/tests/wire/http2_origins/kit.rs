@@ -50,7 +50,7 @@ impl Asked {
 /// An origin that speaks HTTP/2 without TLS; requests come out of it one by one.
 pub(crate) struct H2Origin {
     pub address: SocketAddr,
-    asked: mpsc::UnboundedReceiver<Asked>,
+    pub asked: mpsc::UnboundedReceiver<Asked>,
 }
 
 impl H2Origin {
@@ -125,14 +125,26 @@ impl RawOrigin {
 
     /// The next connection, behind its preface; nothing has been sent.
     pub(crate) async fn accept_silently(&self) -> Frames {
-        let mut wire = self.0.accept().await;
+        Self::prefaced(self.0.accept().await).await
+    }
+
+    async fn prefaced(mut wire: Wire) -> Frames {
         assert_eq!(wire.read_exactly(PREFACE.len()).await, PREFACE);
         Frames(wire)
     }
 
+    /// The next connection, greeted, however long it takes.
+    pub(crate) async fn accept_when_asked(&self) -> Frames {
+        let wire = self.0.accept_when_there_is_one().await;
+        Self::greeted(Self::prefaced(wire).await, &[]).await
+    }
+
     /// The next connection, greeted with these settings.
     pub(crate) async fn accept_with(&self, settings: &[(u16, u32)]) -> Frames {
-        let mut frames = self.accept_silently().await;
+        Self::greeted(self.accept_silently().await, settings).await
+    }
+
+    async fn greeted(mut frames: Frames, settings: &[(u16, u32)]) -> Frames {
         let payload: Vec<u8> = settings
             .iter()
             .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())

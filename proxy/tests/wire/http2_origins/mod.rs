@@ -4,6 +4,7 @@ mod bounds;
 mod deploys;
 mod ends;
 mod grpc;
+mod hedging;
 pub(crate) mod kit;
 mod messages;
 mod tunnels;
