@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::datagrams;
 use crate::fronts::{add, dial};
 use crate::http2::kit::{client, read, send};
+use crate::http2_origins::kit::H2Origin;
 use crate::kit::*;
 
 /// A running plane whose catalogs are published as in the real program.
@@ -131,6 +132,33 @@ async fn what_still_runs_after_the_longest_drain_is_ended() {
     assert!(instead.head().await.contains("/slow"));
     instead.send(ok("instead")).await;
     assert!(asked.read_until("instead").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn what_waits_to_be_asked_a_second_time_is_ended_too() {
+    for protocol in ["http1", "h2c"] {
+        let (h1, mut h2) = (Origin::new().await, H2Origin::new().await);
+        let other = Origin::new().await.serve("instead");
+        let address = if protocol == "h2c" { h2.address } else { h1.address };
+        let mut live = Live::start(Plane::with(Options { threads: 2, ..Options::default() }, |cluster| {
+            let labels =
+                [("fairway.drain", "300ms"), ("fairway.hedge", "1h"), ("fairway.protocol", protocol)];
+            cluster.add(address, "shop.test", &[&labels[..], &[("fairway.version", "v1")]].concat());
+            cluster.add(other, "shop.test", &[("fairway.version", "v2"), ("fairway.weight", "0")]);
+        }));
+        let mut client = live.plane.connect().await;
+        client.send(get("/slow")).await;
+        let (_stream, _wire) = if protocol == "h2c" {
+            (Some(h2.asked().await), None)
+        } else {
+            let mut wire = h1.accept().await;
+            wire.head().await;
+            (None, Some(wire))
+        };
+        live.order(State::Draining).await;
+        assert_eq!(live.drained(1).await, 1);
+        assert!(client.read_until("instead").await.starts_with("HTTP/1.1 200"), "{protocol}");
+    }
 }
 
 #[tokio::test]
