@@ -4,9 +4,10 @@
 //! Dropped, it is taken back: the connection is closed, the stream reset. Not here: why a request is sent so (see `hedge`),
 //! what then happens to its answer (see `exchange`).
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::ops::Range;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -35,6 +36,8 @@ pub(super) struct Asked {
     pub(super) way: Way,
     /// Since when the instance knows of it.
     pub(super) chosen: Instant,
+    /// Why it will not be answered, if that was seen while another instance was asked.
+    pub(super) failed: Option<Reason>,
 }
 
 /// Where it was sent.
@@ -56,11 +59,14 @@ pub(super) enum Start {
 }
 
 impl Asked {
-    /// Ready once the instance says something, or nothing more.
-    pub(super) fn poll_answers(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match &self.way {
-            Way::Http1(up, _) => up.poll_readable(cx).map(drop),
-            Way::Http2(origin) => origin.poll_first(cx),
+    /// Ready once the instance says something, with true, or nothing more. What has come stays for whoever reads the answer.
+    pub(super) fn poll_answers(&mut self, cx: &mut Context<'_>, buffers: &Buffers) -> Poll<bool> {
+        match &mut self.way {
+            Way::Http1(_, read) if !read.is_empty() => Poll::Ready(true),
+            Way::Http1(up, read) => {
+                pin!(read_lent(up, read, buffers)).poll(cx).map(|read| matches!(read, Ok(1..)))
+            }
+            Way::Http2(origin) => origin.poll_first(cx).map(|()| origin.first_status().is_ok()),
         }
     }
 
@@ -108,7 +114,7 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             Protocol::Http1 | Protocol::Https => self.on_connection(pick, head_up).await?,
             Protocol::H2c | Protocol::H2 => self.on_stream(pick, head_up).await?,
         };
-        Ok(way.map(|way| Asked { way, chosen }))
+        Ok(way.map(|way| Asked { way, chosen, failed: None }))
     }
 
     async fn on_connection(&mut self, pick: &Pick, head_up: &[u8]) -> Result<Option<Way>, Refused> {

@@ -7,7 +7,7 @@
 //! same. Not here: how a request is sent (see `asked`), what then happens to its answer (see `attempt`, `exchange`).
 
 use std::future::{Future, poll_fn};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fairway_config::labels::Hedge;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::asked::{Asked, Start};
 use super::call::{Call, too_late};
 use super::refused;
+use crate::buffers::Buffers;
 use crate::forward::client::Client;
 use crate::h1::{BodyLength, Refused};
 use crate::pick::{Pick, Why};
@@ -44,13 +45,14 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         client: &Client,
     ) -> Result<Option<Asked>, Refused> {
         let Some(after) = hedged_after(pick) else { return Ok(None) };
-        let Some(first) = self.ask(pick, head_up).await? else { return Ok(None) };
+        let Some(mut first) = self.ask(pick, head_up).await? else { return Ok(None) };
         let (limit, late) = self.hedge_limit(pick);
-        let down = self.down;
-        let answers = poll_fn(|cx| poll_answers(&first, pick, down, cx));
-        match timeout_at(limit.min(first.chosen + after), answers).await {
-            Ok(Ok(())) => return Ok(Some(first)),
-            Ok(Err(refused)) => return Err(refused),
+        let (down, worker) = (self.down, &self.visit.worker);
+        let hedged_at = limit.min(first.chosen + after);
+        let answers = poll_fn(|cx| poll_answers(&mut first, pick, (down, &worker.buffers), cx));
+        match timeout_at(hedged_at, answers).await {
+            Ok(First::Answers | First::Ended) => return Ok(Some(first)),
+            Ok(First::Lost(refused) | First::ClientLeft(refused)) => return Err(refused),
             Err(_) if limit <= turn::now() => {
                 first.doubt();
                 return Err(late);
@@ -59,9 +61,9 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         }
         let Some(second) = self.second(pick, client) else { return Ok(Some(first)) };
         self.record.attempts += 1;
-        let raced = timeout_at(limit, self.race(&first, pick, &second, head_up)).await;
+        let raced = timeout_at(limit, self.race(&mut first, pick, &second, head_up)).await;
         let won = matches!(raced, Ok(Ok(Some(_))));
-        self.visit.worker.metrics.hedged(&pick.version.upstream, won);
+        worker.metrics.hedged(&pick.version.upstream, won);
         // Neither gets the request again.
         self.record.asked_too.get_or_insert_default().add(if won { pick } else { &second });
         match raced {
@@ -72,12 +74,24 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             Ok(Err(refused)) => Err(refused),
             Ok(Ok(None)) => Ok(Some(first)),
             Ok(Ok(answered)) => {
-                // That is no failure, but the balancer should know how long it took at least.
-                let now = turn::now();
-                pick.endpoint.state.observe_unanswered(now.duration_since(first.chosen), now.into_std());
+                self.overtaken(pick, &first);
                 *pick = second;
                 Ok(answered)
             }
+        }
+    }
+
+    /// Notes that the first instance did not serve.
+    fn overtaken(&self, pick: &Pick, first: &Asked) {
+        let (state, now) = (&pick.endpoint.state, turn::now());
+        let took = now.duration_since(first.chosen);
+        match first.failed.filter(|reason| self.blames_instance(*reason)) {
+            Some(reason) => {
+                state.observe_failure(took, now.into_std(), reason.as_str());
+                self.count_failure(pick, reason, true);
+            }
+            // That is no failure, but the balancer should know how long it took at least.
+            None => state.observe_unanswered(took, now.into_std()),
         }
     }
 
@@ -91,35 +105,55 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         }
     }
 
-    /// Asks the second instance, too; gives its answer if that comes first and is a good one, `None` if the first one answers.
+    /// Asks the second instance, too; gives its answer if that comes first and is a good one, `None` if the first one
+    /// answers, or neither does.
     async fn race(
         &mut self,
-        first: &Asked,
+        first: &mut Asked,
         pick: &Pick,
         second: &Pick,
         head_up: &[u8],
     ) -> Result<Option<Asked>, Refused> {
-        let down = self.down;
+        let (down, worker) = (self.down, &self.visit.worker);
         let mut other = Some(Box::pin(async {
             let chosen = turn::now();
             let asked = self.ask(second, head_up).await;
             self.good_answer(second, asked, chosen).await
         }));
+        // What is left of the first one, once it has failed: then the second one alone is waited for.
+        let mut without = None;
         poll_fn(|cx| {
-            if let Poll::Ready(answered) = poll_answers(first, pick, down, cx) {
-                return Poll::Ready(answered.map(|()| None));
+            if without.is_none() {
+                match poll_answers(first, pick, (down, &worker.buffers), cx) {
+                    Poll::Ready(First::Answers) => return Poll::Ready(Ok(None)),
+                    Poll::Ready(First::ClientLeft(refused)) => return Poll::Ready(Err(refused)),
+                    Poll::Ready(First::Ended) => {
+                        (first.failed, without) = (Some(Reason::UpstreamClosed), Some(Ok(None)));
+                    }
+                    Poll::Ready(First::Lost(refused)) => {
+                        (first.failed, without) = (Some(refused.reason), Some(Err(refused)));
+                    }
+                    Poll::Pending => {}
+                }
+            } else if down.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(client_left()));
             }
+            let state = &second.endpoint.state;
             let answered = match &mut other {
-                None => return Poll::Pending,
-                Some(_) if second.endpoint.state.is_ended() => None, // by the end of its drain
-                Some(other) => ready!(other.as_mut().poll(cx)),
+                Some(_) if state.is_ended() || state.is_cut_off() => None,
+                Some(other) => match other.as_mut().poll(cx) {
+                    Poll::Ready(answered) => answered,
+                    Poll::Pending => return Poll::Pending,
+                },
+                None => None,
             };
-            if answered.is_none() {
-                other = None;
-                second.in_flight.end(); // others may have its place
-                return Poll::Pending;
+            if answered.is_some() {
+                return Poll::Ready(Ok(answered));
             }
-            Poll::Ready(Ok(answered))
+            if other.take().is_some() {
+                second.in_flight.end(); // others may have its place
+            }
+            without.take().map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -177,19 +211,36 @@ fn hedged_after(pick: &Pick) -> Option<Duration> {
     }
 }
 
-/// Ready once the instance says something, or nothing more; unless the client leaves, or a drain ends.
+/// What becomes of the first request while it is waited for.
+enum First {
+    Answers,
+    /// There will be no answer; what follows is what follows for any request.
+    Ended,
+    /// The instance is not waited for any longer.
+    Lost(Refused),
+    ClientLeft(Refused),
+}
+
+fn client_left() -> Refused {
+    refused(Reason::ClientLeft, "")
+}
+
+/// Ready once the instance of the pick says something, or there is no more reason to wait for it.
 fn poll_answers(
-    asked: &Asked,
+    asked: &mut Asked,
     pick: &Pick,
-    down: &impl Downstream,
+    (down, buffers): (&impl Downstream, &Buffers),
     cx: &mut Context<'_>,
-) -> Poll<Result<(), Refused>> {
-    // Everybody is woken when a drain has ended.
-    if pick.endpoint.state.is_ended() {
-        return Poll::Ready(Err(refused(Reason::DrainEnded, "")));
+) -> Poll<First> {
+    let state = &pick.endpoint.state;
+    // Everybody is woken when a drain has ended or an instance was cut off.
+    if state.is_ended() {
+        return Poll::Ready(First::Lost(refused(Reason::DrainEnded, "")));
     }
-    match asked.poll_answers(cx) {
-        Poll::Ready(()) => Poll::Ready(Ok(())),
-        Poll::Pending => down.poll_gone(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
+    match asked.poll_answers(cx, buffers) {
+        Poll::Ready(true) => Poll::Ready(First::Answers),
+        Poll::Ready(false) => Poll::Ready(First::Ended),
+        Poll::Pending if state.is_cut_off() => Poll::Ready(First::Lost(refused(Reason::UpstreamLost, ""))),
+        Poll::Pending => down.poll_gone(cx).map(|()| First::ClientLeft(client_left())),
     }
 }

@@ -147,6 +147,44 @@ async fn a_second_instance_that_answers_with_a_failure_or_closes_leaves_the_requ
 }
 
 #[tokio::test]
+async fn a_first_instance_that_fails_meanwhile_leaves_the_request_to_the_second() {
+    for resets in [false, true] {
+        let (one, other) = (Origin::new().await, Origin::new().await);
+        let plane = plane(&[&one, &other], "20ms");
+        let mut client = plane.connect().await;
+        client.send(get("/")).await;
+        let (_, slow, _) = within("a request", next(&one, &other)).await;
+        let (_, mut second, _) = within("a second one", next(&one, &other)).await;
+        if resets {
+            slow.reset();
+        } else {
+            drop(slow);
+        }
+        // Long enough for the end of the first to be seen before the answer of the second.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        second.send(ok("late")).await;
+        let got = client.read_until("late").await;
+        assert!(got.starts_with("HTTP/1.1 200"), "{got}");
+        hedged(&plane, "won").await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_answer_that_is_no_http_leaves_the_request_to_the_first() {
+    let (one, other) = (Origin::new().await, Origin::new().await);
+    let plane = plane(&[&one, &other], "20ms");
+    let mut client = plane.connect().await;
+    client.send(get("/")).await;
+    let (_, mut slow, _) = within("a request", next(&one, &other)).await;
+    let (_, mut second, _) = within("a second one", next(&one, &other)).await;
+    second.send("SSH-2.0-OpenSSH_9.2\r\n").await;
+    assert!(second.ends().await);
+    slow.send(ok("late")).await;
+    assert!(client.read_until("late").await.starts_with("HTTP/1.1 200"));
+    hedged(&plane, "lost").await;
+}
+
+#[tokio::test]
 async fn a_second_answer_that_comes_in_crumbs_serves() {
     let (one, other) = (Origin::new().await, Origin::new().await);
     let plane = plane(&[&one, &other], "20ms");

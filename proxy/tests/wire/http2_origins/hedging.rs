@@ -186,6 +186,30 @@ async fn a_second_instance_that_fails_leaves_the_request_to_the_first() {
 }
 
 #[tokio::test]
+async fn a_first_instance_that_fails_meanwhile_leaves_the_request_to_the_second() {
+    let reset = |code: u32| frame(RST_STREAM, 0, 1, &code.to_be_bytes());
+    for (what, says) in [
+        ("a reset", reset(INTERNAL_ERROR)),
+        ("a refusal", reset(7)),
+        ("a farewell", frame(GOAWAY, 0, 0, &[0; 8])),
+        ("nonsense", frame(HEADERS, END_HEADERS, 1, &[0xff; 40])),
+        ("an end", Vec::new()),
+    ] {
+        let (plane, mut wire, (mut first, _), (mut second, stream)) = slow_and_second("20ms").await;
+        first.send(&says).await;
+        if says.is_empty() {
+            first.0.finish().await;
+        }
+        // Long enough for that to be seen before the answer of the second.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        second.send(answer(stream, b"late")).await;
+        let got = wire.read_until("late\r\n0\r\n\r\n").await;
+        assert!(got.starts_with("HTTP/1.1 200"), "{what}: {got}");
+        counted(&plane, "won").await;
+    }
+}
+
+#[tokio::test]
 async fn an_answer_before_the_one_that_counts_decides_as_well() {
     let (_plane, mut wire, (mut first, stream), (mut second, _)) = slow_and_second("20ms").await;
     first.send(frame(HEADERS, END_HEADERS, stream, &block(&[(":status", "103"), ("link", "</a>")]))).await;
