@@ -305,7 +305,9 @@ impl Machine {
         if self.release.weight == 0 {
             return None;
         }
-        if self.ready == 0 && (!self.proven.is_empty() || self.grace.is_zero()) {
+        // Weights that people set before it comes wait for it.
+        let is_awaited = self.release.stage == Stage::Waiting || !self.grace.is_zero();
+        if self.ready == 0 && (!self.proven.is_empty() || !is_awaited) {
             return Some((Ending::NotReady, "no instance of it is ready any more".to_owned()));
         }
         if let Some((id, how)) = &self.failing {

@@ -498,6 +498,23 @@ async fn a_manual_release_starts_at_0_takes_the_weights_of_people_and_waits_for_
 }
 
 #[tokio::test]
+async fn a_target_that_goes_in_the_second_in_which_it_gets_a_weight_is_taken_back() {
+    let (world, _folder) = World::new().await;
+    assert_eq!(world.post(RELEASE, &json!({"to": "web@v2", "manual": true})).await.status, 201);
+    world.look(&Traffic::default()).await;
+    world.put(SPLIT, &json!({"weights": {"v1": 90, "v2": 10}})).await;
+    world.set_units(vec![shop().remove(0)]).await;
+    world.look(&Traffic::default()).await;
+    let release = world.read(RELEASE).await;
+    assert_eq!((&release["state"], &release["ending"]), (&json!("rolled_back"), &json!("not-ready")));
+    world.set_units(shop()).await;
+    assert_eq!(
+        (world.weights().await, world.backend_state("v2").await),
+        ("web@v1=100 web@v2=0".into(), "disabled".into())
+    );
+}
+
+#[tokio::test]
 async fn keep_weights_leaves_split_and_states_as_they_are() {
     let (world, _folder) = World::new().await;
     world.start_release(json!({})).await;

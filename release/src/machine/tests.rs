@@ -366,6 +366,24 @@ fn a_manual_one_follows_the_weights_of_people_and_waits_for_them() {
 }
 
 #[test]
+fn a_weight_that_is_set_before_the_target_comes_waits_for_it_and_not_for_one_that_has_gone() {
+    let mut world = World::new(|plan| plan.manual = true);
+    let mut set = |weight: u8, ready: bool| {
+        let instances = vec![seen(ready, None)];
+        let second = Second { instances, others_ready: 1, weight: Some(weight), ..Second::default() };
+        world.machine.observe(&second);
+        if let Some(due) = world.machine.due() {
+            world.machine.make(&due, Timestamp::UNIX_EPOCH);
+        }
+        world.machine.release().stage
+    };
+    assert_eq!(set(10, false), Stage::Waiting);
+    assert_eq!(set(10, true), Stage::Stepping);
+    assert_eq!((set(0, true), set(0, false)), (Stage::Stepping, Stage::Waiting));
+    assert_eq!(set(10, false), Stage::RolledBack);
+}
+
+#[test]
 fn after_a_restart_what_is_left_of_the_step_is_watched_a_quarter_at_least() {
     let mut kept = World::new(|_| {});
     kept.good(70);

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fairway_catalog::{Catalog, Condition, Member, Route};
-use fairway_config::names::{BackendId, RouteId};
+use fairway_config::names::{BackendId, RouteId, Weight};
 use fairway_proxy::metrics::VersionFigures;
 use fairway_proxy::table::TableHandle;
 use fairway_release::comparison::Sample;
 use fairway_release::machine::{Move, Second, Seen};
 use fairway_release::model::Stage;
+use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
@@ -131,7 +132,10 @@ impl Shared {
                 return (None, false);
             }
             let before = (running.machine.release().weight, running.trouble.clone());
-            let second = running.second(&catalog, route, figures, passed);
+            let second = Second {
+                weight: self.percent(&catalog, route, to),
+                ..running.second(&catalog, route, figures, passed)
+            };
             running.machine.observe(&second);
             let due = running.machine.due();
             if due.is_none() {
@@ -144,6 +148,25 @@ impl Shared {
             self.show_releases();
         }
         due
+    }
+
+    /// The target's weight in the split in force, in percent of all weights; above 0 when it has any. Without a split its share.
+    fn percent(&self, catalog: &Catalog, id: &RouteId, to: &BackendId) -> Option<u8> {
+        let route = catalog.routes.get(id);
+        let part = match route.and_then(|route| Some((route, member(route, to)?))) {
+            Some((route, member)) => match member.weight {
+                Some(weight) => part(weight, route.members.iter().filter_map(|member| member.weight)),
+                None => member.share,
+            },
+            // It is gone, perhaps in the very second in which it got its weight.
+            None => {
+                let decisions = self.inputs.current().decisions;
+                let weights = &decisions.splits.get(id)?.effective(Timestamp::now())?.weights;
+                part(*weights.get(to)?, weights.values().copied())
+            }
+        };
+        // Rounded up: what gets anything at all is watched.
+        Some((part * 100.0).ceil().clamp(0.0, 100.0) as u8)
     }
 
     /// Makes these moves, unless somebody else has the turn for long: they are due again with the next look.
@@ -193,7 +216,6 @@ impl Running {
             passed,
             instances: route.map(|route| instances(route, &to)).unwrap_or_default(),
             others_ready: route.map(|route| others_ready(route, &to)).unwrap_or_default(),
-            weight: route.and_then(|route| percent(route, &to)),
             ..Second::default()
         };
         let is_first = self.seen.is_none();
@@ -249,18 +271,9 @@ fn others_ready(route: &Route, to: &BackendId) -> usize {
     others.flat_map(|member| &member.instances).filter(|instance| instance.serves_new()).count()
 }
 
-/// The target's weight in the split in force, in percent of all weights; above 0 when it has any. Without a split its share.
-fn percent(route: &Route, to: &BackendId) -> Option<u8> {
-    let member = member(route, to)?;
-    let part = match member.weight {
-        None => member.share,
-        Some(weight) => {
-            let all: u64 = route.members.iter().filter_map(|m| m.weight).map(|w| u64::from(w.get())).sum();
-            f64::from(weight.get()) / all.max(1) as f64
-        }
-    };
-    // Rounded up: what gets anything at all is watched.
-    Some((part * 100.0).ceil().clamp(0.0, 100.0) as u8)
+fn part(weight: Weight, all: impl Iterator<Item = Weight>) -> f64 {
+    let all: u64 = all.map(|weight| u64::from(weight.get())).sum();
+    f64::from(weight.get()) / all.max(1) as f64
 }
 
 #[cfg(test)]
