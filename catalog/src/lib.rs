@@ -17,6 +17,7 @@ pub mod ids;
 pub mod inputs;
 pub mod internal;
 pub mod model;
+mod now;
 pub mod problem;
 pub mod publish;
 
@@ -26,5 +27,6 @@ pub use ids::{InstanceId, InstanceKey};
 pub use inputs::{Decisions, Ejection, Inputs, InputsHandle, Settings, Verdict};
 pub use internal::InternalClients;
 pub use model::{Backend, Catalog, Condition, Instance, Layer, Member, Route, SplitInfo, State};
+pub use now::Now;
 pub use problem::Problem;
 pub use publish::publish;

@@ -48,8 +48,10 @@ pub struct Catalog {
     pub networks: Vec<Arc<crate::facts::Network>>,
     /// How each source is.
     pub sources: Vec<SourceStatus>,
-    /// When to build again though no input changed: an expiry, the end of a tombstone.
-    pub next_deadline: Option<Timestamp>,
+    /// The date of the next expiry, at which to build again though no input changed.
+    pub next_expiry: Option<Timestamp>,
+    /// The same for the end of what lasts, a tombstone for instance, by [`crate::Now::lasting`].
+    pub next_end: Option<Timestamp>,
     pub(crate) memory: Arc<crate::build::Memory>,
 }
 

@@ -65,13 +65,16 @@ impl<A: Attempt> Task<A> {
         }
     }
 
-    /// The initial delay counts from the container's start, not from ours.
+    /// The initial delay counts from the container's start, not from ours. It is no longer than that where the clock was set
+    /// back since, or the engine's is ahead of ours: an instance without a verdict gets nothing.
     fn first_pause(&self) -> Duration {
         let now = Timestamp::now();
         let running_for = Duration::try_from(now.duration_since(self.probe.started)).unwrap_or_default();
         let spread =
             if running_for > FRESH { self.pace.unproven.mul_f64(fastrand::f64()) } else { Duration::ZERO };
-        Duration::try_from(self.probe.not_before.duration_since(now)).unwrap_or_default() + spread
+        let left =
+            |since| Duration::try_from(self.probe.not_before.duration_since(since)).unwrap_or_default();
+        left(now).min(left(self.probe.started)) + spread
     }
 
     fn pause(&self, health: &RiseFall, attempt_took: Duration) -> Duration {

@@ -131,7 +131,8 @@ impl Endpoint {
             unit.spec.probe.is_some() || unit.docker_health.is_some() || self.state.standing.listens();
         !is_proven
             && unit.kind == UnitKind::Container
-            && Timestamp::now().duration_since(unit.started) < YOUNG
+            // A start in the future says that a clock was set, not that it has just started.
+            && Timestamp::now().duration_since(unit.started).abs() < YOUNG
     }
 
     /// What the balancer compares at this moment.

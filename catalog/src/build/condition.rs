@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fairway_config::labels::Severity;
 use jiff::Timestamp;
@@ -14,37 +13,31 @@ use crate::inputs::{Ejection, Verdict};
 use crate::model::Condition;
 use crate::problem::Problem;
 
-/// Added to StopTimeout before a container that still runs may be active again (design rule 6).
-const STOP_GRACE: Duration = Duration::from_secs(5);
-
 /// What is seen of one instance.
 pub(super) struct Seen {
     pub(super) condition: Condition,
     pub(super) since: Timestamp,
     pub(super) reason: Arc<str>,
     pub(super) until: Option<Timestamp>,
-    pub(super) overdue: bool,
-    /// When it changes by itself.
-    pub(super) changes_at: Option<Timestamp>,
     pub(super) problem: Option<Problem>,
 }
 
 impl Seen {
     fn new(condition: Condition, since: Timestamp, reason: impl Into<Arc<str>>) -> Self {
         let reason = reason.into();
-        Self { condition, since, reason, until: None, overdue: false, changes_at: None, problem: None }
+        Self { condition, since, reason, until: None, problem: None }
     }
 }
 
-/// The condition of an instance of this unit.
+/// The condition of an instance of this unit. `overdue`: since when it ought to have stopped, if it still runs then.
 pub(super) fn of(
     unit: &Unit,
     address: Option<SocketAddr>,
     verdict: Option<&Verdict>,
     ejection: Option<&Ejection>,
-    now: Timestamp,
+    overdue: Option<Timestamp>,
 ) -> Seen {
-    let seen = lives(unit, address, verdict, now);
+    let seen = lives(unit, address, verdict, overdue);
     match ejection {
         // Only what would serve can be ejected: whatever else is wrong with it says more.
         Some(ejection) if seen.condition.is_ready() => Seen {
@@ -59,11 +52,16 @@ pub(super) fn of(
 }
 
 /// The same, whatever its requests say.
-fn lives(unit: &Unit, address: Option<SocketAddr>, verdict: Option<&Verdict>, now: Timestamp) -> Seen {
+fn lives(
+    unit: &Unit,
+    address: Option<SocketAddr>,
+    verdict: Option<&Verdict>,
+    overdue: Option<Timestamp>,
+) -> Seen {
     match unit.lifecycle {
         Lifecycle::Restarting => Seen::new(Condition::Pending, unit.started, "Docker is restarting it"),
         Lifecycle::Paused => Seen::new(Condition::Pending, unit.started, "it is paused"),
-        Lifecycle::Stopping { since, timeout } => stopping(unit, since, timeout, verdict, now),
+        Lifecycle::Stopping { since, .. } => stopping(unit, since, verdict, overdue),
         Lifecycle::Running if address.is_none() => {
             Seen::new(Condition::Pending, unit.started, unit.address_reason.clone())
         }
@@ -91,29 +89,19 @@ fn running(unit: &Unit, verdict: Option<&Verdict>) -> Seen {
 }
 
 /// A stop signal was seen. When it still runs and answers long after, it has ignored the signal and is active again.
-fn stopping(
-    unit: &Unit,
-    since: Timestamp,
-    timeout: Duration,
-    verdict: Option<&Verdict>,
-    now: Timestamp,
-) -> Seen {
-    let overdue_at = since.saturating_add(timeout.saturating_add(STOP_GRACE)).unwrap_or(Timestamp::MAX);
-    let overdue = now >= overdue_at;
+fn stopping(unit: &Unit, since: Timestamp, verdict: Option<&Verdict>, overdue: Option<Timestamp>) -> Seen {
     match verdict {
-        Some(verdict) if overdue && verdict.condition.is_ready() && verdict.since >= overdue_at => {
+        Some(verdict)
+            if verdict.condition.is_ready() && overdue.is_some_and(|overdue| verdict.since >= overdue) =>
+        {
             let text = format!("{} got its stop signal at {since} but still runs and answers", unit.name);
             let remedy =
                 "let it end on its stop signal, or stop it with `docker kill`; it gets requests again";
             let problem =
                 Problem::new("stop-signal-ignored", Severity::Warning, unit.name.clone(), text, remedy);
             let reason = "it still answers long after its stop signal";
-            Seen { overdue, problem: Some(problem), ..Seen::new(Condition::Ready, verdict.since, reason) }
+            Seen { problem: Some(problem), ..Seen::new(Condition::Ready, verdict.since, reason) }
         }
-        _ => Seen {
-            overdue,
-            changes_at: (!overdue).then_some(overdue_at),
-            ..Seen::new(Condition::Stopping, since, "its stop signal was seen")
-        },
+        _ => Seen::new(Condition::Stopping, since, "its stop signal was seen"),
     }
 }

@@ -23,16 +23,20 @@ use std::time::Duration;
 use fairway_config::names::{BackendId, RouteId};
 use jiff::Timestamp;
 
-use crate::facts::SourceId;
+use crate::facts::{Lifecycle, SourceId, Unit};
 use crate::ids::InstanceId;
 use crate::inputs::{Decisions, Inputs, Owner, StateRecord, StateSubject};
 use crate::internal::InternalClients;
 use crate::model::{Backend, Catalog, Instance, Member, Route, SourceStatus, State};
+use crate::now::Now;
 use crate::problem::Problem;
 use shape::{BackendShape, RouteShape, Shape};
 
 /// Until every source is listed once, this long at most, an unknown host gets 503 (design rule 4).
 const SETTLE: Duration = Duration::from_secs(10);
+
+/// Added to StopTimeout before a container that still runs may be active again (design rule 6).
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What one catalog hands to the next.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +47,18 @@ pub(crate) struct Memory {
     route_problems: Arc<BTreeMap<RouteId, Vec<Problem>>>,
     /// When the weights or limits of some route change by themselves.
     expiry: Option<Timestamp>,
+    /// Those that were told to stop.
+    stops: BTreeMap<InstanceId, Stop>,
+}
+
+/// An instance that was told to stop.
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    since: Timestamp,
+    /// When it ought to have ended, by the clock for what lasts.
+    ends: Timestamp,
+    /// When it was first seen to run after that; its probes begin then.
+    overdue: Option<Timestamp>,
 }
 
 impl Catalog {
@@ -62,28 +78,31 @@ impl Catalog {
             internal: InternalClients::default().into(),
             networks: Vec::new(),
             sources: Vec::new(),
-            next_deadline: None,
+            next_expiry: None,
+            next_end: None,
             memory: Arc::default(),
         }
     }
 
     /// Pure: equal arguments give equal catalogs. `before` is the catalog that this one follows: what did not change is
     /// kept by pointer, and what must be remembered (owners, tombstones) is read from it.
-    pub fn build(inputs: &Inputs, before: &Self, now: Timestamp) -> Self {
+    pub fn build(inputs: &Inputs, before: &Self, now: impl Into<Now>) -> Self {
+        let now = now.into();
         let shape = before.shape_for(inputs, now);
         let shape_kept = Arc::ptr_eq(&shape, &before.memory.shape);
 
         let mut problems = shape.problems.clone();
-        let (instances, overdue_at) = build_instances(inputs, &shape, before, now, &mut problems);
+        let (instances, stops) = build_instances(inputs, &shape, before, now, &mut problems);
         let backends = build_backends(inputs, &shape, &instances, before);
 
-        let expired = before.memory.expiry.is_some_and(|end| end <= now);
+        // What had expired holds again where the clock was set back.
+        let expired = before.memory.expiry.is_some_and(|end| end <= now.date) || now.date < before.at;
         let plan = RoutePlan {
             inputs,
             before,
             backends: &backends,
             all: !shape_kept || expired || !Arc::ptr_eq(&inputs.settings, &before.settings),
-            now,
+            now: now.date,
         };
         let (routes, route_problems) = plan.build_routes(&shape);
         problems.extend(route_problems.values().flatten().cloned());
@@ -92,31 +111,33 @@ impl Catalog {
 
         let all_listed = inputs.sources.values().all(|source| source.listed);
         let settle_end = inputs.settings.process_started + SETTLE;
-        let settled = before.settled || all_listed || now >= settle_end;
-        let expiry = next_expiry(&inputs.decisions, now);
-        let tombstone_end = routes.values().filter_map(|route| route.ends).min();
+        let settled = before.settled || all_listed || now.lasting >= settle_end;
+        let expiry = next_expiry(&inputs.decisions, now.date);
+        let stops_end = stops.values().filter(|stop| stop.overdue.is_none()).map(|stop| stop.ends).min();
         let settle_wait = (!settled).then_some(settle_end);
 
         let mut catalog = Self {
             revision: before.revision,
             serial: inputs.serial,
-            at: now,
+            at: now.date,
             settled,
             settings: inputs.settings.clone(),
             routes,
             backends,
             instances,
             releases: inputs.releases.clone(),
-            problems: date_problems(problems, before, now),
+            problems: date_problems(problems, before, now.date),
             internal: if shape_kept { before.internal.clone() } else { internal_clients(inputs) },
             networks: networks(inputs),
             sources: source_statuses(inputs),
-            next_deadline: [expiry, tombstone_end, settle_wait, overdue_at].into_iter().flatten().min(),
+            next_expiry: expiry,
+            next_end: [shape.next_end, settle_wait, stops_end].into_iter().flatten().min(),
             memory: Arc::new(Memory {
                 shape,
                 decisions: inputs.decisions.clone(),
                 route_problems: Arc::new(route_problems),
                 expiry,
+                stops,
             }),
         };
         if catalog.differs_from(before) {
@@ -131,9 +152,9 @@ impl Catalog {
     }
 
     /// The shape of the catalog before, as long as what it is made of is the same and no tombstone ends.
-    fn shape_for(&self, inputs: &Inputs, now: Timestamp) -> Arc<Shape> {
+    fn shape_for(&self, inputs: &Inputs, now: Now) -> Arc<Shape> {
         let kept = &self.memory.shape;
-        let holds = kept.is_made_of(inputs) && kept.next_end.is_none_or(|end| now < end);
+        let holds = kept.is_made_of(inputs) && kept.next_end.is_none_or(|end| now.lasting < end);
         if holds { kept.clone() } else { Arc::new(Shape::build(inputs, kept, now)) }
     }
 
@@ -165,15 +186,15 @@ type Instances = BTreeMap<InstanceId, Arc<Instance>>;
 type Backends = BTreeMap<BackendId, Arc<Backend>>;
 type Routes = BTreeMap<RouteId, Arc<Route>>;
 
-/// The instances, and when the next stopping one becomes overdue.
+/// The instances, and those of them that were told to stop.
 fn build_instances(
     inputs: &Inputs,
     shape: &Shape,
     before: &Catalog,
-    now: Timestamp,
+    now: Now,
     problems: &mut Vec<Problem>,
-) -> (Instances, Option<Timestamp>) {
-    let mut overdue_at: Option<Timestamp> = None;
+) -> (Instances, BTreeMap<InstanceId, Stop>) {
+    let mut stops = BTreeMap::new();
     let mut instances = Instances::new();
     for planned in shape.instances.values() {
         let old = before.instances.get(&planned.id);
@@ -181,13 +202,13 @@ fn build_instances(
         let key = planned.key();
         let verdict = key.as_ref().and_then(|key| inputs.verdicts.get(key));
         let ejection = key.as_ref().and_then(|key| inputs.ejections.get(key));
-        let seen = condition::of(&planned.unit, planned.address, verdict, ejection, now);
+        let stop = stop_of(&planned.unit, before.memory.stops.get(&planned.id), now);
+        let overdue = stop.and_then(|stop| stop.overdue);
+        let seen = condition::of(&planned.unit, planned.address, verdict, ejection, overdue);
         problems.extend(seen.problem);
-        if let Some(end) = seen.changes_at {
-            overdue_at = Some(overdue_at.map_or(end, |earlier| earlier.min(end)));
-        }
+        stops.extend(stop.map(|stop| (planned.id.clone(), stop)));
         // Nobody knows when a static instance started: it is in its condition since we first saw it so.
-        let seen_since = old.filter(|old| old.condition == seen.condition).map_or(now, |old| old.since);
+        let seen_since = old.filter(|old| old.condition == seen.condition).map_or(now.date, |old| old.since);
         let since = if seen.since == Timestamp::UNIX_EPOCH { seen_since } else { seen.since };
         let ordered = state_of(&inputs.decisions, &planned.id, backend);
         let state = ordered.map_or(State::Active, |record| record.state);
@@ -208,13 +229,27 @@ fn build_instances(
             since,
             reason: seen.reason,
             until: seen.until,
-            overdue: seen.overdue,
+            overdue: overdue.is_some(),
             draining_since,
             drained: drained.cloned(),
         };
         instances.insert(planned.id.clone(), keep(instance, old));
     }
-    (instances, overdue_at)
+    (instances, stops)
+}
+
+/// Since when it is to stop, and by when it ought to have; as before as long as it is the same stop.
+fn stop_of(unit: &Unit, before: Option<&Stop>, now: Now) -> Option<Stop> {
+    let Lifecycle::Stopping { since, timeout } = unit.lifecycle else { return None };
+    let told_now = || {
+        let end = since.saturating_add(timeout.saturating_add(STOP_GRACE)).unwrap_or(Timestamp::MAX);
+        Stop { since, ends: now.until(end).lasting, overdue: None }
+    };
+    let mut stop = before.filter(|stop| stop.since == since).copied().unwrap_or_else(told_now);
+    if stop.ends <= now.lasting {
+        stop.overdue.get_or_insert(now.date);
+    }
+    Some(stop)
 }
 
 /// The stronger of what people set on the instance and on its backend, if they set anything.
@@ -397,7 +432,7 @@ impl RoutePlan<'_> {
             split_by: planned.split_by.clone(),
             body_max: over.body_max(planned.body_max),
             features: over.features(planned.features.as_ref()),
-            ends: planned.ends,
+            ends: planned.ends.map(|end| end.date),
         };
         (keep(route, before), problems)
     }

@@ -19,6 +19,7 @@ use super::secured::not_secured;
 use crate::facts::{SourceFacts, SourceId, Unit, UnitKind};
 use crate::ids::{InstanceId, InstanceKey};
 use crate::inputs::{Inputs, Owner, Settings};
+use crate::now::{End, Now};
 use crate::problem::Problem;
 
 /// A route lives this long after its last claim (design rule 6).
@@ -34,7 +35,7 @@ pub(crate) struct Shape {
     pub(super) routes: BTreeMap<RouteId, RouteShape>,
     pub(super) owners: BTreeMap<RouteId, Owner>,
     pub(super) problems: Vec<Problem>,
-    /// When the first tombstone ends.
+    /// When the first tombstone ends, by the clock for what lasts.
     pub(super) next_end: Option<Timestamp>,
 }
 
@@ -85,7 +86,7 @@ pub(super) struct RouteShape {
     pub(super) split_by: SplitBy,
     pub(super) body_max: Option<u64>,
     pub(super) features: Option<Arc<Features>>,
-    pub(super) ends: Option<Timestamp>,
+    pub(super) ends: Option<End>,
 }
 
 impl Shape {
@@ -97,7 +98,7 @@ impl Shape {
     }
 
     /// Builds anew; `before` tells who owned what and which routes stood.
-    pub(super) fn build(inputs: &Inputs, before: &Self, now: Timestamp) -> Self {
+    pub(super) fn build(inputs: &Inputs, before: &Self, now: Now) -> Self {
         let mut shape =
             Self { settings: inputs.settings.clone(), sources: inputs.sources.clone(), ..Self::default() };
         shape.plan_instances();
@@ -198,7 +199,7 @@ impl Shape {
         self.problems.append(&mut problems);
     }
 
-    fn plan_routes(&mut self, before: &Self, owners: &BTreeMap<RouteId, Owner>, now: Timestamp) {
+    fn plan_routes(&mut self, before: &Self, owners: &BTreeMap<RouteId, Owner>, now: Now) {
         let claims = self.claims();
         for (id, claims) in &claims {
             let mut projects: BTreeMap<Project, Timestamp> = BTreeMap::new();
@@ -207,7 +208,7 @@ impl Shape {
                 let created = projects.entry(project.clone()).or_insert(claim.instance.unit.created);
                 *created = (*created).min(claim.instance.unit.created);
             }
-            let mut owner = owners::decide(id, &projects, &self.settings.claims, owners.get(id), now);
+            let mut owner = owners::decide(id, &projects, &self.settings.claims, owners.get(id), now.date);
             if let Ownership::First(first) = &owner
                 && id.is_tls()
                 && let Some(created) = projects.get(first)
@@ -242,7 +243,7 @@ impl Shape {
             self.routes.insert(id.clone(), route);
         }
         self.keep_tombstones(before, now);
-        self.remember_owners(before, owners, now);
+        self.remember_owners(before, owners, now.date);
         for (id, route) in &mut self.routes {
             for backend in route.members.keys() {
                 let Some(shape) = self.backends.get_mut(backend) else { continue };
@@ -279,18 +280,19 @@ impl Shape {
         claims
     }
 
-    fn keep_tombstones(&mut self, before: &Self, now: Timestamp) {
+    fn keep_tombstones(&mut self, before: &Self, now: Now) {
         for (id, old) in &before.routes {
             if self.routes.contains_key(id) {
                 continue;
             }
-            let ends = old.ends.unwrap_or_else(|| now.saturating_add(TOMBSTONE).unwrap_or(now));
-            if ends <= now {
+            let ends = old.ends.unwrap_or_else(|| now.after(TOMBSTONE));
+            if ends.lasting <= now.lasting {
                 continue;
             }
             let tombstone = RouteShape { members: BTreeMap::new(), ends: Some(ends), ..old.clone() };
             self.routes.insert(id.clone(), tombstone);
-            self.next_end = Some(self.next_end.map_or(ends, |other| other.min(ends)));
+            let next = self.next_end.map_or(ends.lasting, |other| other.min(ends.lasting));
+            self.next_end = Some(next);
         }
     }
 

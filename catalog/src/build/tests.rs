@@ -202,10 +202,64 @@ fn an_expired_split_gives_way_to_the_one_it_replaced_and_then_to_the_layers_belo
     order(&mut state, "shop.localhost/", newer);
     let first = build(&state);
     assert_eq!(shares(&first, "shop.localhost/")[1].1, 1.0);
-    assert_eq!(first.next_deadline, Some(at(200)));
+    assert_eq!(first.next_expiry, Some(at(200)));
     let second = Catalog::build(&state, &first, at(200));
     assert_eq!(shares(&second, "shop.localhost/")[1].1, 0.1);
     assert!(second.revision > first.revision);
+}
+
+#[test]
+fn what_has_expired_holds_again_where_the_clock_is_set_back_before_its_date() {
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop"]), unit(2, "web@v2", &["shop"])]);
+    let expires = SplitRecord { expires_at: Some(at(200)), ..split(&[("web@v1", 0), ("web@v2", 1)]) };
+    order(&mut state, "shop.localhost/", expires);
+    let first = build(&state);
+    let expired = Catalog::build(&state, &first, Now { date: at(3700), lasting: at(101) });
+    assert_eq!(shares(&expired, "shop.localhost/")[1].1, 0.5);
+    let back = Catalog::build(&state, &expired, Now { date: at(102), lasting: at(102) });
+    assert_eq!(shares(&back, "shop.localhost/")[1].1, 1.0);
+    assert_eq!(back.next_expiry, Some(at(200)));
+}
+
+#[test]
+fn what_lasts_is_neither_ended_nor_prolonged_by_a_clock_that_is_set() {
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop"]), unit(2, "web@v2", &["other"])]);
+    let first = build(&state);
+    let mut stopping = unit(2, "web@v2", &["other"]);
+    stopping.lifecycle = Lifecycle::Stopping { since: at(101), timeout: Duration::from_secs(10) };
+    set_units(&mut state, vec![stopping]);
+    let began = Catalog::build(&state, &first, at(101));
+    let (shop, hour) = (route("shop.localhost/"), 3600);
+    for date in [101 + hour, 101 - hour, 101] {
+        // The tombstone lasts 15 s, the grace of the stop as long.
+        let before_end = Catalog::build(&state, &began, Now { date: at(date + 14), lasting: at(115) });
+        assert!(before_end.routes.contains_key(&shop), "{date}");
+        assert!(!instance(&before_end, "c2").overdue, "{date}");
+        assert_eq!(before_end.next_end, Some(at(116)), "{date}");
+        let at_end = Catalog::build(&state, &before_end, Now { date: at(date + 15), lasting: at(116) });
+        assert!(!at_end.routes.contains_key(&shop), "{date}");
+        assert!(instance(&at_end, "c2").overdue, "{date}");
+        assert_eq!(at_end.next_end, None, "{date}");
+    }
+}
+
+#[test]
+fn the_first_listing_is_waited_for_10_seconds_whatever_the_date_becomes() {
+    let mut state = inputs(vec![unit(1, "web@v1", &["shop"])]);
+    state.settings = Arc::new(Settings { process_started: at(100), ..Settings::default() });
+    let silent = SourceId::Docker("unix:///silent".into());
+    state.sources.insert(silent, Arc::default());
+    let empty = Catalog::empty(0);
+    for date in [100 + 3600, 100 - 3600] {
+        assert!(
+            !Catalog::build(&state, &empty, Now { date: at(date + 9), lasting: at(109) }).settled,
+            "{date}"
+        );
+        assert!(
+            Catalog::build(&state, &empty, Now { date: at(date + 10), lasting: at(110) }).settled,
+            "{date}"
+        );
+    }
 }
 
 #[test]
@@ -244,7 +298,7 @@ fn a_route_outlives_its_last_claim_by_15_seconds() {
     set_units(&mut state, Vec::new());
     let tombstone = Catalog::build(&state, &first, at(101));
     assert_eq!(tombstone.routes[&route("shop.localhost/")].ends, Some(at(116)));
-    assert_eq!(tombstone.next_deadline, Some(at(116)));
+    assert_eq!(tombstone.next_end, Some(at(116)));
     let same = Catalog::build(&state, &tombstone, at(115));
     assert!(same.routes.contains_key(&route("shop.localhost/")));
     let gone = Catalog::build(&state, &same, at(116));
@@ -420,7 +474,7 @@ fn a_stopping_instance_serves_as_the_last_one_and_is_active_again_when_it_ignore
     let first = build(&state);
     assert_eq!(instance(&first, "c1").condition, Condition::Stopping);
     assert_eq!(shares(&first, "shop.localhost/")[0].1, 1.0);
-    assert_eq!(first.next_deadline, Some(at(105)));
+    assert_eq!(first.next_end, Some(at(105)));
     let overdue = Catalog::build(&state, &first, at(105));
     assert!(instance(&overdue, "c1").overdue);
     let key = instance(&overdue, "c1").key().expect("an address");
@@ -520,7 +574,7 @@ fn unknown_hosts_wait_until_every_source_is_listed_or_10_seconds_have_passed() {
     state.sources.insert(SourceId::File, Arc::default());
     let first = build(&state);
     assert!(!first.settled);
-    assert_eq!(first.next_deadline, Some(at(110)));
+    assert_eq!(first.next_end, Some(at(110)));
     assert!(Catalog::build(&state, &first, at(110)).settled);
     state.sources.insert(SourceId::File, Arc::new(SourceFacts { listed: true, ..SourceFacts::default() }));
     let listed = Catalog::build(&state, &first, at(101));
@@ -839,7 +893,7 @@ fn limits_of_the_api_are_above_those_of_labels_and_give_way_at_their_end() {
     assert_eq!((transport(&first).retries, transport(&first).total_timeout), (Some(0), None));
     assert_eq!(first.routes[&shop].body_max, Some(u64::MAX));
     assert_eq!(rates(&first), (None, RateLimit::parse("1/m").ok()));
-    assert_eq!(first.next_deadline, Some(at(200)));
+    assert_eq!(first.next_expiry, Some(at(200)));
     assert_eq!(first.routes[&shop].etag, plain.routes[&shop].etag, "the etag is the split's");
     let events = crate::event::diff(&plain, &first);
     let told: Vec<_> = events.iter().map(|event| (&*event.kind, &*event.from, &*event.to)).collect();
@@ -852,7 +906,7 @@ fn limits_of_the_api_are_above_those_of_labels_and_give_way_at_their_end() {
     );
     assert_eq!((second.routes[&shop].body_max, rates(&second)), (Some(10), rates(&plain)));
     assert_eq!(crate::event::diff(&first, &second)[0].to.as_ref(), "timeout.total=5s");
-    assert_eq!(second.next_deadline, None);
+    assert_eq!(second.next_expiry, None);
     Arc::make_mut(&mut state.decisions).limits.clear();
     let third = Catalog::build(&state, &second, at(201));
     assert_eq!(*third.routes[&shop], *plain.routes[&shop]);

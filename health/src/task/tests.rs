@@ -117,6 +117,15 @@ async fn long_running_containers_are_first_asked_at_different_times_within_250_m
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_in_the_future_delays_the_first_probe_by_the_initial_delay_at_most() {
+    for delay in [Duration::ZERO, Duration::from_secs(3)] {
+        let started = Timestamp::now() + Duration::from_secs(86_400);
+        let (times, _) = play(Probe { started, not_before: started + delay, ..probe() }, &[Success]).await;
+        assert!(times[0] >= delay && times[0] < delay + Duration::from_secs(1), "{delay:?}: {times:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_initial_delay_counts_from_the_start_of_the_container() {
     let delay = Duration::from_secs(30);
     for (age, wait) in [(0, 30), (3, 27)] {

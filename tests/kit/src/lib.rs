@@ -8,6 +8,8 @@
 //! would return an error. Whatever a test starts ends with the value that stands for it, also when the test panics.
 
 pub mod client;
+#[cfg(target_arch = "x86_64")]
+pub mod clock;
 pub mod dns;
 pub mod engine;
 pub mod fairway;
