@@ -354,11 +354,6 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         }
     }
 
-    /// Whether the route's budget has one more retry, which is spent then.
-    pub(super) fn may_retry(&self) -> bool {
-        self.record.entry.as_ref().is_some_and(|entry| entry.may_retry(turn::now().into_std()))
-    }
-
     /// When the client gives the request up, as far as it says.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.grpc.and_then(|call| call.deadline)

@@ -21,9 +21,11 @@ use crate::turn;
 use crate::upstream::channel::Place;
 use crate::upstream::channels::Channels;
 
-/// Streams that are tried at one instance: a connection that the instance is about to close, or on which it takes no more
-/// streams, says nothing about the next one.
+/// Streams that are tried at one instance: a connection that the instance is about to close, or that has one too many, says
+/// nothing about the next one.
 const STREAMS_TRIED: usize = 3;
+
+const NO_PLACE: &str = "the instance takes no request on a new HTTP/2 connection";
 
 impl<D: Downstream, B: Source> Call<'_, D, B> {
     /// Sends the request on a stream, or takes its answer from one on which it was sent already.
@@ -65,13 +67,11 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             let untouched = !answers.has_begun() && seen.status.get().is_none();
             let reset = answers.was_reset();
             self.note(&seen, chosen);
-            let (again, elsewhere) = match end {
+            let (again, here) = match end {
+                // Unseen by the instance, whatever the method (RFC 9113 section 8.7).
                 End::NoAnswer(Reason::UpstreamRefused, _) => {
-                    place.give_up();
-                    let whole = request.kept.repeatable;
-                    // A connection that ends says nothing. A stream that is refused on one that goes on was one too many for
-                    // the instance: to ask it once more is a retry like any other.
-                    (whole, whole && (!reset || tried == 1 && self.may_retry()))
+                    let here = self.was_of_the_connection(pick, place, reset);
+                    (untouched && request.kept.repeatable, here)
                 }
                 // A connection that had served and that the instance closed at the same moment is no failure of the instance.
                 // A stream that it reset is.
@@ -87,10 +87,29 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
                 }
                 _ => (false, false),
             };
-            if !(again && elsewhere) || tried == STREAMS_TRIED {
+            if !(again && here) || tried == STREAMS_TRIED {
                 return self.finished(end, &seen, again, pick, chosen).await;
             }
         }
+    }
+
+    /// Whether a stream was refused for what became of its connection: then the instance is asked again, on another one. What
+    /// it refuses on a connection that goes on it does not want, and another instance is asked (design rule 7).
+    fn was_of_the_connection(&self, pick: &Pick, place: &Place, reset: bool) -> bool {
+        // It ends: that says nothing of the next one.
+        if !reset || place.goes_away() {
+            place.give_up();
+            return true;
+        }
+        // The instance lowered its limit while the stream was on its way, or told it late: that is nobody's failure. What is
+        // one too many for a connection goes on another, here as anywhere.
+        if let Some(streams) = place.limited_since() {
+            let kept = self.visit.kept(pick.version.settings.proxy_protocol);
+            kept.channels.told_late(&pick.endpoint.state, streams);
+            return true;
+        }
+        place.give_up();
+        false
     }
 
     /// A place for a stream, on a new connection if there is none with room.
@@ -105,7 +124,13 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             let header = || self.visit.header(told);
             let opening = Channels::open(kept, worker, &pick.endpoint, &pick.version.upstream, header);
             match self.in_time(pick, opening.done()).await? {
-                Ok(()) => self.record.connect = Some(turn::now().duration_since(start)),
+                Ok(channel) => {
+                    self.record.connect = Some(turn::now().duration_since(start));
+                    // Others may have taken all of its places; if nobody could, the next one is no better.
+                    if !channel.was_used() && !channel.has_room() {
+                        return Err(refused(Reason::UpstreamRefused, NO_PLACE));
+                    }
+                }
                 Err(error) => return Err(refused(error.reason(), error.detail())),
             }
         }

@@ -26,7 +26,7 @@ use crate::worker::Worker;
 
 /// Most streams of ours on one connection, whatever the instance allows: a slow one among them holds its window of the
 /// connection, so all windows together are the memory that a connection can cost.
-const STREAMS_MAX: usize = 100;
+pub(super) const STREAMS_MAX: usize = 100;
 
 /// Octets of one answer's body that may be on their way to us.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -60,6 +60,10 @@ pub(crate) struct Channel {
     sender: SendRequest<Bytes>,
     wire: Rc<Wire<Link>>,
     streams: Cell<usize>,
+    /// Most streams until it has served.
+    first_streams: Cell<usize>,
+    /// A stream has been opened on it.
+    used: Cell<bool>,
     served: Cell<bool>,
     idle_since: Cell<Instant>,
     takes_no_more: Cell<bool>,
@@ -86,16 +90,29 @@ impl Task {
 
 impl Channel {
     /// Whether another stream may be opened on it now.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
+        let most = if self.served.get() { STREAMS_MAX } else { self.first_streams.get() };
         !self.takes_no_more.get()
             && !self.wire.seen().goes_away
-            && self.streams.get() < self.sender.current_max_send_streams().min(STREAMS_MAX)
+            && self.streams.get() < self.sender.current_max_send_streams().min(most)
+    }
+
+    /// Opens no more streams than this on it until it has served: other connections were told late how many may be.
+    pub(super) fn begin_with(&self, streams: usize) {
+        self.first_streams.set(streams);
     }
 
     /// A place for one stream.
     pub(super) fn take(self: &Rc<Self>) -> Place {
-        self.streams.set(self.streams.get() + 1);
-        Place { channel: self.clone(), reused: self.served.get(), taken: turn::now() }
+        let streams = self.streams.get() + 1;
+        self.streams.set(streams);
+        self.used.set(true);
+        Place { channel: self.clone(), reused: self.served.get(), taken: turn::now(), streams }
+    }
+
+    /// Whether a stream has been opened on it.
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.get()
     }
 
     /// Whether it is to be closed: nobody has used it for so long, or it takes no more requests and has none.
@@ -141,6 +158,8 @@ pub(crate) struct Place {
     /// The instance has answered on the connection before.
     pub reused: bool,
     taken: Instant,
+    /// How many streams the connection had then, this one included.
+    streams: usize,
 }
 
 impl Place {
@@ -181,6 +200,17 @@ impl Place {
         self.channel.wire.flood().is_some()
     }
 
+    /// Whether the instance has said that it takes no further streams on the connection.
+    pub(crate) fn goes_away(&self) -> bool {
+        self.channel.wire.seen().goes_away
+    }
+
+    /// How many streams the instance allows, if it has said since this one was opened that it was one too many.
+    pub(crate) fn limited_since(&self) -> Option<usize> {
+        let most = self.channel.sender.current_max_send_streams();
+        (self.streams > most).then_some(most)
+    }
+
     /// The instance takes no streams on this connection any more.
     pub(crate) fn give_up(&self) {
         self.channel.takes_no_more.set(true);
@@ -219,7 +249,10 @@ pub(super) async fn greet(link: Link, worker: Rc<Worker>) -> Result<(Rc<Channel>
     let mut driving = Driving { h2, ping, wire: wire.clone(), task: task.clone() };
     poll_fn(|cx| {
         let turned = driving.turn(cx);
-        match (wire.seen().starts_well, turned) {
+        let seen = wire.seen();
+        match (seen.starts_well, turned) {
+            // The whole of its settings, or else it would get more streams than it allows.
+            (Some(true), Poll::Pending) if !seen.settled => Poll::Pending,
             (Some(true), Poll::Pending) => Poll::Ready(Ok(())),
             (Some(false), _) => Poll::Ready(Err(ConnectError::NotHttp2(
                 "the instance does not speak HTTP/2 on this port: see `fairway.protocol`",
@@ -238,6 +271,8 @@ pub(super) async fn greet(link: Link, worker: Rc<Worker>) -> Result<(Rc<Channel>
         sender,
         wire,
         streams: Cell::new(0),
+        first_streams: Cell::new(STREAMS_MAX),
+        used: Cell::new(false),
         served: Cell::new(false),
         idle_since: Cell::new(turn::now()),
         takes_no_more: Cell::new(false),

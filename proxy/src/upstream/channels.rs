@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
-use super::channel::{Channel, Fault, Place, greet};
+use super::channel::{Channel, Fault, Place, STREAMS_MAX, greet};
 use super::kept::Kept;
 use super::{ConnectError, connect};
 use crate::endpoint::{Endpoint, EndpointState};
@@ -33,20 +33,25 @@ struct Shared {
     state: Arc<EndpointState>,
     /// How long an idle one is kept.
     keep: Duration,
+    /// How many streams a new connection begins with.
+    first_streams: usize,
     open: Vec<Rc<Channel>>,
     opening: Option<Rc<Opening>>,
 }
+
+/// A connection, or why there is none.
+type Opened = Result<Rc<Channel>, Rc<ConnectError>>;
 
 /// A connection that is being opened.
 #[derive(Debug, Default)]
 pub(crate) struct Opening {
     done: Notify,
-    outcome: OnceCell<Result<(), Rc<ConnectError>>>,
+    outcome: OnceCell<Opened>,
 }
 
 impl Opening {
     /// Waits for it; fails when there is no connection.
-    pub(crate) async fn done(&self) -> Result<(), Rc<ConnectError>> {
+    pub(crate) async fn done(&self) -> Opened {
         loop {
             let told = self.done.notified();
             if let Some(outcome) = self.outcome.get() {
@@ -56,7 +61,7 @@ impl Opening {
         }
     }
 
-    fn tell(&self, outcome: Result<(), Rc<ConnectError>>) {
+    fn tell(&self, outcome: Opened) {
         // It is told once, by the task that opens the connection.
         let _ = self.outcome.set(outcome);
         self.done.notify_waiters();
@@ -83,6 +88,7 @@ impl Channels {
         let shared = all.entry(endpoint.state.uid).or_insert_with(|| Shared {
             state: endpoint.state.clone(),
             keep: endpoint.settings.idle_timeout,
+            first_streams: STREAMS_MAX,
             open: Vec::new(),
             opening: None,
         });
@@ -100,7 +106,18 @@ impl Channels {
     fn opened(&self, state: &EndpointState, channel: Option<&Rc<Channel>>) {
         if let Some(shared) = self.0.borrow_mut().get_mut(&state.uid) {
             shared.opening = None;
-            shared.open.extend(channel.cloned());
+            if let Some(channel) = channel {
+                channel.begin_with(shared.first_streams);
+                shared.open.push(channel.clone());
+            }
+        }
+    }
+
+    /// The instance said on a connection that carried requests already how many streams it allows there: it will on the next
+    /// ones, too.
+    pub(crate) fn told_late(&self, state: &EndpointState, streams: usize) {
+        if let Some(shared) = self.0.borrow_mut().get_mut(&state.uid) {
+            shared.first_streams = streams.clamp(1, STREAMS_MAX);
         }
     }
 
@@ -163,7 +180,7 @@ async fn serve(
         Ok((channel, driving)) => {
             kept.channels.opened(&endpoint.state, Some(&channel));
             worker.metrics.connected(&series, turn::now().duration_since(start));
-            opening.tell(Ok(()));
+            opening.tell(Ok(channel.clone()));
             let weak = Rc::downgrade(&channel);
             drop((channel, opening));
             if let Some(fault) = driving.await {

@@ -130,9 +130,10 @@ impl Sending<'_> {
                 Err(result) => return result,
             };
             let origin = Origin::new(place, asked.clone());
-            match self.exchange(&origin, &mut origin.answers()).await {
+            let mut answers = origin.answers();
+            match self.exchange(&origin, &mut answers).await {
                 // A connection that the instance is about to close.
-                End::NoAnswer(Reason::UpstreamRefused, _) if !refused => {
+                End::NoAnswer(Reason::UpstreamRefused, _) if !refused && !answers.was_reset() => {
                     origin.place().give_up();
                     refused = true;
                 }
@@ -150,7 +151,8 @@ impl Sending<'_> {
             }
             let opening = Channels::open(kept, worker, endpoint, &version.upstream, || header.clone());
             match self.timer.within(self.limit, opening.done()).await {
-                Some(Ok(())) => {}
+                Some(Ok(channel)) if channel.was_used() || channel.has_room() => {}
+                Some(Ok(_)) => return Err(Mirrored::Broken),
                 Some(Err(error)) => return Err(of_connecting(&error)),
                 None => return Err(Mirrored::Timeout),
             }

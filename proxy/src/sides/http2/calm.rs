@@ -160,6 +160,8 @@ const HEADS_CAUSED: u32 = 4;
 pub(crate) struct Seen {
     /// The first frame was the one that HTTP/2 starts with; `None`: none has come.
     pub starts_well: Option<bool>,
+    /// What it allows is known: its first settings have been taken, as we have told it.
+    pub settled: bool,
     /// The other side takes no new streams.
     pub goes_away: bool,
 }
@@ -217,8 +219,9 @@ impl Calm {
 
     /// We sent these octets.
     pub(crate) fn sent(&mut self, octets: &[u8]) {
-        let Self { outbound, frames, resets, heads, .. } = self;
+        let Self { outbound, frames, resets, heads, seen, .. } = self;
         outbound.over(octets, |frame| match frame.kind {
+            Kind::Settings if frame.flags & ACK != 0 => seen.settled = true,
             Kind::Data | Kind::Headers => {
                 frames.earn(CAUSED + 2 * (frame.len / READ_AT_ONCE));
                 if frame.kind == Kind::Headers {
@@ -290,7 +293,11 @@ mod tests {
             let mut calm = Calm::of_instance(Instant::now());
             assert_eq!(calm.seen(), Seen::default());
             calm.received(&first, Instant::now());
-            assert_eq!(calm.seen(), Seen { starts_well: Some(want), goes_away: false });
+            assert_eq!(calm.seen(), Seen { starts_well: Some(want), ..Seen::default() });
+            calm.sent(&[&[0xff; PREFACE][..], &frame(4, 0, 6)].concat());
+            assert!(!calm.seen().settled, "our own settings say nothing");
+            calm.sent(&frame(4, 1, 0));
+            assert!(calm.seen().settled);
         }
         let mut calm = Calm::of_instance(Instant::now());
         calm.received(&[frame(4, 0, 0), frame(7, 0, 8)].concat(), Instant::now());

@@ -7,23 +7,23 @@ use super::kit::*;
 use crate::kit::Origin;
 use crate::kit::{Options, Plane, Wire, field, get, ok, within};
 
-const REFUSED: u32 = 7;
-const NO_ERROR: u32 = 0;
+pub(super) const REFUSED: u32 = 7;
+pub(super) const NO_ERROR: u32 = 0;
 const HTTP_1_1_REQUIRED: u32 = 13;
 
 /// A POST that may not be sent twice, once an instance may have seen it.
-const POST: &str = "POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\n\r\nhello";
+pub(super) const POST: &str = "POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\n\r\nhello";
 
-fn goaway(last: u32, code: u32) -> Vec<u8> {
+pub(super) fn goaway(last: u32, code: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
 }
 
-fn reset(stream: u32, code: u32) -> Vec<u8> {
+pub(super) fn reset(stream: u32, code: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &code.to_be_bytes())
 }
 
 /// An answer of status 200 with this body.
-fn answer(stream: u32, body: &[u8]) -> Vec<u8> {
+pub(super) fn answer(stream: u32, body: &[u8]) -> Vec<u8> {
     [
         frame(HEADERS, END_HEADERS, stream, &block(&[(":status", "200")])),
         frame(DATA, END_STREAM, stream, body),
@@ -32,26 +32,8 @@ fn answer(stream: u32, body: &[u8]) -> Vec<u8> {
 }
 
 /// Waits for the end of the request's body.
-async fn ended(instance: &mut Frames) {
+pub(super) async fn ended(instance: &mut Frames) {
     while instance.next_of(DATA).await.flags & END_STREAM == 0 {}
-}
-
-#[tokio::test]
-async fn a_refused_stream_is_asked_again_on_another_connection_whatever_the_method() {
-    let origin = RawOrigin::new().await;
-    let plane = plane(&[origin.address()], &[("fairway.retries", "0")]);
-    let mut client = plane.connect().await;
-    client.send(POST).await;
-    let mut first = origin.accept().await;
-    let stream = request_on(&mut first).await.stream;
-    ended(&mut first).await;
-    first.send(reset(stream, REFUSED)).await;
-    let mut second = origin.accept().await;
-    let stream = request_on(&mut second).await.stream;
-    let body = second.next_of(DATA).await;
-    assert_eq!((&body.payload[..], body.flags), (&b"hello"[..], END_STREAM));
-    second.send(answer(stream, b"done")).await;
-    client.read_until("4\r\ndone\r\n0\r\n\r\n").await;
 }
 
 #[tokio::test]
@@ -80,29 +62,6 @@ async fn requests_above_the_last_one_of_a_goaway_go_over_again_and_those_below_e
     let stream = request_on(&mut second).await.stream;
     second.send(answer(stream, b"again")).await;
     one.read_until("again").await;
-}
-
-#[tokio::test]
-async fn an_instance_that_refuses_every_stream_is_left_for_another_one() {
-    let origin = RawOrigin::new().await;
-    let other = H2Origin::new().await;
-    let plane = plane(&[origin.address()], &[]);
-    let refuses = tokio::spawn(async move {
-        for _ in 0..2 {
-            let mut instance = origin.accept().await;
-            let stream = request_on(&mut instance).await.stream;
-            instance.send(reset(stream, REFUSED)).await;
-        }
-        origin
-    });
-    let mut plane = plane;
-    let mut client = plane.connect().await;
-    client.send(POST).await;
-    let _origin = within("two refusals", refuses).await.expect("no panic");
-    // Nobody else was there: the request waits for news, and then another instance is.
-    let address = other.serve("other");
-    plane.change(|cluster| drop(cluster.add(address, "shop.test", &[H2C])));
-    client.read_until("other").await;
 }
 
 #[tokio::test]

@@ -7,4 +7,5 @@ mod grpc;
 mod hedging;
 pub(crate) mod kit;
 mod messages;
+mod refusals;
 mod tunnels;
