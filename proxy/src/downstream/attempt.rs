@@ -89,6 +89,8 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         if self.record.attempts == 1
             && upgrade.is_none()
             && let Some(mirror) = self.record.entry.as_ref().and_then(|entry| entry.mirror.as_ref())
+            // A first attempt at an instance that does not listen yet may be made many times.
+            && !std::mem::replace(&mut self.record.mirrored, true)
         {
             mirror::copy(visit, mirror, &pick.version, (&self.head, &head_up), kept, self.grpc.is_some());
         }

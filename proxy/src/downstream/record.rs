@@ -32,6 +32,8 @@ pub(super) struct Record {
     /// Who has been asked beside the picks, mostly nobody: they are not asked again either.
     pub(super) asked_too: Option<Box<Tried>>,
     pub(super) attempts: u32,
+    /// Whether it is to be copied has been drawn.
+    pub(super) mirrored: bool,
     /// The head of an answer may be on its way.
     pub(super) answers: bool,
     /// When the last instance was chosen.

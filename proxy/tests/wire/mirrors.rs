@@ -1,6 +1,7 @@
 //! Copies of requests for another version: what it gets, and that nobody else notices, whatever it does.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 use fairway_catalog::State;
 use fairway_catalog::inputs::{StateRecord, StateSubject};
@@ -295,6 +296,22 @@ async fn upgrades_and_requests_of_the_version_itself_are_not_copied() {
     old.serve("old");
     ask(&mut client, get("/copied"), "old").await;
     assert!(new.accept().await.head().await.starts_with("GET /copied "), "the only copy");
+}
+
+#[tokio::test]
+async fn a_request_that_waits_until_its_instance_listens_is_copied_once() {
+    let (address, new) = (refusing().await, Origin::new().await);
+    let mut plane = plane(address, new.address, &[]);
+    let id = plane.cluster.ids()[0].clone();
+    plane.change(|cluster| cluster.edit(&id, |unit| unit.started = Timestamp::now()));
+    new.answer(Arc::new(Mutex::new(ok(""))));
+    let mut client = plane.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2\r\n\r\nhi").await;
+    // The instance is asked again and again meanwhile.
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    Origin::at(address).await.serve("late");
+    client.read_until("\r\n\r\nlate").await;
+    copies(&plane, "ok", 1.0).await;
 }
 
 #[tokio::test]

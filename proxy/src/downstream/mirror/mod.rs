@@ -63,7 +63,7 @@ impl Slots {
     fn take(&self, version: &Arc<str>) -> Option<Slot> {
         let mut taken = self.0.borrow_mut();
         let left = COPIES_MAX - taken.values().sum::<usize>();
-        if taken.get(version).is_some_and(|own| *own >= left) {
+        if taken.get(version).copied().unwrap_or(0) >= left {
             return None;
         }
         *taken.entry(version.clone()).or_default() += 1;
@@ -218,5 +218,19 @@ mod tests {
         drop((silent, other));
         assert!(slots.0.borrow().is_empty());
         assert_eq!(taken("other@v2").len(), COPIES_MAX / 2);
+    }
+
+    #[test]
+    fn however_many_versions_there_are_the_bound_of_all_holds() {
+        let slots = Slots::default();
+        let taken: Vec<_> = (0..COPIES_MAX)
+            .flat_map(|number| {
+                let version: Arc<str> = format!("silent@v{number}").into();
+                std::iter::from_fn(|| slots.take(&version)).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(taken.len(), COPIES_MAX);
+        drop(taken);
+        assert!(slots.0.borrow().is_empty());
     }
 }
