@@ -1,11 +1,19 @@
 //! Webhooks of the real program: what is sent, in which order, and what becomes of a receiver that fails.
 
+use std::sync::Arc;
+
 use fairway_testkit::origin::{Identity, Origin};
 use fairway_testkit::raw::Raw;
 use fairway_testkit::raw_origin::RawOrigin;
+use fairway_testkit::tls::{Authority, Pair};
 use fairway_testkit::wait::{PATIENCE, within};
 use fairway_testkit::{Fairway, FairwayOptions};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fairway");
 
@@ -81,6 +89,65 @@ async fn events_come_in_order_signed_and_again_until_they_are_taken() {
     );
     assert!(metrics.contains(&delivered), "{delivered}");
     assert!(!metrics.contains("hidden"), "a URL's path may be a secret");
+}
+
+/// Takes the next delivery over TLS with this certificate, whoever was refused before it.
+async fn delivery_over_tls(receiver: &RawOrigin, shown: &Pair) -> Value {
+    let chain = vec![shown.der()];
+    let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        config.expect("versions").with_no_client_auth().with_single_cert(chain, key).expect("a pair");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    loop {
+        let Ok(mut tls) = acceptor.accept(receiver.accept().await.stream).await else { continue };
+        let mut read = Vec::new();
+        let body = within("a delivery", PATIENCE, async {
+            loop {
+                tls.read_buf(&mut read).await.expect("it is sent whole");
+                let end = read.windows(4).position(|four| four == b"\r\n\r\n");
+                let body = end.and_then(|end| serde_json::from_slice(&read[end + 4..]).ok());
+                if let Some(body) = body {
+                    return body;
+                }
+            }
+        });
+        let body = body.await;
+        tls.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            .await
+            .expect("it takes the answer");
+        tls.shutdown().await.expect("it takes the end");
+        return body;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_is_believed_for_the_authority_that_the_configuration_names_and_for_no_other() {
+    let (origin, receiver) = (Origin::start(Identity::new("one", "v1")).await, RawOrigin::start().await);
+    let (ours, other) = (Authority::new(), Authority::new());
+    let shown = ours.server(&["127.0.0.1"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, other.pem()).expect("a file");
+    let config = format!(
+        "[[webhook]]\nurl = \"https://{}/hook\"\nevents = [\"route-split\"]\nca = \"{}\"\n\
+         [[service]]\nname = \"web\"\nversion = \"v1\"\nroutes = [\"shop\"]\ninstances = [\"{}\"]\n",
+        receiver.address(),
+        ca.display(),
+        origin.address()
+    );
+    let fairway = FairwayOptions::new(BINARY).config(config).args(&[]).start().await;
+    fairway.ready().await;
+    let taken = tokio::spawn(async move { delivery_over_tls(&receiver, &shown).await });
+    split(&fairway, 1).await;
+    problem(&fairway, true).await;
+    assert!(!taken.is_finished(), "nothing is sent to one that another authority vouches for");
+    // The file is read again for the next attempt.
+    std::fs::write(&ca, ours.pem()).expect("a file");
+    let event = within("the event", PATIENCE, taken).await.expect("no panic");
+    assert_eq!(event["to"], "web@v1=1");
+    problem(&fairway, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,13 +72,20 @@ mod tests {
         }
         write(
             "[[webhook]]\nurl = 'http://a/1'\nsecret_file = 'none'\n[[webhook]]\nurl = 'http://a/2'\n[[webhook]]\nurl = 'http://a/3'\n\
-             secret_file = 'empty'\n[[webhook]]\nurl = 'http://a/4'\nsecret_file = 'fairway.toml'\n",
+             secret_file = 'empty'\n[[webhook]]\nurl = 'http://a/4'\nsecret_file = 'fairway.toml'\n\
+             [[webhook]]\nurl = 'https://a/5'\nca = 'none.pem'\n[[webhook]]\nurl = 'https://a/6'\nca = 'fairway.toml'\n",
         );
         let failure =
-            run(Some(file.clone()), &|_| None, &mut Vec::new()).expect_err("two errors").to_string();
-        for told in
-            ["2 errors", "webhook[0].secret_file ", "cannot be read", "webhook[2].secret_file ", "is empty"]
-        {
+            run(Some(file.clone()), &|_| None, &mut Vec::new()).expect_err("four errors").to_string();
+        for told in [
+            "4 errors",
+            "webhook[0].secret_file ",
+            "cannot be read",
+            "webhook[2].secret_file ",
+            "is empty",
+            "webhook[4].ca ",
+            "webhook[5].ca ",
+        ] {
             assert!(failure.contains(told), "{told}: {failure}");
         }
         write(

@@ -28,8 +28,8 @@ pub(crate) struct Files {
 pub(crate) fn load(config: &Config) -> Result<Files, ConfigErrors> {
     let certificates = certificates::load(config);
     let trust = trust::load(&config.upstream_tls).map_err(of_upstream_tls);
-    let mut others: Vec<_> = [token(config), authority(config)].into_iter().flatten().collect();
-    others.extend(webhooks(config));
+    let mut others: Vec<_> = token(config).into_iter().chain(called(config)).collect();
+    others.extend(secrets(config));
     match (certificates, trust, sticky::load(config)) {
         (Ok(certificates), Ok(trust), Ok(sticky)) if others.is_empty() => {
             Ok(Files { certificates, trust, sticky })
@@ -64,20 +64,28 @@ fn token(config: &Config) -> Option<ConfigError> {
     }
 }
 
-/// What is wrong with the certificate of the authority that certificates are asked of.
-fn authority(config: &Config) -> Option<ConfigError> {
-    let file = config.acme.as_ref()?.ca.as_deref()?;
-    let remedy =
-        "name a PEM file with the certificate of the authority that signed the one of `[acme] directory`";
-    match read_file(file).map(|pem| authorities(&pem)) {
-        Ok(Ok(_)) => None,
-        Ok(Err(why)) => Some(error("acme.ca", file, why.to_string(), remedy)),
-        Err(why) => Some(error("acme.ca", file, unreadable(&why), remedy)),
-    }
+/// What is wrong with the authorities of those whom we call: whom certificates are asked of, and webhooks.
+fn called(config: &Config) -> Vec<ConfigError> {
+    let acme = config.acme.as_ref().and_then(|acme| acme.ca.as_deref());
+    let acme = acme.map(|file| ("acme.ca".to_owned(), file, "[acme] directory"));
+    let webhooks = config.webhooks.iter().enumerate();
+    let webhooks =
+        webhooks.filter_map(|(i, webhook)| Some((format!("webhook[{i}].ca"), webhook.ca.as_deref()?, "url")));
+    let failed = acme.into_iter().chain(webhooks).filter_map(|(key, file, whose)| {
+        let why = match read_file(file).map(|pem| authorities(&pem)) {
+            Ok(Ok(_)) => return None,
+            Ok(Err(why)) => why.to_string(),
+            Err(why) => unreadable(&why),
+        };
+        let remedy =
+            format!("name a PEM file with the certificate of the authority that signed the one of `{whose}`");
+        Some(error(&key, file, why, &remedy))
+    });
+    failed.collect()
 }
 
 /// What is wrong with the secrets that webhooks are signed with. Unsigned nothing is sent, so nobody would be told anything.
-fn webhooks(config: &Config) -> Vec<ConfigError> {
+fn secrets(config: &Config) -> Vec<ConfigError> {
     let remedy = "write the secret into it that the receiver knows: one line, as in `whsec_` and base64";
     let files = config.webhooks.iter().enumerate();
     let files = files.filter_map(|(i, webhook)| Some((i, webhook.secret_file.as_deref()?)));

@@ -507,6 +507,7 @@ fn each_wrong_value_has_its_place_and_remedy() {
         ("docker.hosts = ['ssh://x']", "1: docker.hosts[0]", "forward the engine's socket"),
         ("docker.hosts = ['tcp://x:1', 'tcp://x:1']", "1: docker.hosts[1]", "listed twice"),
         ("docker.hosts = [{ url = 'tcp://x:1', ca = 'a' }]", "1: docker.hosts[0]", "belong together"),
+        ("[[webhook]]\nurl = 'http://a'\nca = 'a.pem'", "3: webhook[0].ca", "`https`"),
         ("docker.enabled = 'yes'", "1: docker.enabled", "without quotes"),
         ("routing.domain_suffix = 'a_b'", "1: routing.domain_suffix", "`a-b`"),
         ("routing.internal = ['10/8']", "1: routing.internal[0]", "CIDR"),

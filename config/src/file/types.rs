@@ -85,6 +85,8 @@ pub struct Webhook {
     pub events: Vec<Arc<str>>,
     /// A file with the secret that deliveries are signed with.
     pub secret_file: Option<PathBuf>,
+    /// A file with the authorities that alone may vouch for an `https` receiver; `None`: those of the machine.
+    pub ca: Option<PathBuf>,
 }
 
 /// `[node]`

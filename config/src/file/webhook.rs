@@ -2,10 +2,11 @@
 //!
 //! Not here: telling them (the program's business).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Webhook;
-use super::cursor::{Cx, Table, Wrong};
+use super::cursor::{Cx, Node, Table, Wrong};
 use super::sections::{list, path};
 use crate::labels::shown;
 
@@ -46,11 +47,22 @@ pub(super) fn webhooks(cx: &Cx<'_>, root: &mut Table<'_>) -> Vec<Webhook> {
             let url = url.and_then(|node| node.parsed(url_of));
             let events = list(table.get("events"), event);
             let secret_file = path(cx, table.get("secret_file"));
+            let ca = authority(cx, table.get("ca"), url.as_deref());
             table.finish();
             let events = events.unwrap_or_else(|| EVENTS.map(Arc::from).into());
-            Some(Webhook { url: url?, events, secret_file })
+            Some(Webhook { url: url?, events, secret_file, ca })
         })
         .collect()
+}
+
+/// Whom to believe that it is the receiver; where nobody says who it is, that would promise more than is done.
+fn authority(cx: &Cx<'_>, node: Option<Node<'_>>, url: Option<&str>) -> Option<PathBuf> {
+    if let (Some(node), Some(url)) = (&node, url)
+        && !url.starts_with("https:")
+    {
+        node.error(Wrong::new("`http` shows no certificate", "write an `https` url, or leave `ca` out"));
+    }
+    path(cx, node)
 }
 
 fn url_of(text: &str) -> Result<Arc<str>, Wrong> {

@@ -43,9 +43,7 @@ impl Client {
                 let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if roots.is_empty() {
-                    return Err(
-                        "this machine has no certificate authorities; name a file in `[acme] ca`".to_owned()
-                    );
+                    return Err("this machine has no certificate authorities; name a file in `ca`".to_owned());
                 }
                 Arc::new(roots)
             }

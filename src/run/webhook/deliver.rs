@@ -92,8 +92,11 @@ async fn attempt(webhook: &Webhook, id: &str, body: &Bytes) -> Result<(), Cause>
     }
     let request = request.body(Full::new(body.clone()))?;
     let answer = match webhook.url.starts_with("https:") {
-        // The machine's authorities may change: read for each attempt, of which there are few.
-        true => spawn_blocking(|| Client::new(None)).await??.send(request).await?,
+        // Authorities may change: read for each attempt, of which there are few.
+        true => {
+            let ca = webhook.ca.clone();
+            spawn_blocking(move || Client::new(ca.as_deref())).await??.send(request).await?
+        }
         false => client::send_plainly(request).await?,
     };
     match answer.status() {

@@ -60,7 +60,7 @@ impl Told {
     fn failing(&self, webhook: &Webhook, why: Option<&str>) {
         let place = place(&webhook.url);
         let text = why.map(|why| format!("the webhook at {place} does not take events: {why}"));
-        let remedy = "events wait for an hour, 1,000 at most; check `url` and what answers there";
+        let remedy = "events wait for an hour, 1,000 at most; check `url`, `ca` and what answers there";
         self.tell("webhook-failing", Severity::Warning, webhook, text, remedy);
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let url = format!("http://{}/hook", silent.local_addr().expect("an address"));
         let (inputs, registry) = (InputsHandle::new(Default::default()), Registry::new());
         let told = Told::new(inputs.clone(), &"edge".into(), &registry).expect("a new registry");
-        let webhook = Webhook { url: url.into(), events: vec!["*".into()], secret_file: None };
+        let webhook = Webhook { url: url.into(), events: vec!["*".into()], secret_file: None, ca: None };
         let telling = Telling::start(webhook.clone(), told.clone());
         let event = |revision| Event {
             revision,
