@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::client::Resumption;
 use tokio::sync::watch;
 
+use crate::hold::HOLD;
 use crate::outlier::{Book, Cause, Ejections, IN_A_ROW, Peers, Standing, stamp};
 use crate::pick::failures::Failures;
 use crate::pick::peak_ewma::PeakEwma;
@@ -133,6 +134,12 @@ impl Endpoint {
             && unit.kind == UnitKind::Container
             // A start in the future says that a clock was set, not that it has just started.
             && Timestamp::now().duration_since(unit.started).abs() < YOUNG
+    }
+
+    /// Whether, if it fails now, the news may be on its way that it stops or is gone. Nobody brings any of a static entry; and
+    /// of a container that has failed for longer than requests are held, its engine would have told.
+    pub(crate) fn may_have_news(&self, now: Instant) -> bool {
+        self.instance.unit.kind == UnitKind::Container && self.state.failures.since(now) < HOLD
     }
 
     /// What the balancer compares at this moment.
@@ -602,6 +609,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::Metrics;
+    use crate::table::fixture::{READY, entry, version};
 
     fn state() -> EndpointState {
         let states = EndpointStates::default();
@@ -633,6 +641,21 @@ mod tests {
         assert_eq!(state.in_flight(), 1);
         drop(other);
         assert_eq!(state.in_flight(), 0);
+    }
+
+    #[test]
+    fn of_a_container_that_has_failed_for_longer_than_requests_are_held_no_news_can_come() {
+        let entry = entry(&[version("v1", &[READY])]);
+        let endpoint = entry.endpoints().next().expect("there is one");
+        let (state, start) = (&endpoint.state, Instant::now());
+        let fails = |at: Instant| {
+            state.observe_failure(Duration::ZERO, at, "it refuses");
+            endpoint.may_have_news(at)
+        };
+        assert!(fails(start) && fails(start + HOLD / 2));
+        assert!(!fails(start + HOLD) && !fails(start + HOLD * 2));
+        state.observe(Duration::from_millis(1), start + HOLD * 2);
+        assert!(fails(start + HOLD * 3), "it has served since");
     }
 
     #[test]

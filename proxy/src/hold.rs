@@ -15,11 +15,15 @@ use crate::endpoint::EndpointState;
 use crate::pick::Tried;
 use crate::reason::Reason;
 use crate::table::{RouteEntry, RouteTable, TableHandle};
+use crate::turn;
 
 /// Longest wait.
 pub const HOLD: Duration = Duration::from_secs(5);
 /// Most requests of one route that wait at a time.
 pub const HELD_MAX: u32 = 1024;
+
+/// How long the news may take that an instance stops, or is gone.
+pub(crate) const NEWS: Duration = Duration::from_secs(1);
 
 /// How often a request that waits for one instance to listen looks whether it does.
 const LOOK: Duration = Duration::from_millis(25);
@@ -65,6 +69,28 @@ pub async fn hold(
         if tokio::time::timeout_at(deadline, woken).await.is_err() {
             return Err(NotHeld::Expired);
         }
+    }
+}
+
+/// The same for somebody whom the route's instances failed though they serve by the table of now: as long as the `news` may
+/// take that they do no more, if any may come, and then on if none serves. `None`: some do, so the failure stands.
+pub(crate) async fn hold_for_another(
+    handle: &TableHandle,
+    route: &RouteId,
+    tried: &Tried,
+    news: bool,
+    deadline: Instant,
+) -> Result<Option<Arc<RouteEntry>>, NotHeld> {
+    let stands = |entry: &Arc<RouteEntry>| entry.has_serving() && !entry.has_instance_beside(tried);
+    let stands = || handle.load().by_id(route).is_some_and(stands);
+    if !news && stands() {
+        return Ok(None);
+    }
+    let soon = if news { deadline.min(turn::now() + NEWS) } else { deadline };
+    match hold(handle, route, tried, soon).await {
+        Err(_) if stands() => Ok(None),
+        Err(NotHeld::Expired) => hold(handle, route, tried, deadline).await.map(Some),
+        held => held.map(Some),
     }
 }
 
@@ -219,6 +245,31 @@ mod tests {
         let again =
             entry.pick(&asked, &tried, &mut fastrand::Rng::with_seed(1), now).expect("there is another");
         assert_ne!(again.endpoint.key, failed.endpoint.key);
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_which_no_news_can_come_stands_at_once() {
+        let (handle, mut catalog) = table_with(&[READY]);
+        let (id, mut tried) = (route(), Tried::default());
+        let fields = crate::request::FieldList::default();
+        let asked = request("shop.test", "/", &fields);
+        let entry = handle.load().by_id(&id).expect("it is there").clone();
+        let now = std::time::Instant::now();
+        let failed = entry.pick(&asked, &tried, &mut fastrand::Rng::with_seed(1), now).expect("there is one");
+        tried.add(&failed);
+        let mut without = pin!(hold_for_another(&handle, &id, &tried, false, soon()));
+        assert!(matches!(poll_once(without.as_mut()), Poll::Ready(Ok(None))));
+        let mut awaited = pin!(hold_for_another(&handle, &id, &tried, true, soon()));
+        assert!(poll_once(awaited.as_mut()).is_pending());
+        // Nobody serves any more: somebody may come.
+        put(&mut catalog, ROUTE, &[version("v1", &[UNHEALTHY])]);
+        handle.apply(&catalog);
+        let mut held = pin!(hold_for_another(&handle, &id, &tried, false, soon()));
+        assert!(poll_once(held.as_mut()).is_pending());
+        put(&mut catalog, ROUTE, &[version("v1", &[READY, READY])]);
+        handle.apply(&catalog);
+        assert!(matches!(poll_once(held.as_mut()), Poll::Ready(Ok(Some(_)))));
+        assert!(matches!(poll_once(awaited.as_mut()), Poll::Ready(Ok(Some(_)))));
     }
 
     #[tokio::test]

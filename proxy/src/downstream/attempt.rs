@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::asked::{Asked, Way};
 use super::body::Kept;
-use super::call::{Call, NEWS};
+use super::call::Call;
 use super::exchange::{End, Exchange, Seen};
 use super::lost;
 use super::mirror;
@@ -28,6 +28,7 @@ use crate::forward::grpc::Status;
 use crate::forward::request_id::RequestId;
 use crate::forward::{Origin, write_request};
 use crate::h1::{BodyLength, Refused, RequestHead};
+use crate::hold::NEWS;
 use crate::pick::Pick;
 use crate::reason::Reason;
 use crate::refusal::Says;
@@ -190,6 +191,9 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         chosen: Instant,
     ) -> bool {
         let Some(entry) = &self.record.entry else { return false };
+        if !pick.endpoint.may_have_news(turn::now().into_std()) {
+            return false;
+        }
         let news = (&*self.visit.worker.handle, &**entry, pick);
         pick.in_flight.end(); // the instance is done with it, and others wait for its place
         let left = self.limit(pick.version.settings.total_timeout);

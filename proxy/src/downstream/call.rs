@@ -27,6 +27,7 @@ use crate::forward::grpc::GrpcCall;
 use crate::forward::request_id::RequestId;
 use crate::forward::{PASSES_MAX, passes};
 use crate::h1::{BodyLength, Known, Refused, RequestHead, Version};
+use crate::hold::NEWS;
 use crate::outlier::{Knocking, Next};
 use crate::pick::{NoInstance, Pick, Tried};
 use crate::reason::Reason;
@@ -35,10 +36,6 @@ use crate::sides::{Downstream, Source};
 use crate::table::{Find, RouteEntry};
 use crate::turn;
 use crate::upgrade::wanted;
-
-/// How long a request waits for another instance when its only one failed and nothing says yet that it stops: as long as
-/// news of a container that died may take.
-pub(super) const NEWS: Duration = Duration::from_secs(1);
 
 /// Most instances tried, whatever the labels say.
 const ATTEMPTS_MAX: u32 = 12;
@@ -83,6 +80,31 @@ impl Found {
             Ok(entry) => Some(entry),
             Err((_, entry)) => entry.as_deref(),
         }
+    }
+}
+
+/// A request's way over instances, as far as it has come.
+pub(super) struct Way {
+    pub(super) entry: Arc<RouteEntry>,
+    /// Where it has failed.
+    pub(super) tried: Tried,
+    retries: u8,
+    /// What the last instance said, and which it was.
+    pub(super) last: Option<(Refused, Failed)>,
+    /// The news may be on its way that an instance which failed it stops.
+    pub(super) news: bool,
+    pub(super) knocking: Knocking,
+}
+
+impl Way {
+    fn new(entry: Arc<RouteEntry>) -> Self {
+        let (tried, knocking) = (Tried::default(), Knocking::default());
+        Self { entry, tried, retries: 0, last: None, news: false, knocking }
+    }
+
+    fn failed(&mut self, refused: Refused, pick: Pick) {
+        self.news |= pick.endpoint.may_have_news(turn::now().into_std());
+        self.last = Some((refused, Failed::at(pick)));
     }
 }
 
@@ -229,129 +251,118 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
     /// Sends the request to one instance after the other, until one answers or the request may go no further.
     async fn over_instances(
         &mut self,
-        mut entry: Arc<RouteEntry>,
+        entry: Arc<RouteEntry>,
         client: Client,
         kept: &mut Kept,
         upgrade: Option<&Arc<str>>,
     ) -> Result<(After, Finish), Refused> {
-        let worker = &self.visit.worker;
-        let mut tried = Tried::default();
-        let mut retries = 0;
-        let mut last: Option<(Refused, Failed)> = None;
-        let mut knocking = Knocking::default();
+        let mut way = Way::new(entry);
         loop {
-            let view = self.head.view(client.address, client.internal, client.secure);
-            let bound = self.extras.as_ref().and_then(|extras| extras.bound());
-            let now = turn::now().into_std();
-            let picked = entry.pick_bound(&view, bound, &tried, &mut worker.rng.borrow_mut(), now);
-            let pick = match picked {
+            let pick = match self.pick(&way, &client) {
                 Ok(pick) => pick,
-                // Boxed, so that others need no room for it.
-                Err(NoInstance::Full(crowded)) => {
-                    match Box::pin(self.wait_for_place(&mut entry, crowded, &client, &tried)).await? {
-                        Some(pick) => pick,
-                        None => continue,
-                    }
-                }
-                Err(NoInstance::NoneReady) => {
-                    let refused = last.as_ref().map(|(refused, _)| *refused);
-                    entry = match self.wait_for_instance(&entry, &tried, refused).await {
-                        Ok(entry) => entry,
-                        Err(why) => {
-                            // Told as that of the instance that failed the request, if it is that failure.
-                            self.record.failed =
-                                last.filter(|(refused, _)| refused.reason == why.reason).map(|(_, at)| at);
-                            return Err(why);
-                        }
-                    };
-                    self.record.entry = Some(entry.clone());
+                // Boxed, as everything here that is rare: others need no room for it.
+                Err(lack) => match Box::pin(self.wait_for(lack, &mut way, &client)).await? {
+                    Some(pick) => pick,
+                    None => continue,
+                },
+            };
+            match way.knocking.next(&pick.endpoint.state, turn::now().into_std()) {
+                Next::Ask => {}
+                Next::Choose => continue,
+                Next::Wait => {
+                    Box::pin(self.until_it_listens(&mut way, pick)).await?;
                     continue;
                 }
-            };
-            let next = knocking.next(&pick.endpoint.state, turn::now().into_std());
-            if next != Next::Ask {
-                if next == Next::Wait {
-                    let (state, refusal) =
-                        (pick.endpoint.state.clone(), last.as_ref().map(|(refused, _)| *refused));
-                    drop(pick);
-                    // Boxed, so that others need no room for it.
-                    if let Err(why) = Box::pin(self.until_it_listens(&entry, &state, refusal)).await? {
-                        self.record.failed = last.map(|(_, at)| at);
-                        return Err(why);
-                    }
-                    knocking.waited_for(&state);
-                    self.renew(&mut entry);
-                }
-                continue;
             }
             self.record.attempts += 1;
             self.record.pick = Some(pick);
-            let chosen = turn::now();
-            self.record.chosen = Some(chosen);
-            let (refused, again) = match self.attempt(client, kept, upgrade).await {
+            self.record.chosen = Some(turn::now());
+            match self.attempt(client, kept, upgrade).await {
                 Attempt::Finished(after, finish) => {
                     self.count_answer(&finish);
                     return Ok((after, finish));
                 }
-                Attempt::Failed { refused, again } => (refused, again),
-            };
-            let Some(pick) = self.record.pick.take() else { return Err(refused) };
-            if refused.reason == Reason::ConnectFailed
-                && pick.endpoint.may_yet_listen()
-                && self.still_serves(&entry, &pick)
-            {
-                // As if it had not been asked: it has just started.
-                let state = &pick.endpoint.state;
-                state.peers.does_not_listen(state, turn::now().into_std());
-                self.record.attempts -= 1;
-                last = Some((refused, Failed::at(pick)));
-                continue;
-            }
-            tried.add(&pick);
-            if let Some(others) = self.record.asked_too.take() {
-                tried.add_all(&others);
-            }
-            let now = turn::now().into_std();
-            if !refused.reason.is_of_the_way() {
-                self.record.pick = Some(pick);
-                return Err(refused);
-            }
-            if self.blames_instance(refused.reason) {
-                let state = &pick.endpoint.state;
-                state.observe_failure(turn::now().duration_since(chosen), now, refused.reason.as_str());
-                state.keep_failure(refused.reason, refused.detail);
-            }
-            // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
-            let mut free = !self.still_serves(&entry, &pick);
-            let settings = &pick.version.settings;
-            let limit = self.limit(settings.total_timeout);
-            let is_late = limit.is_some_and(|limit| limit <= turn::now());
-            let again = again && self.record.attempts < ATTEMPTS_MAX && !is_late;
-            let mut allowed =
-                again && (free || (retries < u32::from(settings.retries) && entry.may_retry(now)));
-            // Nobody listens there: when several are replaced at a time, the news of some may still be on its way.
-            if again && !allowed && refused.reason == Reason::ConnectFailed {
-                let until = earlier(Some(turn::now() + NEWS), limit).unwrap_or(chosen);
-                pick.in_flight.end(); // or else requests that wait for news would keep the instance full
-                free = Box::pin(lost::leaves(&worker.handle, &entry, &pick, until)).await;
-                allowed = free;
-            }
-            self.count_failure(&pick, refused.reason, allowed);
-            if !allowed {
-                self.record.pick = Some(pick);
-                return Err(refused);
-            }
-            retries += u32::from(!free);
-            worker.metrics.retried(&pick.version.upstream, refused.reason);
-            if let Some(extras) = &mut self.extras {
-                extras.failed(&pick, refused.reason);
-            }
-            last = Some((refused, Failed::at(pick)));
-            // The next choice is made from the table of now.
-            if let Some(newer) = worker.table.borrow_mut().table().by_id(&entry.route.id) {
-                entry = newer.clone();
+                Attempt::Failed { refused, again } => {
+                    Box::pin(self.goes_on(&mut way, refused, again)).await?;
+                }
             }
         }
+    }
+
+    /// The instance that the request is sent to next.
+    fn pick(&self, way: &Way, client: &Client) -> Result<Pick, NoInstance> {
+        let view = self.head.view(client.address, client.internal, client.secure);
+        let bound = self.extras.as_ref().and_then(|extras| extras.bound());
+        let mut rng = self.visit.worker.rng.borrow_mut();
+        way.entry.pick_bound(&view, bound, &way.tried, &mut rng, turn::now().into_std())
+    }
+
+    /// What follows from a failed attempt: the request may go to another instance, or is refused.
+    async fn goes_on(&mut self, way: &mut Way, refused: Refused, again: bool) -> Result<(), Refused> {
+        let (Some(pick), Some(chosen)) = (self.record.pick.take(), self.record.chosen) else {
+            return Err(refused);
+        };
+        let (state, now) = (&pick.endpoint.state, turn::now());
+        if refused.reason == Reason::ConnectFailed
+            && pick.endpoint.may_yet_listen()
+            && self.still_serves(&way.entry, &pick)
+        {
+            // As if it had not been asked: it has just started.
+            state.peers.does_not_listen(state, now.into_std());
+            self.record.attempts -= 1;
+            way.failed(refused, pick);
+            return Ok(());
+        }
+        way.tried.add(&pick);
+        if let Some(others) = self.record.asked_too.take() {
+            way.tried.add_all(&others);
+        }
+        if !refused.reason.is_of_the_way() {
+            self.record.pick = Some(pick);
+            return Err(refused);
+        }
+        if self.blames_instance(refused.reason) {
+            state.observe_failure(now.duration_since(chosen), now.into_std(), refused.reason.as_str());
+            state.keep_failure(refused.reason, refused.detail);
+        }
+        let allowed = again && self.may_go_on(way, &pick, refused.reason).await;
+        self.count_failure(&pick, refused.reason, allowed);
+        if !allowed {
+            self.record.pick = Some(pick);
+            return Err(refused);
+        }
+        self.visit.worker.metrics.retried(&pick.version.upstream, refused.reason);
+        if let Some(extras) = &mut self.extras {
+            extras.failed(&pick, refused.reason);
+        }
+        way.failed(refused, pick);
+        // The next choice is made from the table of now.
+        self.renew(&mut way.entry);
+        Ok(())
+    }
+
+    /// Whether the request may go to another instance once this one has failed it. May wait for news.
+    async fn may_go_on(&self, way: &mut Way, pick: &Pick, reason: Reason) -> bool {
+        let (settings, now) = (&pick.version.settings, turn::now());
+        let limit = self.limit(settings.total_timeout);
+        if self.record.attempts >= ATTEMPTS_MAX || limit.is_some_and(|limit| limit <= now) {
+            return false;
+        }
+        // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
+        if !self.still_serves(&way.entry, pick) {
+            return true;
+        }
+        if way.retries < settings.retries && way.entry.may_retry(now.into_std()) {
+            way.retries += 1;
+            return true;
+        }
+        // Nobody listens there: when several are replaced at a time, the news of some may still be on its way.
+        if reason != Reason::ConnectFailed || !pick.endpoint.may_have_news(now.into_std()) {
+            return false;
+        }
+        pick.in_flight.end(); // or else requests that wait for news would keep the instance full
+        let until = limit.map_or(now + NEWS, |limit| limit.min(now + NEWS));
+        lost::leaves(&self.visit.worker.handle, &way.entry, pick, until).await
     }
 
     /// When the client gives the request up, as far as it says.

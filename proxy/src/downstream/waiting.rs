@@ -5,17 +5,16 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use tokio::time::Instant;
 
-use super::call::{Call, NEWS, earlier};
+use super::call::{Call, Way, earlier};
 use super::refused;
-use crate::endpoint::EndpointState;
 use crate::forward::client::Client;
 use crate::h1::Refused;
-use crate::hold::{HOLD, NotHeld, hold, until_listening};
-use crate::pick::{Crowded, Pick, Tried};
+use crate::hold::{HOLD, NotHeld, hold, hold_for_another, until_listening};
+use crate::pick::{Crowded, NoInstance, Pick};
 use crate::queue::Told;
 use crate::reason::Reason;
 use crate::sides::{Downstream, Source};
@@ -23,67 +22,68 @@ use crate::table::RouteEntry;
 use crate::turn;
 
 impl<D: Downstream, B: Source> Call<'_, D, B> {
-    /// Holds the request until the route has an instance that it has not been at (design rule 6).
-    pub(super) async fn wait_for_instance(
+    /// Waits for what the request lacks; `None`: choose again.
+    pub(super) async fn wait_for(
         &mut self,
-        entry: &Arc<RouteEntry>,
-        tried: &Tried,
-        last: Option<Refused>,
-    ) -> Result<Arc<RouteEntry>, Refused> {
-        let held_until = self.began + HOLD;
-        let deadline = earlier(Some(held_until), self.limit_on(entry)).unwrap_or(held_until);
-        let route = &entry.route.id;
-        // An instance that fails though nobody says that it stops: perhaps the news is on its way.
-        if let Some(last) = last {
-            let soon = deadline.min(turn::now() + NEWS);
-            match self.held(route, tried, soon).await? {
-                Ok(entry) => return Ok(entry),
-                Err(_) if self.has_serving(route) => return Err(last),
-                Err(_) => {}
+        lack: NoInstance,
+        way: &mut Way,
+        client: &Client,
+    ) -> Result<Option<Pick>, Refused> {
+        match lack {
+            NoInstance::Full(crowded) => self.wait_for_place(way, crowded, client).await,
+            NoInstance::NoneReady => self.wait_for_instance(way).await.map(|()| None),
+        }
+    }
+
+    /// Holds the request until the route has an instance that it has not been at (design rule 6).
+    async fn wait_for_instance(&mut self, way: &mut Way) -> Result<(), Refused> {
+        let Way { entry, tried, last, news, .. } = way;
+        let (handle, route, deadline) = (&self.visit.worker.handle, &entry.route.id, self.held_until(entry));
+        let found = match last {
+            None => self.unless_client_leaves(hold(handle, route, tried, deadline)).await?.map(Some),
+            Some(_) => {
+                let held = hold_for_another(handle, route, tried, *news, deadline);
+                self.unless_client_leaves(held).await?
             }
-        }
-        match self.held(route, tried, deadline).await? {
-            Ok(entry) => Ok(entry),
-            Err(reason) => Err(refused(reason, "")),
-        }
+        };
+        let Some(found) = found.map_err(|error| refused(error.reason(), ""))? else {
+            let (why, at) = last.take().unzip();
+            // Told as that of the instance that failed the request.
+            self.record.failed = at;
+            return Err(why.unwrap_or(refused(Reason::NoReadyInstance, "")));
+        };
+        *entry = found;
+        self.record.entry = Some(entry.clone());
+        Ok(())
     }
 
     /// Waits until it is this request's turn to find out whether an instance listens that has just started, or there is
     /// news; as long as a request may be held.
-    pub(super) async fn until_it_listens(
-        &self,
-        entry: &RouteEntry,
-        state: &EndpointState,
-        last: Option<Refused>,
-    ) -> Result<Result<(), Refused>, Refused> {
-        let held_until = self.began + HOLD;
-        let deadline = earlier(Some(held_until), self.limit_on(entry)).unwrap_or(held_until);
-        let mut waiting = pin!(until_listening(&self.visit.worker.handle, &entry.route.id, state, deadline));
-        let waited = self.unless_client_leaves(|cx| waiting.as_mut().poll(cx)).await?;
-        Ok(waited.map_err(|error| match (error, last) {
-            (NotHeld::Expired, Some(last)) => last,
-            (error, _) => refused(error.reason(), ""),
-        }))
+    pub(super) async fn until_it_listens(&mut self, way: &mut Way, at: Pick) -> Result<(), Refused> {
+        let state = at.endpoint.state.clone();
+        drop(at);
+        let (entry, deadline) = (&way.entry, self.held_until(&way.entry));
+        let listening = until_listening(&self.visit.worker.handle, &entry.route.id, &state, deadline);
+        if let Err(error) = self.unless_client_leaves(listening).await? {
+            let (why, at) = way.last.take().unzip();
+            self.record.failed = at;
+            let why = why.filter(|_| error == NotHeld::Expired);
+            return Err(why.unwrap_or(refused(error.reason(), "")));
+        }
+        way.knocking.waited_for(&state);
+        self.renew(&mut way.entry);
+        Ok(())
     }
 
-    /// Waits until the deadline, unless the client leaves.
-    pub(super) async fn held(
-        &self,
-        route: &fairway_config::names::RouteId,
-        tried: &Tried,
-        deadline: Instant,
-    ) -> Result<Result<Arc<RouteEntry>, Reason>, Refused> {
-        let mut holding = pin!(hold(&self.visit.worker.handle, route, tried, deadline));
-        let held = self.unless_client_leaves(|cx| holding.as_mut().poll(cx)).await?;
-        Ok(held.map_err(|error| error.reason()))
+    /// How long the request may be held.
+    fn held_until(&self, entry: &RouteEntry) -> Instant {
+        let longest = self.began + HOLD;
+        earlier(Some(longest), self.limit_on(entry)).unwrap_or(longest)
     }
 
-    pub(super) async fn unless_client_leaves<T>(
-        &self,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Result<T, Refused> {
-        let down = self.down;
-        poll_fn(|cx| match poll(cx) {
+    async fn unless_client_leaves<T>(&self, work: impl Future<Output = T>) -> Result<T, Refused> {
+        let (down, mut work) = (self.down, pin!(work));
+        poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => down.poll_left(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
         })
@@ -91,14 +91,14 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
     }
 
     /// Waits for a place at an instance of the route, all of which are full; `None`: the route has changed, choose again.
-    pub(super) async fn wait_for_place(
+    async fn wait_for_place(
         &mut self,
-        entry: &mut Arc<RouteEntry>,
+        way: &mut Way,
         crowded: Crowded,
         client: &Client,
-        tried: &Tried,
     ) -> Result<Option<Pick>, Refused> {
-        let (worker, down) = (&self.visit.worker, self.down);
+        let Way { entry, tried, .. } = way;
+        let worker = &self.visit.worker;
         let limits = &worker.handle.queue_limits;
         let began = turn::now();
         // What it has waited before counts: a route that changes all the time must not hold it for ever.
@@ -120,14 +120,7 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         if let Some(pick) = entry.pick_crowded(crowded, &view, tried, &mut worker.rng.borrow_mut(), now) {
             return Ok(Some(pick));
         }
-        let told = {
-            let mut told = pin!(place.told());
-            poll_fn(|cx| match told.as_mut().poll(cx) {
-                Poll::Ready(told) => Poll::Ready(Ok(told)),
-                Poll::Pending => down.poll_left(cx).map(|()| Err(refused(Reason::ClientLeft, ""))),
-            })
-            .await
-        };
+        let told = self.unless_client_leaves(place.told()).await;
         let took = turn::now().duration_since(began);
         self.record.queued = Some(waited + took);
         entry.series.queued(took);
@@ -153,11 +146,6 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             *entry = newest.clone();
         }
         is_new
-    }
-
-    pub(super) fn has_serving(&self, route: &fairway_config::names::RouteId) -> bool {
-        let mut reader = self.visit.worker.table.borrow_mut();
-        reader.table().by_id(route).is_some_and(|entry| entry.has_serving())
     }
 
     /// Whether the present table still sends new clients to this instance.

@@ -26,7 +26,7 @@ use crate::accept::refuse;
 use crate::access_log::Line;
 use crate::h1::chunked::Extensions;
 use crate::h1::{BodyLength, BodyReader};
-use crate::hold::{HOLD, NotHeld, hold, until_listening};
+use crate::hold::{HOLD, NotHeld, hold, hold_for_another, until_listening};
 use crate::outlier::{Knocking, Next};
 use crate::pick::{NoInstance, Pick, Tried};
 use crate::proxy_header::write::{self, Client};
@@ -42,9 +42,6 @@ use crate::turn;
 use crate::upgrade::{QUIET, TunnelEnd, tunnel};
 use crate::upstream::open_tcp;
 use crate::worker::Worker;
-
-/// How long a connection waits for another instance when its only one failed and nothing says yet that it stops.
-const NEWS: Duration = Duration::from_secs(1);
 
 /// Most instances tried, whatever the labels say.
 const ATTEMPTS_MAX: u32 = 12;
@@ -153,7 +150,7 @@ impl Relay<'_> {
     async fn reach(&mut self) -> Result<TcpStream, Reason> {
         let mut tried = Tried::default();
         let mut retries = 0;
-        let (mut last, mut knocking) = (None, Knocking::default());
+        let (mut last, mut news, mut knocking) = (None, false, Knocking::default());
         let mut entry = self.present().ok_or(Reason::NoRoute)?;
         loop {
             self.entry = Some(entry.clone());
@@ -164,7 +161,7 @@ impl Relay<'_> {
                 Ok(pick) => pick,
                 Err(NoInstance::Full(_)) => return Err(Reason::InstancesFull),
                 Err(NoInstance::NoneReady) => {
-                    entry = self.wait_for_instance(&tried, last).await?;
+                    entry = self.wait_for_instance(&tried, last, news).await?;
                     continue;
                 }
             };
@@ -197,10 +194,11 @@ impl Relay<'_> {
                 let state = &pick.endpoint.state;
                 state.peers.does_not_listen(state, turn::now().into_std());
                 self.attempts -= 1;
-                last = Some(reason);
+                (last, news) = (Some(reason), true);
                 continue;
             }
             tried.add(&pick);
+            news |= pick.endpoint.may_have_news(turn::now().into_std());
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
             let newest = self.present();
             let free = !newest.as_ref().is_some_and(|entry| entry.serves_new_at(&pick));
@@ -275,18 +273,15 @@ impl Relay<'_> {
         &self,
         tried: &Tried,
         last: Option<Reason>,
+        news: bool,
     ) -> Result<Arc<RouteEntry>, Reason> {
-        let deadline = self.began + HOLD;
-        let held = |until| self.unless_client_leaves(hold(&self.worker.handle, self.route, tried, until));
-        // An instance that fails though nobody says that it stops: perhaps the news is on its way.
-        if let Some(last) = last {
-            match held(deadline.min(turn::now() + NEWS)).await? {
-                Ok(entry) => return Ok(entry),
-                Err(_) if self.present().is_some_and(|entry| entry.has_serving()) => return Err(last),
-                Err(_) => {}
-            }
-        }
-        held(deadline).await?.map_err(|error| error.reason())
+        let (handle, route, deadline) = (&self.worker.handle, self.route, self.began + HOLD);
+        let Some(last) = last else {
+            let held = self.unless_client_leaves(hold(handle, route, tried, deadline)).await?;
+            return held.map_err(|error| error.reason());
+        };
+        let held = self.unless_client_leaves(hold_for_another(handle, route, tried, news, deadline)).await?;
+        held.map_err(|error| error.reason())?.ok_or(last)
     }
 
     async fn unless_client_leaves<T>(&self, work: impl Future<Output = T>) -> Result<T, Reason> {

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::datagrams::{Flow, Port};
 use crate::access_log::Line;
 use crate::endpoint::{Endpoint, InFlight};
-use crate::hold::{HOLD, hold};
+use crate::hold::{HOLD, hold, hold_for_another};
 use crate::pick::{NoInstance, Pick, Tried, Why};
 use crate::reason::Reason;
 use crate::request::{FieldList, RequestView};
@@ -41,9 +41,6 @@ const BUSY: Duration = Duration::from_secs(1);
 
 /// How long the session of a client that could not be served takes what it sends: one line in the log for all of it.
 const DEAF: Duration = Duration::from_millis(250);
-
-/// How long a session waits for another instance when its only one refused and nothing says yet that it stops.
-const NEWS: Duration = Duration::from_secs(1);
 
 /// Most instances tried without an answer, whatever the labels say.
 const ATTEMPTS_MAX: u32 = 12;
@@ -183,7 +180,7 @@ impl Session {
     async fn serve(&self) -> Result<(), Reason> {
         let mut tried = Tried::default();
         let (mut retries, mut attempts) = (0, 0);
-        let mut last = None;
+        let (mut last, mut news) = (None, false);
         let mut entry = self.present().ok_or(Reason::NoRoute)?;
         loop {
             self.told.borrow_mut().entry = Some(entry.clone());
@@ -194,16 +191,16 @@ impl Session {
                 Ok(pick) => pick,
                 Err(NoInstance::Full(_)) => return Err(Reason::InstancesFull),
                 Err(NoInstance::NoneReady) => {
-                    entry = self.wait_for_instance(&tried, last).await?;
+                    entry = self.wait_for_instance(&tried, last, news).await?;
                     continue;
                 }
             };
             attempts += 1;
-            let (state, settings) = (pick.endpoint.state.clone(), pick.version.settings.clone());
+            let (endpoint, settings) = (pick.endpoint.clone(), pick.version.settings.clone());
+            let state = &endpoint.state;
             let upstream = pick.version.upstream.clone();
             // Noted first: it serves until it refuses.
             tried.add(&pick);
-            let uid = state.uid;
             let idle = pick.version.transport.idle_timeout.unwrap_or(IDLE);
             let opened = self.open(&pick);
             self.note(pick);
@@ -220,6 +217,7 @@ impl Session {
                 state.observe_failure(Duration::ZERO, turn::now().into_std(), reason.as_str());
                 state.keep_failure(reason, "the instance refused a datagram");
             }
+            news |= endpoint.may_have_news(turn::now().into_std());
             if self.answered.replace(false) {
                 // It was good for something: what comes now is another failure.
                 (retries, attempts) = (0, 1);
@@ -227,7 +225,7 @@ impl Session {
             self.unanswered.set(0);
             // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
             let newest = self.present();
-            let free = !newest.as_ref().is_some_and(|entry| entry.serves_new(uid));
+            let free = !newest.as_ref().is_some_and(|entry| entry.serves_new(state.uid));
             let now = turn::now().into_std();
             let allowed = attempts < ATTEMPTS_MAX
                 && (free || (retries < u32::from(settings.retries) && entry.may_retry(now)));
@@ -287,18 +285,15 @@ impl Session {
         &self,
         tried: &Tried,
         last: Option<Reason>,
+        news: bool,
     ) -> Result<Arc<RouteEntry>, Reason> {
+        let (handle, route) = (&self.port.worker.handle, &self.port.front.route);
         let deadline = turn::now() + HOLD;
-        let held = |until| hold(&self.port.worker.handle, &self.port.front.route, tried, until);
-        // An instance that refuses though nobody says that it stops: perhaps the news is on its way.
-        if let Some(last) = last {
-            match held(deadline.min(turn::now() + NEWS)).await {
-                Ok(entry) => return Ok(entry),
-                Err(_) if self.present().is_some_and(|entry| entry.has_serving()) => return Err(last),
-                Err(_) => {}
-            }
-        }
-        held(deadline).await.map_err(|error| error.reason())
+        let Some(last) = last else {
+            return hold(handle, route, tried, deadline).await.map_err(|error| error.reason());
+        };
+        let held = hold_for_another(handle, route, tried, news, deadline).await;
+        held.map_err(|error| error.reason())?.ok_or(last)
     }
 
     /// Passes on what each side says, until neither says anything or the instance refuses.

@@ -4,8 +4,8 @@
 //! works. `p2c-ewma` looks at it, other balances do not: single failures are nothing to them. Not here: what follows from
 //! many failures, for every balance (see `outlier`); it is told how many were in a row.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::peak_ewma::millis;
 
@@ -17,7 +17,11 @@ const LONGEST_MS: u32 = 16_000;
 /// How often it failed in a row, how many troubles these were, and when the last of them began: 0 when it has not failed
 /// since its last success. Sixteen, sixteen and thirty-two bits, the time in milliseconds the highest.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(AtomicU64);
+pub(crate) struct Failures {
+    word: AtomicU64,
+    /// When the first of these failures was, in milliseconds.
+    first: AtomicU32,
+}
 
 impl Failures {
     /// Takes in a failure, and gives how many there were in a row. Those within the time that an earlier one is held
@@ -33,26 +37,42 @@ impl Failures {
                 pack(Seen { run, troubles: troubles.saturating_add(1), at: stamp })
             })
         };
-        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        u32::from(unpack(before.unwrap_or_default()).run) + 1
+        let before = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let run = unpack(before.unwrap_or_default()).run;
+        if run == 0 {
+            self.first.store(stamp, Ordering::Relaxed);
+        }
+        u32::from(run) + 1
+    }
+
+    /// For how long it has done nothing but fail.
+    pub(crate) fn since(&self, now: Instant) -> Duration {
+        match self.in_a_row() {
+            0 => Duration::ZERO,
+            // Another worker's clock may be a little ahead of ours.
+            _ => {
+                let passed = millis(now).wrapping_sub(self.first.load(Ordering::Relaxed)).cast_signed();
+                Duration::from_millis(passed.max(0).unsigned_abs().into())
+            }
+        }
     }
 
     /// Failures in a row up to now.
     pub(crate) fn in_a_row(&self) -> u32 {
-        unpack(self.0.load(Ordering::Relaxed)).run.into()
+        unpack(self.word.load(Ordering::Relaxed)).run.into()
     }
 
     /// Takes in a success: all is forgiven.
     pub(crate) fn succeeded(&self) {
         // Read first: the usual case writes nothing to a word that all workers share.
-        if self.0.load(Ordering::Relaxed) != 0 {
-            self.0.store(0, Ordering::Relaxed);
+        if self.word.load(Ordering::Relaxed) != 0 {
+            self.word.store(0, Ordering::Relaxed);
         }
     }
 
     /// Whether it is to be avoided now.
     pub(crate) fn is_avoided(&self, now: Instant) -> bool {
-        let word = self.0.load(Ordering::Relaxed);
+        let word = self.word.load(Ordering::Relaxed);
         word != 0 && is_held(word, millis(now))
     }
 }
@@ -97,8 +117,9 @@ mod tests {
         assert!(!failures.is_avoided(start + FIRST));
         failures.failed(start + FIRST);
         assert!(failures.is_avoided(start + FIRST * 2) && !failures.is_avoided(start + FIRST * 3));
-        assert_eq!(failures.in_a_row(), 3);
+        assert_eq!((failures.in_a_row(), failures.since(start + FIRST * 3)), (3, FIRST * 3));
         failures.succeeded();
+        assert_eq!(failures.since(start + FIRST * 3), Duration::ZERO);
         assert!(!failures.is_avoided(start + FIRST * 2) && failures.in_a_row() == 0);
         for n in 0..100 {
             failures.failed(start + Duration::from_secs(60 * n));

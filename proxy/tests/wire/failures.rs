@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fairway_catalog::facts::UnitKind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
 
@@ -362,6 +363,33 @@ async fn the_only_instance_that_refuses_without_a_word_of_stopping_gives_502() {
     client.send(get("/")).await;
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+}
+
+#[tokio::test]
+async fn of_the_only_instance_of_a_static_entry_no_news_is_waited_for() {
+    const MANY: u32 = 20;
+    for method in ["GET", "POST"] {
+        let (begun, origin) = (Instant::now(), Origin::new().await);
+        let mut plane = plane(&[if method == "GET" { refusing().await } else { origin.address }]);
+        plane.change(|cluster| {
+            for id in cluster.ids() {
+                cluster.edit(&id, |unit| unit.kind = UnitKind::Static);
+            }
+        });
+        for _ in 0..MANY {
+            let mut client = plane.connect().await;
+            client.send(format!("{method} / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n")).await;
+            if method == "POST" {
+                let instance = origin.accept().await;
+                instance.stream.peek(&mut [0]).await.expect("the request came");
+                instance.reset();
+            }
+            let head = client.head().await;
+            assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+        }
+        // The news of a container is waited for a second each.
+        assert!(begun.elapsed() < Duration::from_secs(MANY.into()) / 2, "{method}: {:?}", begun.elapsed());
+    }
 }
 
 #[tokio::test]
