@@ -227,6 +227,8 @@ pub struct EndpointState {
     stops: AtomicBool,
     /// It has refused a connection since.
     deaf: AtomicBool,
+    /// A request waits for long on a new connection: perhaps because it serves few, and others have theirs idle.
+    room: AtomicBool,
     /// TLS sessions that may be taken up again; of all workers.
     sessions: OnceLock<Resumption>,
     last_failure: Mutex<Option<LastFailure>>,
@@ -263,6 +265,7 @@ impl EndpointState {
             cut_off: AtomicBool::new(false),
             stops: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
+            room: AtomicBool::new(false),
             sessions: OnceLock::new(),
             last_failure: Mutex::new(None),
             own_max: AtomicU32::new(0),
@@ -444,6 +447,16 @@ impl EndpointState {
     /// Whether it takes no more connections, as the stop that it was told to wants it.
     pub(crate) fn is_deaf(&self) -> bool {
         self.deaf.load(Ordering::Relaxed) && self.is_stopping()
+    }
+
+    /// Asks those who have a connection to it and no use for it at this moment to close one.
+    pub(crate) fn wants_room(&self) {
+        self.room.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the caller is to close one.
+    pub(crate) fn takes_room(&self) -> bool {
+        self.room.load(Ordering::Relaxed) && self.room.swap(false, Ordering::Relaxed)
     }
 
     /// Whether no table has this instance any more: its pooled connections are to be closed.

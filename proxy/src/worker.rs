@@ -38,6 +38,7 @@ use crate::tls;
 use crate::tls::handshake::{self, Accepted, Failed, Handshakes};
 use crate::turn::by_turns;
 use crate::upstream::kept::{Bound, Kept};
+use crate::upstream::newcomers::Newcomers;
 
 /// How often pools are swept and log lines handed over.
 const TICK: Duration = Duration::from_millis(500);
@@ -52,6 +53,8 @@ pub(crate) struct Worker {
     pub(crate) metrics: WorkerMetrics,
     /// Connections to instances that all clients share.
     pub(crate) kept: Rc<Kept>,
+    /// New ones that no instance has answered yet.
+    pub(crate) newcomers: Rc<Newcomers>,
     /// Copies of requests, and their connections.
     pub(crate) mirrors: Mirrors,
     /// Those that belong to one client each.
@@ -92,6 +95,7 @@ impl Worker {
             handle,
             access,
             kept: Rc::default(),
+            newcomers: Rc::default(),
             mirrors: Mirrors::default(),
             bound: RefCell::default(),
             buffers: Buffers::default(),
@@ -288,6 +292,7 @@ async fn tick(worker: Rc<Worker>) {
             () = sleep(TICK) => {}
         }
         worker.sweep();
+        worker.newcomers.ask_for_room(Instant::now());
         if worker.number == 0 {
             worker.handle.states().book.look(Instant::now().into_std());
         }

@@ -147,14 +147,17 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         };
         loop {
             let reused = pooled.is_some();
+            let (seen, mut buffer) = (Seen::default(), std::mem::take(&mut read));
             let up = match pooled.take() {
                 Some(up) => up,
-                None => match self.open(pick).await {
-                    Ok(up) => up,
-                    Err(refused) => return Attempt::Failed { refused, again: true },
-                },
+                None => {
+                    seen.newcomer.set(Some(worker.newcomers.enter(&pick.endpoint.state)));
+                    match self.open(pick).await {
+                        Ok(up) => up,
+                        Err(refused) => return Attempt::Failed { refused, again: true },
+                    }
+                }
             };
-            let (seen, mut buffer) = (Seen::default(), std::mem::take(&mut read));
             let begun = !buffer.is_empty();
             let mut answers =
                 Incoming { io: &up, buffer: &mut buffer, buffers: &worker.buffers, begun, ended: None };

@@ -31,6 +31,7 @@ use crate::relay::{RelayError, Terms, relay};
 use crate::sides::{Answers, Downstream, Flow, NoHead, Piece, Sink, Source};
 use crate::turn;
 use crate::upgrade::{is_granted, knows_the_key};
+use crate::upstream::newcomers::Newcomer;
 
 /// Most answers of status 1xx before the one that counts.
 const INTERIM_MAX: usize = 32;
@@ -75,7 +76,7 @@ pub(super) struct Exchange<'a, D, B, O, A> {
 }
 
 /// What has happened so far, also when an exchange ends in the middle.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Seen {
     /// Octets that the instance took.
     pub(super) sent: Cell<u64>,
@@ -97,6 +98,8 @@ pub(super) struct Seen {
     pub(super) wants_out: Cell<bool>,
     /// The request is sent whole.
     pub(super) uploaded: Cell<bool>,
+    /// The connection is new, and the instance has not answered on it.
+    pub(super) newcomer: Cell<Option<Newcomer>>,
     /// When it was, if its body was still coming from the client when the instance was chosen.
     pub(super) waited_for_client: Cell<Option<Instant>>,
 }
@@ -327,6 +330,7 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
             };
             if !answer.is_interim() {
                 self.seen.first_byte.set(Some(turn::now()));
+                self.seen.newcomer.take();
             }
             if answer.status == 101 {
                 return self.switch(&answer, &mut out.text).await;

@@ -9,6 +9,7 @@ pub(crate) mod channel;
 pub(crate) mod channels;
 pub(crate) mod kept;
 pub(crate) mod link;
+pub(crate) mod newcomers;
 pub(crate) mod pool;
 mod tls;
 

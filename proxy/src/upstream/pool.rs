@@ -112,9 +112,10 @@ impl<S: Stream> Pool<S> {
         None
     }
 
-    /// Keeps a connection for later, at most for this long. The instance may be gone meanwhile, or take none any more: then it is closed.
+    /// Keeps a connection for later, at most for this long. The instance may be gone meanwhile, take none any more, or have
+    /// others wait for it: then it is closed.
     pub(crate) fn put(&self, state: &Arc<EndpointState>, io: Duplex<S>, keep: Duration) {
-        if state.is_retired() || state.is_deaf() || keep.is_zero() {
+        if state.is_retired() || state.is_deaf() || keep.is_zero() || state.takes_room() {
             return;
         }
         let mut pool = self.0.borrow_mut();
@@ -130,11 +131,14 @@ impl<S: Stream> Pool<S> {
     }
 
     /// Closes what is too old, was closed by the instance, or belongs to an instance that was told to stop or that no route
-    /// has any more.
+    /// has any more; and one for somebody whom the instance lets wait.
     pub(crate) fn sweep(&self) {
         let now = turn::now();
         self.0.borrow_mut().retain(|_, idles| {
             idles.idle.retain(|idle| now < idle.until && idle.io.is_quiet());
+            if !idles.idle.is_empty() && idles.state.takes_room() {
+                idles.idle.remove(0);
+            }
             !(idles.state.is_retired() || idles.state.is_stopping() || idles.idle.is_empty())
         });
     }
@@ -150,6 +154,8 @@ impl<S: Stream> Pool<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use fairway_catalog::{InstanceId, InstanceKey};
     use jiff::Timestamp;
     use tokio::net::{TcpListener, TcpStream};
@@ -158,6 +164,7 @@ mod tests {
     use crate::endpoint::{EndpointStates, Told};
     use crate::metrics::Metrics;
     use crate::outlier::Peers;
+    use crate::upstream::newcomers::Newcomers;
 
     /// The same life of an instance, as it is told to be now.
     fn state(states: &EndpointStates, stops: bool) -> Arc<EndpointState> {
@@ -191,6 +198,33 @@ mod tests {
         ends(&before).await;
         ends(&after).await;
         assert!(pool.take(&state, Wanted::Open).is_none());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_idle_or_done_with_is_closed_for_a_request_that_waits_for_long() {
+        let (states, pool) = (EndpointStates::default(), Pool::default());
+        let state = state(&states, false);
+        let newcomers: Rc<Newcomers> = Rc::default();
+        let now = Instant::now();
+        let waiting = newcomers.enter(&state);
+        let (first, _second) = (kept(&pool, &state).await, kept(&pool, &state).await);
+        newcomers.ask_for_room(now);
+        pool.sweep();
+        assert_eq!(pool.0.borrow()[&state.uid].idle.len(), 2, "it has hardly begun to wait");
+        let later = now + Duration::from_secs(60);
+        newcomers.ask_for_room(later);
+        pool.sweep();
+        ends(&first).await;
+        pool.sweep();
+        assert_eq!(pool.0.borrow()[&state.uid].idle.len(), 1, "one each time");
+        newcomers.ask_for_room(later);
+        ends(&kept(&pool, &state).await).await;
+        let third = kept(&pool, &state).await;
+        drop(waiting);
+        newcomers.ask_for_room(later);
+        pool.sweep();
+        assert_eq!(pool.0.borrow()[&state.uid].idle.len(), 2, "nobody waits");
+        drop(third);
     }
 
     #[tokio::test]

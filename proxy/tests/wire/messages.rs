@@ -221,6 +221,31 @@ async fn a_trusted_proxy_says_who_the_client_is() {
 }
 
 #[tokio::test]
+async fn an_instance_that_serves_one_connection_at_a_time_serves_all_workers() {
+    let origin = Origin::new().await;
+    let plane = Plane::with(Options { threads: 2, ..Options::default() }, |cluster| {
+        cluster.add(origin.address, "shop.test", &[]);
+    });
+    tokio::spawn(async move {
+        loop {
+            let mut only = origin.accept_when_there_is_one().await;
+            while only.try_read_until("\r\n\r\n").await.is_some() {
+                only.send(ok("one")).await;
+            }
+        }
+    });
+    // Whichever worker each belongs to: the one before keeps its connection to the instance.
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(plane.connect().await);
+    }
+    for client in &mut clients {
+        client.send(get("/")).await;
+        client.read_until("\r\n\r\none").await;
+    }
+}
+
+#[tokio::test]
 async fn several_workers_share_one_address() {
     let origin = Origin::new().await;
     let options = Options { threads: 3, ..Options::default() };
