@@ -2,6 +2,7 @@
 //! hand.
 
 mod access;
+mod described;
 mod feed;
 mod limits;
 mod mirrors;

@@ -106,6 +106,16 @@ impl RouteQueue {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// How many of them take a place of this version only.
+    pub(crate) fn waiting_for(&self, version: &Arc<str>) -> u32 {
+        if self.len() == 0 {
+            return 0;
+        }
+        let waiting = self.lock();
+        let lane = waiting.lanes.iter().find(|(name, _)| name.as_ref() == Some(version));
+        lane.map_or(0, |(_, lane)| u32::try_from(lane.len()).unwrap_or(u32::MAX))
+    }
+
     /// Begins to wait for a place at the instances of this entry that would do, until the deadline. The caller looks once
     /// more whether there is one before it waits.
     pub(crate) fn enter(

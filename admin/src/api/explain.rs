@@ -36,7 +36,7 @@ struct Asked {
         ("client" = Option<String>, Query, description = "The client's address; default 127.0.0.1"),
     ),
     responses(
-        (status = 200, body = Object, description = "`request`, `verdict`, `reason`, `status`, `candidates`, `route`, `revision`"),
+        (status = 200, body = Explanation, description = "The whole decision"),
         (status = 400, body = Refusal, content_type = "application/problem+json", description = "The query cannot be read"),
     )
 )]

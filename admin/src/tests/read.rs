@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::described::misfit;
 use super::world::*;
 use crate::types;
 
@@ -142,6 +143,23 @@ async fn problems_come_with_their_remedy_errors_first() {
     assert_eq!((&lost["severity"], &lost["subject"]), (&json!("error"), &json!(SOURCE)));
     for member in ["key", "value", "text", "remedy", "since"] {
         assert!(lost[member].is_string(), "{member}: {lost}");
+    }
+}
+
+#[tokio::test]
+async fn the_description_of_an_explanation_is_whole_and_fits_what_is_answered() {
+    let (world, _folder) = World::new().await;
+    world.put("/api/v1/routes/shop.company.com%2F/split", &json!({"weights": {"v1": 1, "v2": 1}})).await;
+    let description = world.read("/openapi.json").await;
+    let schema = &description["paths"]["/api/v1/explain"]["get"]["responses"]["200"]["content"]["application/json"]
+        ["schema"];
+    assert_eq!(schema["$ref"], "#/components/schemas/Explanation");
+    for path in ["shop.company.com", "shop.company.com/api", "nowhere.com", "shop.company.com/%2e%2e/x"] {
+        let explained = world.read(&format!("/api/v1/explain?url={}", path.replace('%', "%25"))).await;
+        assert_eq!(misfit(&description, schema, &explained), None, "{path}: {explained}");
+        let mut more = explained.clone();
+        more["request"]["surprise"] = json!(1);
+        assert!(misfit(&description, schema, &more).is_some(), "{more}");
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::described::misfit;
 use crate::{AdminState, Adopted, Control, Running, start, types};
 
 /// Longest wait for anything in these tests.
@@ -231,12 +232,13 @@ impl World {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         let answer = self.raw(format!("{head}\r\n{body}").as_bytes()).await;
-        self.check_described(method, path, answer.status).await;
+        self.check_described(method, path, &answer).await;
         answer
     }
 
-    /// Clients are made from the description: it has to know every answer that is given.
-    async fn check_described(&self, method: &str, path: &str, status: u16) {
+    /// Clients are made from the description: it has to know every answer that is given, and all that is in it.
+    async fn check_described(&self, method: &str, path: &str, answer: &Answer) {
+        let status = answer.status;
         let path = path.split('?').next().unwrap_or_default();
         // Others are of no single path: who may ask, and how.
         if !path.starts_with("/api/v1/")
@@ -244,26 +246,37 @@ impl World {
         {
             return;
         }
-        static PATHS: std::sync::OnceLock<Value> = std::sync::OnceLock::new();
-        if PATHS.get().is_none() {
+        static DESCRIPTION: std::sync::OnceLock<Value> = std::sync::OnceLock::new();
+        if DESCRIPTION.get().is_none() {
             let ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             let description = serde_json::from_str::<Value>(&self.raw(ask).await.body).unwrap_or_default();
             if !description["paths"].is_object() {
                 return; // It wants a token.
             }
-            let _ = PATHS.set(description["paths"].clone());
+            let _ = DESCRIPTION.set(description);
         }
         let fits = |template: &str| {
             let (given, known) = (path.split('/'), template.split('/'));
             given.clone().count() == known.clone().count()
                 && given.zip(known).all(|(given, known)| known.starts_with('{') || given == known)
         };
-        let paths = PATHS.get().and_then(Value::as_object).expect("it was set");
+        let description = DESCRIPTION.get().expect("it was set");
+        let paths = description["paths"].as_object().expect("paths");
         let operation =
             paths.iter().find(|(template, _)| fits(template)).map(|(_, item)| &item[method.to_lowercase()]);
         if let Some(operation) = operation.filter(|operation| operation.is_object()) {
-            let known = operation["responses"][status.to_string()].is_object();
-            assert!(known, "the description of {method} {path} does not know the answer {status}");
+            let known = &operation["responses"][status.to_string()];
+            assert!(
+                known.is_object(),
+                "the description of {method} {path} does not know the answer {status}"
+            );
+            let kind = answer.field("content-type").split(';').next().unwrap_or_default();
+            if let Some(schema) = known["content"].get(kind).map(|content| &content["schema"])
+                && kind.ends_with("json")
+            {
+                let misfit = misfit(description, schema, &answer.json());
+                assert_eq!(misfit, None, "{method} {path}, {status}: {}", answer.body);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fairway_config::labels::{MatchRule, SplitBy};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::OtherRule;
 use crate::endpoint::Endpoint;
@@ -15,7 +16,7 @@ use crate::sticky::Said;
 use crate::table::{RouteEntry, Version};
 
 /// What the request's cookie says on a sticky route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CookieView {
     /// `none`, `bound`, or why it is ignored: `foreign`, `other-route`, `expired`, `from-the-future`.
     pub state: String,
@@ -27,13 +28,14 @@ pub struct CookieView {
     pub instance: Option<String>,
     /// Since when the client is bound to that version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
     /// What follows, one sentence.
     pub text: String,
 }
 
 /// What would become of the request if the first instance failed it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RetryView {
     /// How often it may go elsewhere after a failure (`fairway.retries`).
     pub retries: u8,

@@ -7,6 +7,7 @@ use fairway_catalog::facts::UnitKind;
 use fairway_catalog::{Condition, Instance, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::endpoint::{Endpoint, LastFailure};
 use crate::pick::care::Care;
@@ -14,7 +15,7 @@ use crate::sticky::Bound;
 use crate::table::{RouteEntry, Version};
 
 /// One instance of the route.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceView {
     /// Its id.
     pub id: String,
@@ -35,11 +36,13 @@ pub struct InstanceView {
     /// `pending`, `ready`, `unhealthy`, `ejected`, `stopping`, `unknown`.
     pub condition: String,
     /// Since when it is in this condition.
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// Why it is in this condition.
     pub reason: String,
     /// Until when it is ejected, at the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
     /// Relative to the version's other instances.
     pub weight: u16,
@@ -58,9 +61,10 @@ pub struct InstanceView {
 }
 
 /// How a request failed at an instance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FailureView {
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// The word for it, as in the access log.
     pub reason: String,

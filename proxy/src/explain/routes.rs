@@ -2,6 +2,7 @@
 
 use fairway_config::names::HostPattern;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::request::RequestView;
 use crate::table::host_match::{self, Fit};
@@ -9,7 +10,7 @@ use crate::table::path_match::covers;
 use crate::table::{RouteEntry, RouteTable};
 
 /// A route whose host fits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RouteCandidate {
     /// Its name.
     pub route: String,

@@ -4,7 +4,7 @@ use fairway_catalog::Condition;
 use fairway_config::labels::{Balance, ClientKey, MatchRule, SplitBy};
 
 use super::{Explanation, RouteView, explain, explain_text};
-use crate::pick::Tried;
+use crate::pick::{Crowded, Tried, Why};
 use crate::reason::Reason;
 use crate::request::{FieldList, RequestView};
 use crate::sticky::token::{RouteMark, Token};
@@ -49,6 +49,34 @@ fn it_tells_every_route_of_the_host_and_why_it_is_or_is_not_the_one() {
             ("shop.test/api", false, "/api does not cover /cart: a prefix counts by whole segments"),
         ]
     );
+}
+
+#[tokio::test]
+async fn it_tells_how_many_requests_wait_for_a_place_and_how_many_of_them_for_one_version_alone() {
+    let full = |name| version(name, &[READY]).with(|transport| transport.in_flight_max = Some(1)).weight(1);
+    let table = table(&[full("v1"), full("v2")]);
+    let asked = || explain(&table, &request("shop.test", "/", &FieldList::default()));
+    let entry = table.entries().iter().find(|entry| &*entry.name == "shop.test/").expect("it is there");
+    let running: Vec<_> = entry.endpoints().map(|endpoint| endpoint.state.begin()).collect();
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    let enter = |version| {
+        let crowded = Crowded { version, why: Why::Split };
+        entry.queue.enter(entry, crowded, &Tried::default(), end, 10).expect("there is room")
+    };
+    let waiting = [enter(None), enter(Some(1)), enter(Some(1))];
+    let explanation = asked();
+    let view = route(&explanation);
+    let of_versions: Vec<u32> = view.versions.iter().map(|version| version.queued).collect();
+    assert_eq!((view.queued, &of_versions[..]), (3, &[0, 2][..]));
+    let text = explain_text(&explanation);
+    for line in
+        ["  waiting for a place at its instances: 3\n", "p2c-ewma among 0 of 1, 2 waiting for it alone\n"]
+    {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    drop((waiting, running));
+    let text = explain_text(&asked());
+    assert!(!text.contains("waiting"), "{text}");
 }
 
 #[test]

@@ -74,6 +74,9 @@ fn write_route(out: &mut String, route: &RouteView) -> fmt::Result {
     for OtherRule { backend, rule, why, .. } in &route.other_rules {
         writeln!(out, "  rule {rule} of {backend}: {why}")?;
     }
+    if route.queued > 0 {
+        writeln!(out, "  waiting for a place at its instances: {}", route.queued)?;
+    }
     route.versions.iter().try_for_each(|version| write_version(out, version))?;
     match &route.retry {
         Some(retry) => writeln!(out, "\nAfter a failure\n  {}", retry.text),
@@ -96,14 +99,14 @@ fn write_cookie(out: &mut String, cookie: &CookieView) -> fmt::Result {
 }
 
 fn write_version(out: &mut String, version: &VersionView) -> fmt::Result {
-    let VersionView { backend, chance, why, balance, would_serve, instances, .. } = version;
+    let VersionView { backend, chance, why, balance, queued, would_serve, instances, .. } = version;
     writeln!(out, "\n{} {backend}  {}: {why}", mark(*chance > 0.0), Percent(*chance))?;
-    writeln!(
-        out,
-        "    {balance} among {} of {}",
-        instances.iter().filter(|i| i.candidate).count(),
-        instances.len()
-    )?;
+    let candidates = instances.iter().filter(|instance| instance.candidate).count();
+    write!(out, "    {balance} among {candidates} of {}", instances.len())?;
+    match queued {
+        0 => writeln!(out)?,
+        queued => writeln!(out, ", {queued} waiting for it alone")?,
+    }
     for instance in instances {
         let first = *chance > 0.0 && would_serve.as_ref() == Some(&instance.id);
         write_instance(out, instance, first)?;
