@@ -13,11 +13,15 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Most octets that are copied together for one write.
 const GATHERED_MAX: usize = 4096;
+
+/// What asks how many octets wait to be sent (`linux/sockios.h`).
+const SIOCOUTQNSD: libc::Ioctl = 0x894B;
 
 thread_local! {
     /// Where a worker copies them.
@@ -97,10 +101,8 @@ impl Stream for TcpStream {
     }
 
     fn took_none_of(&self, octets: u64) -> bool {
-        let mut unacknowledged: libc::c_int = 0;
-        // SAFETY: SIOCOUTQ (tcp(7)), which has the number of TIOCOUTQ, writes one int to where the pointer points.
-        let asked = unsafe { libc::ioctl(self.as_raw_fd(), libc::TIOCOUTQ, &raw mut unacknowledged) };
-        asked == 0 && u64::try_from(unacknowledged).is_ok_and(|left| left >= octets)
+        // SIOCOUTQ, which has the number of TIOCOUTQ: what is not acknowledged.
+        waiting(self, libc::TIOCOUTQ).is_some_and(|left| left >= octets)
     }
 
     fn tcp(&self) -> &TcpStream {
@@ -117,7 +119,7 @@ impl Stream for TcpStream {
 
     fn reset_on_close(&self) {
         // If it cannot be set, the close is an ordinary one: nothing better is possible.
-        let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
+        let _ = SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
     }
 }
 
@@ -128,6 +130,45 @@ fn look(tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
     }
     tcp.poll_peek(cx, &mut ReadBuf::new(&mut [0]))
+}
+
+/// Whether nothing of what was written waits to be sent.
+fn is_all_sent(tcp: &TcpStream) -> io::Result<bool> {
+    Ok(is_writable(tcp)? && waiting(tcp, SIOCOUTQNSD) == Some(0))
+}
+
+/// With a low-water mark of 1: until nothing waits to be sent.
+fn poll_all_sent(tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let look = || if is_writable(tcp)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) };
+    loop {
+        ready!(tcp.poll_write_ready(cx))?;
+        // The runtime knows of the room there was before the mark was set: the system says what is.
+        match tcp.try_io(Interest::WRITABLE, look) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            looked => return Poll::Ready(looked),
+        }
+    }
+}
+
+/// Whether the system takes more at this moment; if not, it tells the runtime when it does. An error when it is broken.
+fn is_writable(tcp: &TcpStream) -> io::Result<bool> {
+    let mut asked = libc::pollfd { fd: tcp.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: poll(2) writes to the one pollfd that the pointer points to, and waits for nothing.
+    match unsafe { libc::poll(&raw mut asked, 1, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ if asked.revents & (libc::POLLERR | libc::POLLHUP) != 0 => {
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+        _ => Ok(asked.revents & libc::POLLOUT != 0),
+    }
+}
+
+/// How many octets wait, by one of the questions that sockets answer with an int.
+fn waiting(tcp: &TcpStream, question: libc::Ioctl) -> Option<u64> {
+    let mut octets: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (tcp(7)) and SIOCOUTQNSD write one int to where the pointer points.
+    let asked = unsafe { libc::ioctl(tcp.as_raw_fd(), question, &raw mut octets) };
+    if asked == 0 { u64::try_from(octets).ok() } else { None }
 }
 
 /// A connection whose two directions are used at once by parts of one task. The stream is borrowed within each poll only.
@@ -239,6 +280,18 @@ impl<S: Stream> Duplex<S> {
                 stream.poll_send(cx, gathered)
             }),
         }
+    }
+
+    /// Waits until the other side's system has had room for all that was written: nothing of it waits in ours. An error: the
+    /// connection is broken.
+    pub(crate) async fn all_sent(&self) -> io::Result<()> {
+        if self.with(|io| is_all_sent(io.tcp()))? {
+            return Ok(());
+        }
+        // With it the system tells of room only when nothing waits to be sent; 0 is what it was.
+        self.with(|io| SockRef::from(io.tcp()).set_tcp_notsent_lowat(1))?;
+        poll_fn(|cx| self.with(|io| poll_all_sent(io.tcp(), cx))).await?;
+        self.with(|io| SockRef::from(io.tcp()).set_tcp_notsent_lowat(0))
     }
 
     /// Ends our direction.

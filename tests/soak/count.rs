@@ -12,9 +12,9 @@ use std::fmt;
 pub(crate) enum Kind {
     /// GET with a short answer.
     Get,
-    /// POST with a body that Fairway keeps for another try, as long as nothing was written.
+    /// POST with a body that Fairway keeps for another try.
     Post,
-    /// POST with more than it keeps.
+    /// POST with more than it keeps beyond its beginning.
     LargePost,
     /// GET with a long answer.
     Download,
@@ -66,8 +66,6 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Apart {
     Nothing,
-    /// POSTs that are not kept, where the only instance closes its listener with them in the queue.
-    LargePosts,
     /// What nobody may repeat: instances die, or lose their network, without a warning.
     BeyondRepeat,
 }
@@ -119,7 +117,6 @@ impl Count {
     pub(crate) fn verdict(self, apart: Apart) -> Verdict {
         let is_apart = |kind: Kind, cause: &str| match apart {
             Apart::Nothing => false,
-            Apart::LargePosts => kind == Kind::LargePost && cause == UPSTREAM_CLOSED,
             Apart::BeyondRepeat => kind.is_beyond_repeat(cause),
         };
         let (apart, failed) =

@@ -115,7 +115,7 @@ async fn only_one(row: &str, on_term: &str) {
     let only = Mutex::new(stage.start("web-1", part).await);
     stage.is_ready(&*only.lock().await).await;
     let traffic = Traffic::start_short(stage.fairway.http(), HOST, part.service);
-    row_under(traffic, row, &stage, times(40, 2), Apart::LargePosts, async |n, _| {
+    row_under(traffic, row, &stage, times(40, 2), Apart::Nothing, async |n, _| {
         let mut only = only.lock().await;
         let new = stage.create(&format!("new-{n}"), part).await;
         only.stop().await;

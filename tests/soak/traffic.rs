@@ -11,7 +11,7 @@ use crate::count::{Count, Kind};
 use crate::sockets::Sockets;
 use crate::stage::{HOST, Stage};
 
-/// Octets of a body that is kept for another try, and of one that is not: 64 KiB are.
+/// Octets of a body that is kept for another try whole, and of one of which only the beginning is: 64 KiB is the limit.
 const SMALL: usize = 2_000;
 const LARGE: usize = 100 * 1024;
 

@@ -17,7 +17,7 @@ use super::asked::{Asked, Way};
 use super::body::Kept;
 use super::call::Call;
 use super::exchange::{End, Exchange, Seen};
-use super::lost;
+use super::lost::{self, News};
 use super::mirror;
 use super::record::{Finish, Record};
 use super::{After, refused};
@@ -133,7 +133,7 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         let worker = &self.visit.worker;
         let chosen = asked.as_ref().map_or_else(turn::now, |asked| asked.chosen);
         // A connection that the instance closed at the same moment is no failure of the instance: once more on a new one.
-        let wanted = if !request.kept.will_be_whole(&self.head) {
+        let wanted = if !request.kept.will_be_whole() {
             Wanted::New
         } else if self.head.is_idempotent() {
             Wanted::Open
@@ -148,12 +148,12 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         loop {
             let reused = pooled.is_some();
             let (seen, mut buffer) = (Seen::default(), std::mem::take(&mut read));
-            let up = match pooled.take() {
-                Some(up) => up,
+            let (up, opened) = match pooled.take() {
+                Some(up) => (up, None),
                 None => {
                     seen.newcomer.set(Some(worker.newcomers.enter(&pick.endpoint.state)));
                     match self.open(pick).await {
-                        Ok(up) => up,
+                        Ok(up) => (up, Some(turn::now())),
                         Err(refused) => return Attempt::Failed { refused, again: true },
                     }
                 }
@@ -165,9 +165,9 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             request.sent = false;
             let untouched = !answers.has_begun() && seen.status.get().is_none();
             let repeatable = self.may_repeat(untouched, &seen, &request);
-            let (whole, ended) = (untouched && lost::is_there(&seen, request.kept), answers.ended);
+            let (is_there, ended) = (untouched && request.kept.repeatable, answers.ended);
             worker.buffers.give_back(buffer);
-            let again = repeatable || whole && lost::came_late(&up, ended, &seen);
+            let again = repeatable || is_there && lost::came_late(&up, ended, &seen);
             self.note(&seen, chosen);
             match end {
                 End::NoAnswer(Reason::UpstreamClosed, _) if reused && again => {}
@@ -175,9 +175,10 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
                     kept.pool.put(&pick.endpoint.state, up, keep_for(&pick.version.settings, said));
                     return self.finished(end, &seen, again, pick, chosen).await;
                 }
-                End::NoAnswer(Reason::UpstreamClosed, _) if !again && whole && lost::is_one_read(&seen) => {
+                End::NoAnswer(Reason::UpstreamClosed, _) if !again && is_there => {
                     let link = up.into_inner();
-                    let lost = Box::pin(self.was_lost(link.tcp(), ended, pick, chosen)).await;
+                    let news = lost::news_wanted(&seen, chosen, opened);
+                    let lost = Box::pin(self.was_lost(link.tcp(), ended, pick, news)).await;
                     return self.finished(end, &seen, lost, pick, chosen).await;
                 }
                 end => return self.finished(end, &seen, again, pick, chosen).await,
@@ -185,15 +186,15 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         }
     }
 
-    /// Whether a request that was written at once was never read, since the instance is leaving. May wait for the news.
+    /// Whether the instance never read the request whole, since it is leaving. May wait for the news.
     pub(super) async fn was_lost(
         &self,
         tcp: &TcpStream,
         ended: Option<Ending>,
         pick: &Pick,
-        chosen: Instant,
+        wanted: Option<News>,
     ) -> bool {
-        let Some(entry) = &self.record.entry else { return false };
+        let (Some(entry), Some(wanted)) = (&self.record.entry, wanted) else { return false };
         if !pick.endpoint.may_have_news(turn::now().into_std()) {
             return false;
         }
@@ -201,7 +202,7 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
         pick.in_flight.end(); // the instance is done with it, and others wait for its place
         let left = self.limit(pick.version.settings.total_timeout);
         let left = left.map_or(NEWS, |limit| limit.saturating_duration_since(turn::now()));
-        lost::was_lost(tcp, ended, chosen, news, left.min(NEWS)).await
+        lost::was_lost(tcp, ended, wanted, news, left.min(NEWS)).await
     }
 
     /// Whether the request may be sent again after an attempt that came this far.

@@ -1,4 +1,6 @@
 //! The body of a request on its way up: what was taken from the client is kept as long as it may have to be sent again.
+//!
+//! Not here: how the rest of a large one is held back meanwhile (see `held`), when a request is sent again (see `call`, `lost`).
 
 use bytes::BytesMut;
 
@@ -7,8 +9,13 @@ use crate::h1::chunked::ChunkError;
 use crate::h1::{BodyLength, RequestHead, Trailers};
 use crate::sides::Piece;
 
-/// Most octets kept for another attempt.
+/// Most octets of a body that is kept as long as the request lasts.
 const KEPT_BYTES: usize = 64 * 1024;
+
+/// Most octets kept of a larger one, or of one of unknown length, in its beginning: as many as the system of an instance may
+/// take of a connection that nobody reads (the receive buffer that each starts with, the second number of
+/// `net.ipv4.tcp_rmem`: 128 KiB, of which Linux up to 6.5 offers a half). What goes beyond shows that somebody reads.
+const BEGINNING: usize = 128 * 1024;
 
 /// What was taken of the body of a request.
 #[derive(Debug)]
@@ -23,8 +30,8 @@ pub(super) struct Kept {
     ended: bool,
     /// Every octet taken is kept.
     pub(super) repeatable: bool,
-    /// Further octets are kept, too: the request may be sent again.
-    keeps: bool,
+    /// How long it is was known at first, and that is not too much to keep all of it.
+    fits: bool,
     /// Gets what is taken, too.
     pub(super) copying: Option<Box<Copying>>,
 }
@@ -40,18 +47,17 @@ impl Kept {
             later: BytesMut::new(),
             later_trailers: None,
             ended: first.ended,
+            fits: first.ended
+                || matches!(head.body, BodyLength::Exactly(octets) if octets <= KEPT_BYTES as u64),
             first,
             repeatable: true,
-            // Another one is sent again only if it certainly came too late; then it must be here whole.
-            keeps: head.is_idempotent()
-                || matches!(head.body, BodyLength::Exactly(octets) if octets <= KEPT_BYTES as u64),
             copying: None,
         })
     }
 
     /// Whether all of it is here or will certainly be kept when it comes: how long it is was said, and that is not too much.
-    pub(super) fn will_be_whole(&self, head: &RequestHead) -> bool {
-        self.ended || matches!(head.body, BodyLength::Exactly(octets) if octets <= KEPT_BYTES as u64)
+    pub(super) fn will_be_whole(&self) -> bool {
+        self.fits
     }
 
     /// The whole body of a request that is sent once more.
@@ -63,14 +69,9 @@ impl Kept {
             later_trailers: None,
             ended: true,
             repeatable: true,
-            keeps: true,
+            fits: true,
             copying: None,
         }
-    }
-
-    /// Keeps what is taken from now on whatever the method: a stream that the instance has not looked at may be sent again.
-    pub(super) fn keep_for_streams(&mut self) {
-        self.keeps = true;
     }
 
     /// Notes a further piece that is about to be sent.
@@ -81,15 +82,20 @@ impl Kept {
         if !self.repeatable {
             return;
         }
-        let octets = self.first.data.len() + self.later.len() + piece.data.len();
-        if !self.keeps || octets > KEPT_BYTES {
-            self.repeatable = false;
-            (self.first, self.later) = (Piece::default(), BytesMut::new());
-            return;
-        }
         self.later.extend_from_slice(&piece.data);
         self.ended = piece.ended;
         self.later_trailers = piece.trailers.clone();
+    }
+
+    /// Whether there is more than is kept: the last piece noted is kept until it is on its way, and then nothing.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.octets() > BEGINNING as u64
+    }
+
+    /// Keeps nothing any more: the request cannot be sent again.
+    pub(super) fn let_go(&mut self) {
+        self.repeatable = false;
+        (self.first, self.later, self.later_trailers) = (Piece::default(), BytesMut::new(), None);
     }
 
     /// What was taken after the first piece, if anything.
@@ -130,18 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_kept_up_to_64_kib_and_only_if_the_request_may_be_repeated() {
-        let mut put = body("PUT", b"abc");
-        put.note(&piece(KEPT_BYTES - 3));
-        let later = put.later().expect("it was kept");
-        assert!(put.repeatable && put.first.data.len() + later.data.len() == KEPT_BYTES);
-        put.note(&piece(1));
-        assert!(!put.repeatable && put.first.data.is_empty() && put.later().is_none());
-
-        let mut post = body("POST", b"abc");
-        assert!(post.repeatable, "nothing has been sent yet");
-        post.note(&piece(1));
-        assert!(!post.repeatable);
+    fn a_body_is_kept_until_it_is_let_go_with_the_piece_that_is_too_much() {
+        for method in ["PUT", "POST"] {
+            let mut kept = body(method, b"abc");
+            kept.note(&piece(BEGINNING - 3));
+            assert!(!kept.is_too_much());
+            kept.note(&piece(1));
+            let later = kept.later().expect("it was kept");
+            assert!(kept.is_too_much() && kept.first.data.len() + later.data.len() == BEGINNING + 1);
+            kept.let_go();
+            assert!(!kept.repeatable && kept.first.data.is_empty() && kept.later().is_none());
+            kept.note(&piece(1));
+            assert!(!kept.is_too_much() && kept.octets() == 0, "nothing is kept behind a gap");
+        }
     }
 
     #[test]
@@ -151,7 +158,7 @@ mod tests {
             let head = RequestHead::read(Bytes::from(head.into_bytes())).expect("a request");
             let ended = head.body == BodyLength::Empty;
             let first = Piece { ended, ..Piece::default() };
-            Kept::new(&head, first).expect("a body").will_be_whole(&head)
+            Kept::new(&head, first).expect("a body").will_be_whole()
         };
         for (text, want) in [
             ("Content-Length: 0", true),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::body::Kept;
 use super::compressed::Compressed;
 use super::extras::Extras;
+use super::held::Held;
 use super::patience::{Patience, timed_out};
 use crate::buffers::Buffers;
 use crate::deadline::{Timer, Wait, Waits, wait, wait_no_longer};
@@ -294,7 +295,12 @@ impl<B: Source, O: Sink> Upload<'_, B, O> {
         }
         let octets_max = self.terms.octets_max.saturating_sub(kept.octets());
         let terms = Terms { octets_max, ..self.terms };
-        relay(source, origin, &flow, terms, b"", |piece| kept.note(piece)).await
+        if kept.will_be_whole() {
+            return relay(source, origin, &flow, terms, b"", |piece| kept.note(piece)).await;
+        }
+        let held = Held::new(origin, kept, self.seen, self.settings.first_byte_timeout);
+        // Boxed, so that others need no room for it.
+        Box::pin(relay(source, &held, &flow, terms, b"", |_| {})).await
     }
 }
 

@@ -5,6 +5,8 @@
 //! - [`waiting`]: how it waits for an instance, [`record`]: what is told of it.
 //! - [`attempt`]: one attempt at one instance.
 //! - [`exchange`]: one request on one connection to one instance.
+//! - [`body`]: what of its body is kept to be sent again, [`held`]: what is held back meanwhile.
+//! - [`lost`]: whether an instance certainly did not take it.
 //! - [`fault`]: a panic of our own in a request.
 //! - [`patience`]: what becomes of an exchange whose limits pass.
 //! - [`hedge`]: a second request for one that takes long; [`asked`]: what both are sent with.
@@ -27,6 +29,7 @@ mod fault;
 mod guard;
 mod head;
 mod hedge;
+mod held;
 pub(crate) mod http2;
 mod lost;
 pub(crate) mod mirror;

@@ -45,7 +45,6 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
                 Err(refused) => return Attempt::Failed { refused, again: false },
             },
         };
-        request.kept.keep_for_streams();
         let mut tried = 0;
         loop {
             tried += 1;

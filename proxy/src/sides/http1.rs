@@ -109,6 +109,10 @@ impl<S: Stream> Sink for Duplex<S> {
     async fn end(&self) -> io::Result<()> {
         self.shutdown().await
     }
+
+    async fn has_room(&self) -> io::Result<()> {
+        self.all_sent().await
+    }
 }
 
 /// Sends a message's parts, `body` octets of a body among them.

@@ -81,6 +81,12 @@ pub(crate) trait Sink {
 
     /// Ends our direction.
     async fn end(&self) -> io::Result<()>;
+
+    /// Waits until the other side has had room for all that was handed over, as far as that can be seen. An error: it takes
+    /// nothing more.
+    async fn has_room(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The client's side of one request, as far as answers go.

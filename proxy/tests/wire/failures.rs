@@ -242,7 +242,7 @@ async fn the_body_of_a_request_on_a_connection_that_the_instance_closes_is_sent_
         instance.send(ok("1")).await;
         client.read_until("\r\n\r\n1").await;
         client.send(format!("PUT /2 HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {octets}\r\n\r\n")).await;
-        // What cannot be sent again does not go where the instance may close at any moment.
+        // A larger one goes where a reset says enough.
         let mut instance = if again { instance } else { origin.accept().await };
         assert!(instance.head().await.starts_with("PUT /2 "));
         // Piece by piece, so that it is known to be on its way when the connection ends.

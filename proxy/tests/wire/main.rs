@@ -17,6 +17,7 @@ mod http_fronts;
 mod kit;
 mod limits;
 mod logged;
+mod lost;
 mod lost_networks;
 mod messages;
 mod mirrors;

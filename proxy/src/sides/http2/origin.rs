@@ -166,6 +166,11 @@ impl Sink for Origin {
     async fn end(&self) -> io::Result<()> {
         self.body.end()
     }
+
+    /// All that was handed over went into the instance's windows; whether there is room for more says whether it reads.
+    async fn has_room(&self) -> io::Result<()> {
+        self.body.has_room().await
+    }
 }
 
 /// Why there is no answer.

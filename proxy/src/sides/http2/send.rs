@@ -76,6 +76,23 @@ impl Outgoing {
         }
     }
 
+    /// Waits until the windows have room.
+    pub(crate) async fn has_room(&self) -> io::Result<()> {
+        poll_fn(|cx| {
+            let mut stream = self.0.borrow_mut();
+            let stream = stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+            stream.reserve_capacity(1);
+            while stream.capacity() == 0 {
+                match ready!(stream.poll_capacity(cx)) {
+                    Some(capacity) => drop(capacity.map_err(gone)?),
+                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
     /// Ends the stream's direction.
     pub(crate) fn end(&self) -> io::Result<()> {
         self.with(|stream| stream.send_data(Bytes::new(), true))

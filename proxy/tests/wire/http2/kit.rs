@@ -1,5 +1,7 @@
 //! A client that is `h2`'s, and one that sends any frames.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
@@ -36,7 +38,12 @@ pub(crate) async fn client(plane: &Plane) -> SendRequest<Bytes> {
 
 /// The same with settings of its own.
 pub(crate) async fn client_with(plane: &Plane, builder: &h2::client::Builder) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(plane.address).await.expect("the data plane accepts");
+    client_at(plane.address, builder).await
+}
+
+/// The same of the data plane at this address.
+pub(crate) async fn client_at(address: SocketAddr, builder: &h2::client::Builder) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(address).await.expect("the data plane accepts");
     let (client, connection) = within("the handshake", builder.handshake(stream)).await.expect("HTTP/2");
     tokio::spawn(async move {
         // How it ends is seen by its streams.
