@@ -348,8 +348,9 @@ impl<'c, D: Downstream, B: Source> Call<'c, D, B> {
         if self.record.attempts >= ATTEMPTS_MAX || limit.is_some_and(|limit| limit <= now) {
             return false;
         }
-        // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like.
-        if !self.still_serves(&way.entry, pick) {
+        // One that is known to stop, or gone, costs nobody a retry: that is what a deploy looks like. The table that says so may
+        // be a moment behind the news that an address was lost.
+        if reason == Reason::UpstreamLost || !self.still_serves(&way.entry, pick) {
             return true;
         }
         if way.retries < settings.retries && way.entry.may_retry(now.into_std()) {
