@@ -195,6 +195,11 @@ impl Place {
         }
     }
 
+    /// Whether nothing of this stream of it has been written.
+    pub(crate) fn holds_back(&self, stream: u32) -> bool {
+        self.channel.wire.holds_back(stream)
+    }
+
     /// Whether the connection ends because the instance floods it.
     pub(crate) fn is_flooded(&self) -> bool {
         self.channel.wire.flood().is_some()

@@ -23,6 +23,7 @@ struct FrameHead {
     len: u32,
     kind: Kind,
     flags: u8,
+    stream: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,7 @@ enum Kind {
 
 impl FrameHead {
     fn read(octets: [u8; HEAD]) -> Self {
-        let [a, b, c, kind, flags, ..] = octets;
+        let [a, b, c, kind, flags, stream @ ..] = octets;
         let kind = match kind {
             0 => Kind::Data,
             1 => Kind::Headers,
@@ -51,7 +52,7 @@ impl FrameHead {
             9 => Kind::Continuation,
             _ => Kind::Other,
         };
-        Self { len: u32::from_be_bytes([0, a, b, c]), kind, flags }
+        Self { len: u32::from_be_bytes([0, a, b, c]), kind, flags, stream: u32::from_be_bytes(stream) }
     }
 }
 
@@ -164,6 +165,8 @@ pub(crate) struct Seen {
     pub settled: bool,
     /// The other side takes no new streams.
     pub goes_away: bool,
+    /// The last stream that was opened by us; they go up.
+    pub opened: u32,
 }
 
 /// Watches a connection.
@@ -226,6 +229,7 @@ impl Calm {
                 frames.earn(CAUSED + 2 * (frame.len / READ_AT_ONCE));
                 if frame.kind == Kind::Headers {
                     heads.earn(HEADS_CAUSED);
+                    seen.opened = seen.opened.max(frame.stream);
                 }
                 resets.earn(u32::from(frame.flags & END_STREAM != 0));
             }

@@ -3,7 +3,7 @@
 //! Not here: the request's head in the words of HTTP/2 (see `asked`), which connection the stream is on (see
 //! `upstream::channels`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -30,6 +30,8 @@ pub(crate) struct Origin {
     place: Place,
     asked: Rc<Asked>,
     body: Outgoing,
+    /// Its number; 0 before it is opened.
+    stream: Cell<u32>,
     answer: RefCell<Awaited>,
     /// The first head, or that there is none, if somebody has looked at it before the answer is read.
     first: RefCell<Option<Box<Head>>>,
@@ -53,12 +55,17 @@ impl Origin {
     /// On a stream of this connection.
     pub(crate) fn new(place: Place, asked: Rc<Asked>) -> Self {
         let (body, answer) = (Outgoing::default(), RefCell::new(Awaited::Unsent(None)));
-        Self { place, asked, body, answer, first: RefCell::default() }
+        Self { place, asked, body, stream: Cell::new(0), answer, first: RefCell::default() }
     }
 
     /// Where the stream is.
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Whether nothing of the request has been written: its connection ended before.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.place.holds_back(self.stream.get())
     }
 
     /// What goes there.
@@ -98,6 +105,7 @@ impl Origin {
     fn open(&self, ends: bool) -> io::Result<()> {
         let (answer, sent) = match self.place.ask(self.asked.request.clone(), ends) {
             Ok((answer, stream)) => {
+                self.stream.set(answer.stream_id().as_u32());
                 self.body.start(stream);
                 (Awaited::Coming(answer), Ok(()))
             }

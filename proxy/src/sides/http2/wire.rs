@@ -36,6 +36,8 @@ pub(crate) struct Wire<S> {
     /// Nothing more was there in this turn.
     dry: Cell<bool>,
     received: Cell<Instant>,
+    /// Octets of this stream, the last one opened then, may have gone out.
+    gone_out: Cell<u32>,
 }
 
 /// What waits to be written.
@@ -59,6 +61,7 @@ impl<S: Stream> Wire<S> {
             received: Cell::new(turn::now()),
             reads_left: Cell::new(READS_MAX),
             dry: Cell::new(false),
+            gone_out: Cell::new(0),
         })
     }
 
@@ -81,6 +84,7 @@ impl<S: Stream> Wire<S> {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 octets => waiting.advance(octets),
             }
+            self.gone_out.set(self.seen().opened);
             *stalled = None;
             if *is_full && waiting.len() < WAITING_MAX {
                 *is_full = false;
@@ -108,7 +112,12 @@ impl<S: Stream> Wire<S> {
         self.received.get()
     }
 
-    /// What is known of the frames that have come.
+    /// Whether nothing of this stream, which we opened, has gone out.
+    pub(crate) fn holds_back(&self, stream: u32) -> bool {
+        self.gone_out.get() < stream
+    }
+
+    /// What is known of the frames that have come, and gone.
     pub(crate) fn seen(&self) -> Seen {
         self.calm.borrow().seen()
     }

@@ -7,5 +7,6 @@ mod grpc;
 mod hedging;
 pub(crate) mod kit;
 mod messages;
+mod races;
 mod refusals;
 mod tunnels;
