@@ -219,3 +219,88 @@ async fn an_instance_that_takes_nothing_on_new_connections_is_not_dialled_for_ev
         assert!(got.starts_with("HTTP/1.1 200"), "{got}");
     }
 }
+
+/// An instance that a test answers for frame by frame, and one that serves when the first cannot.
+fn with_stand_in(origin: &RawOrigin, other: &H2Origin) -> Plane {
+    Plane::with(Options::default(), |cluster| {
+        cluster.add(origin.address(), "shop.test", &[H2C, ("fairway.version", "v1")]);
+        // It serves when nobody with a weight can.
+        cluster.add(other.address, "shop.test", &[H2C, ("fairway.version", "v2"), ("fairway.weight", "0")]);
+    })
+}
+
+#[tokio::test]
+async fn a_body_that_was_half_sent_goes_elsewhere_whole() {
+    for ends in [reset(1, REFUSED), goaway(0, NO_ERROR)] {
+        let (origin, mut other) = (RawOrigin::new().await, H2Origin::new().await);
+        let plane = with_stand_in(&origin, &other);
+        let mut client = plane.connect().await;
+        client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 10\r\n\r\n01234").await;
+        let mut instance = origin.accept().await;
+        request_on(&mut instance).await;
+        assert_eq!(instance.next_of(DATA).await.payload, b"01234");
+        instance.send(&ends).await;
+        if ends[3] == GOAWAY {
+            // The instance goes on, on another connection.
+            let mut again = origin.accept().await;
+            request_on(&mut again).await;
+            assert_eq!(again.next_of(DATA).await.payload, b"01234");
+            again.send(reset(1, REFUSED)).await;
+        }
+        let mut asked = other.asked().await;
+        client.send("56789").await;
+        assert_eq!(asked.read().await.expect("a body"), b"0123456789");
+        asked.answer("done");
+        assert!(client.read_until("done").await.starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_which_more_was_sent_than_is_kept_is_not_sent_again() {
+    const OCTETS: usize = 100_000;
+    const ROOM: [u8; 4] = (OCTETS as u32).to_be_bytes();
+    let (origin, mut other) = (RawOrigin::new().await, H2Origin::new().await);
+    let plane = with_stand_in(&origin, &other);
+    let mut client = plane.connect().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {OCTETS}\r\n\r\n");
+    client.send([head.as_bytes(), &[b'x'; OCTETS - 1]].concat()).await;
+    let mut instance = origin.accept().await;
+    let stream = request_on(&mut instance).await.stream;
+    let room = [frame(WINDOW_UPDATE, 0, 0, &ROOM), frame(WINDOW_UPDATE, 0, stream, &ROOM)].concat();
+    instance.send(room).await;
+    let mut got = 0;
+    while got < OCTETS - 1 {
+        got += instance.next_of(DATA).await.payload.len();
+    }
+    instance.send(reset(stream, REFUSED)).await;
+    let answer = tokio::select! {
+        answer = client.read_until("}\n") => answer,
+        _ = other.asked() => panic!("it was sent again without what is missing"),
+    };
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream-refused"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_a_farewell_says_was_taken_is_not_asked_again_unless_that_is_safe() {
+    for (request, again) in [(POST.to_owned(), false), (get("/"), true)] {
+        let (origin, mut other) = (RawOrigin::new().await, H2Origin::new().await);
+        let plane = with_stand_in(&origin, &other);
+        let mut client = plane.connect().await;
+        client.send(&request).await;
+        let mut instance = origin.accept().await;
+        let stream = request_on(&mut instance).await.stream;
+        if !again {
+            ended(&mut instance).await;
+        }
+        instance.send(goaway(stream, NO_ERROR)).await;
+        instance.0.finish().await;
+        if again {
+            other.asked().await.answer("again");
+            client.read_until("again").await;
+        } else {
+            let head = client.head().await;
+            assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+            assert!(client.read_until("}\n").await.contains("upstream-closed"));
+        }
+    }
+}
