@@ -201,56 +201,6 @@ async fn containers_that_borrow_a_network_are_found_at_its_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_container_of_the_engine_its_own_networks_come_first() {
-    if !can_run() {
-        return;
-    }
-    let engine = with_image(Engine::start().await).await;
-    let program = example("watch");
-    let files: &[(&str, &Path)] = &[("watch", &program)];
-    let entrypoint = &["/watch", "unix:///engine/docker.sock"];
-    engine.image(Image { name: "watch:v1", files, entrypoint, ..Image::default() }).await;
-    for name in ["a", "b", "c"] {
-        engine.network(name).await;
-    }
-    let folder = engine.socket().parent().expect("a socket is in a folder").display().to_string();
-    let mounts = serde_json::json!({ "HostConfig": { "Binds": [format!("{folder}:/engine")] } });
-    let proxy = ContainerOptions {
-        name: "proxy",
-        image: "watch:v1",
-        networks: &["c"],
-        more: Some(&mounts),
-        ..ContainerOptions::default()
-    };
-    let proxy = engine.run(proxy).await;
-    engine.run(ContainerOptions { networks: &["a", "b", "c"], ..web("web") }).await;
-    engine.run(ContainerOptions { networks: &["b", "a"], ..web("far") }).await;
-    engine.run(ContainerOptions { networks: &["host"], ..web("bare") }).await;
-    let told = async |what: &str| {
-        let seen = async || proxy.logs().await.lines().any(|line| line.contains(what)).then_some(());
-        fairway_testkit::until(what, Duration::from_secs(10), seen).await;
-    };
-    told("network c: shared with the proxy (also in a, b)").await;
-    told("network a: first by name, none is known to be reachable (also in b)").await;
-    let gateway = engine.api().get("/networks/c").await["IPAM"]["Config"][0]["Gateway"].clone();
-    told(&format!("{} host network: the address of its node", gateway.as_str().expect("a gateway"))).await;
-    proxy.connect("b").await;
-    told("network b: shared with the proxy (also in a)").await;
-}
-
-/// A program of this package's `examples/`, built if it is not up to date: a run of some tests alone builds none.
-fn example(name: &str) -> std::path::PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = std::process::Command::new(cargo);
-    build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--example", name]);
-    let built = build.status();
-    assert!(built.as_ref().is_ok_and(|status| status.success()), "cannot build {name}: {built:?}");
-    let test = std::env::current_exe().expect("a test knows its program");
-    let programs = test.parent().and_then(Path::parent).expect("tests are in the folder `deps`");
-    programs.join("examples").join(name)
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_hangs_is_lost_and_found_again() {
     if !can_run() {
         return;
