@@ -20,13 +20,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use fairway_catalog::Route;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::control::Done;
 use crate::guard::{self, Guard};
 use crate::problem::Refusal;
 use crate::state::App;
@@ -123,6 +125,17 @@ async fn harden(mut response: Response) -> Response {
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// The answer to an order that removed something of a route, which may be gone.
+fn removed(
+    ordered: &Done<Option<Arc<Route>>>,
+    answer: impl FnOnce(StatusCode, &Route) -> Response,
+) -> Response {
+    match &ordered.now {
+        Some(route) => answer(done(ordered.live), route),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
 }
 
 /// 200 when an order is live, 202 when it is stored and not yet live everywhere.

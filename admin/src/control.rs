@@ -262,16 +262,8 @@ impl Shared {
         if_match: Option<&str>,
         who: &Who,
     ) -> Result<Done<Option<Arc<Route>>>, OrderError> {
-        let catalog = self.catalog();
         let stored = |id: &RouteId| self.inputs.current().decisions.splits.contains_key(id);
-        let id = match find_route(&catalog, route) {
-            Ok(found) => {
-                check_etag(&found, if_match)?;
-                found.id.clone()
-            }
-            // What is remembered of a route that is gone can be removed, too.
-            Err(error) => route.parse::<RouteId>().ok().filter(stored).ok_or(error)?,
-        };
+        let id = self.there_or_remembered(route, stored, |found| check_etag(found, if_match))?;
         self.check_no_release(&id)?;
         let mut live = true;
         if stored(&id) {
@@ -281,6 +273,19 @@ impl Shared {
             live = self.decide_split(&id, moves, None).await?;
         }
         Ok(Done { now: self.catalog().routes.get(&id).cloned(), live })
+    }
+
+    /// The route of which something is to be removed. What is remembered of one that is gone can be removed, too.
+    fn there_or_remembered(
+        &self,
+        route: &str,
+        is_remembered: impl Fn(&RouteId) -> bool,
+        check: impl FnOnce(&Route) -> Result<(), OrderError>,
+    ) -> Result<RouteId, OrderError> {
+        match find_route(&self.catalog(), route) {
+            Ok(found) => check(&found).map(|()| found.id.clone()),
+            Err(error) => route.parse().ok().filter(is_remembered).ok_or(error),
+        }
     }
 
     /// Whom an order about a backend is for: what a release has disabled in one route, an activation lifts, too.

@@ -305,13 +305,15 @@ impl Machine {
         if self.release.weight == 0 {
             return None;
         }
+        let probe = self.failing.as_ref().map(|(id, how)| format!("the probe of {id} fails ({how})"));
         // Weights that people set before it comes wait for it.
         let is_awaited = self.release.stage == Stage::Waiting || !self.grace.is_zero();
         if self.ready == 0 && (!self.proven.is_empty() || !is_awaited) {
-            return Some((Ending::NotReady, "no instance of it is ready any more".to_owned()));
+            let because = probe.map(|fails| format!(": {fails}")).unwrap_or_default();
+            return Some((Ending::NotReady, format!("no instance of it is ready any more{because}")));
         }
-        if let Some((id, how)) = &self.failing {
-            return Some((Ending::Probe, format!("the probe of {id} fails ({how})")));
+        if let Some(fails) = probe {
+            return Some((Ending::Probe, fails));
         }
         if let Some(limit) = self.limit.as_ref().filter(|limit| limit.is_exceeded()) {
             let why = format!("more than {} % of its requests fail", limit.rate() * 100.0);

@@ -7,7 +7,7 @@ use fairway_catalog::inputs::LimitsRecord;
 use http::StatusCode;
 use http::header::{ETAG, HeaderValue};
 
-use super::done;
+use super::{done, removed};
 use crate::control::{Who, find_route};
 use crate::extract::{Body, IfMatch, Name};
 use crate::problem::Refusal;
@@ -95,10 +95,7 @@ pub(super) async fn delete(
     who: Who,
 ) -> Result<Response, Refusal> {
     let ordered = app.state.control.delete_limits(name, if_match, who).await?;
-    Ok(match ordered.now {
-        Some(route) => answer(done(ordered.live), &route),
-        None => StatusCode::NO_CONTENT.into_response(),
-    })
+    Ok(removed(&ordered, answer))
 }
 
 fn answer(status: StatusCode, route: &fairway_catalog::Route) -> Response {

@@ -1,11 +1,10 @@
 //! Orders about copies of a route's requests.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use axum::response::Response;
 
-use super::done;
 use super::routes::answer;
+use super::{done, removed};
 use crate::control::Who;
 use crate::extract::{Body, Name};
 use crate::problem::Refusal;
@@ -60,8 +59,5 @@ pub(super) async fn put(
 )]
 pub(super) async fn delete(State(app): AppState, Name(name): Name, who: Who) -> Result<Response, Refusal> {
     let ordered = app.state.control.delete_mirror(name, who).await?;
-    Ok(match ordered.now {
-        Some(route) => answer(done(ordered.live), &route),
-        None => StatusCode::NO_CONTENT.into_response(),
-    })
+    Ok(removed(&ordered, answer))
 }

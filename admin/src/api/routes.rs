@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{ETAG, HeaderValue};
 
-use super::done;
+use super::{done, removed};
 use crate::control::{Who, find_route};
 use crate::extract::{Body, IfMatch, Name};
 use crate::problem::Refusal;
@@ -98,10 +98,7 @@ pub(super) async fn delete_split(
     who: Who,
 ) -> Result<Response, Refusal> {
     let ordered = app.state.control.delete_split(name, if_match, who).await?;
-    Ok(match ordered.now {
-        Some(route) => answer(done(ordered.live), &route),
-        None => StatusCode::NO_CONTENT.into_response(),
-    })
+    Ok(removed(&ordered, answer))
 }
 
 pub(super) fn answer(status: StatusCode, route: &fairway_catalog::Route) -> Response {

@@ -108,14 +108,7 @@ impl Shared {
         who: &Who,
     ) -> Result<Done<Option<Arc<Route>>>, OrderError> {
         let stored = |id: &RouteId| self.inputs.current().decisions.limits.contains_key(id);
-        let id = match find_route(&self.catalog(), route) {
-            Ok(found) => {
-                check_etag(&found, if_match)?;
-                found.id.clone()
-            }
-            // What is remembered of a route that is gone can be removed, too.
-            Err(error) => route.parse::<RouteId>().ok().filter(stored).ok_or(error)?,
-        };
+        let id = self.there_or_remembered(route, stored, |found| check_etag(found, if_match))?;
         let mut live = true;
         if stored(&id) {
             let audit = audit(who, "delete-limits", &id, String::new(), "", Timestamp::now());

@@ -72,11 +72,7 @@ impl Shared {
 
     async fn delete_mirror(&self, route: &str, who: &Who) -> Result<Done<Option<Arc<Route>>>, OrderError> {
         let stored = |id: &RouteId| self.inputs.current().decisions.mirrors.contains_key(id);
-        let id = match find_route(&self.catalog(), route) {
-            Ok(found) => found.id.clone(),
-            // What is remembered of a route that is gone can be removed, too.
-            Err(error) => route.parse::<RouteId>().ok().filter(stored).ok_or(error)?,
-        };
+        let id = self.there_or_remembered(route, stored, |_| Ok(()))?;
         let mut live = true;
         if stored(&id) {
             let audit = audit(who, "delete-mirror", &id, String::new(), "", Timestamp::now());

@@ -15,7 +15,7 @@ pub struct EventItem {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `backend-added`,
+    /// `instance-added`, `instance-removed`, `instance-condition`, `instance-state`, `instance-drained`, `backend-added`,
     /// `backend-removed`, `backend-state`, `route-added`, `route-removed`, `route-split`, `route-mirror`, `route-limits`,
     /// `problem-raised`, `problem-cleared`, `source-lost`, `source-found`, `release-state`, `release-step`.
     #[serde(rename = "type")]

@@ -142,7 +142,11 @@ fn hard_limits_take_it_back_with_the_next_second_in_whatever_state_it_has_a_shar
         for (instances, ending, says) in [
             (vec![seen(false, None)], Ending::NotReady, "no instance of it is ready"),
             (vec![], Ending::NotReady, "no instance of it is ready"),
-            (vec![seen(false, Some("GET / answered 500"))], Ending::NotReady, "no instance"),
+            (
+                vec![seen(false, Some("GET / answered 500"))],
+                Ending::NotReady,
+                "no instance of it is ready any more: the probe of",
+            ),
             (
                 vec![
                     seen(false, Some("timed out")),

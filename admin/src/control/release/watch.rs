@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fairway_catalog::{Catalog, Condition, Member, Route};
+use fairway_catalog::{Catalog, Condition, Decisions, Member, Route};
 use fairway_config::names::{BackendId, RouteId, Weight};
 use fairway_proxy::metrics::VersionFigures;
 use fairway_proxy::table::TableHandle;
@@ -124,6 +124,8 @@ impl Shared {
         let catalog = self.catalog();
         let listed = catalog.sources.iter().all(|source| source.listed);
         let figures = figures.of(route);
+        // Before the releases are locked, and not within: a change of the inputs locks them, too.
+        let decisions = self.inputs.current().decisions;
         let (due, is_news) = self.releases.change(route, |running| {
             let to = &running.machine.release().plan.to;
             let is_known = catalog.routes.get(route).is_some_and(|route| member(route, to).is_some());
@@ -133,7 +135,7 @@ impl Shared {
             }
             let before = (running.machine.release().weight, running.trouble.clone());
             let second = Second {
-                weight: self.percent(&catalog, route, to),
+                weight: percent(&catalog, &decisions, route, to),
                 ..running.second(&catalog, route, figures, passed)
             };
             running.machine.observe(&second);
@@ -148,25 +150,6 @@ impl Shared {
             self.show_releases();
         }
         due
-    }
-
-    /// The target's weight in the split in force, in percent of all weights; above 0 when it has any. Without a split its share.
-    fn percent(&self, catalog: &Catalog, id: &RouteId, to: &BackendId) -> Option<u8> {
-        let route = catalog.routes.get(id);
-        let part = match route.and_then(|route| Some((route, member(route, to)?))) {
-            Some((route, member)) => match member.weight {
-                Some(weight) => part(weight, route.members.iter().filter_map(|member| member.weight)),
-                None => member.share,
-            },
-            // It is gone, perhaps in the very second in which it got its weight.
-            None => {
-                let decisions = self.inputs.current().decisions;
-                let weights = &decisions.splits.get(id)?.effective(Timestamp::now())?.weights;
-                part(*weights.get(to)?, weights.values().copied())
-            }
-        };
-        // Rounded up: what gets anything at all is watched.
-        Some((part * 100.0).ceil().clamp(0.0, 100.0) as u8)
     }
 
     /// Makes these moves, unless somebody else has the turn for long: they are due again with the next look.
@@ -269,6 +252,24 @@ pub(super) fn instances(route: &Route, to: &BackendId) -> Vec<Seen> {
 fn others_ready(route: &Route, to: &BackendId) -> usize {
     let others = route.members.iter().filter(|member| member.backend.id != *to);
     others.flat_map(|member| &member.instances).filter(|instance| instance.serves_new()).count()
+}
+
+/// The target's weight in the split in force, in percent of all weights; above 0 when it has any. Without a split its share.
+fn percent(catalog: &Catalog, decisions: &Decisions, id: &RouteId, to: &BackendId) -> Option<u8> {
+    let route = catalog.routes.get(id);
+    let part = match route.and_then(|route| Some((route, member(route, to)?))) {
+        Some((route, member)) => match member.weight {
+            Some(weight) => part(weight, route.members.iter().filter_map(|member| member.weight)),
+            None => member.share,
+        },
+        // It is gone, perhaps in the very second in which it got its weight.
+        None => {
+            let weights = &decisions.splits.get(id)?.effective(Timestamp::now())?.weights;
+            part(*weights.get(to)?, weights.values().copied())
+        }
+    };
+    // Rounded up: what gets anything at all is watched.
+    Some((part * 100.0).ceil().clamp(0.0, 100.0) as u8)
 }
 
 fn part(weight: Weight, all: impl Iterator<Item = Weight>) -> f64 {
