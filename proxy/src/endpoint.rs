@@ -1,6 +1,10 @@
-//! An instance as the balancer sees it: its address, how requests travel to it, and the numbers that change with each.
+//! An instance as the balancer sees it: its address, how requests travel to it ([`settings`]), and the numbers that change with
+//! each, kept for as long as it lives ([`states`]).
 //!
 //! Not here: who is chosen (see `pick`), opening and keeping connections (see `upstream`).
+
+mod settings;
+mod states;
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,20 +13,21 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
 use fairway_catalog::facts::UnitKind;
 use fairway_catalog::{Instance, InstanceKey};
-use fairway_config::labels::{Balance, Hedge, Protocol, ProxyProtocol, Transport};
 use fairway_config::names::Weight;
 use jiff::{SignedDuration, Timestamp};
 use rustls::client::Resumption;
-use tokio::sync::watch;
+
+pub use settings::UpstreamSettings;
+pub use states::EndpointStates;
+pub(crate) use states::Told;
 
 use crate::hold::HOLD;
-use crate::outlier::{Book, Cause, Ejections, IN_A_ROW, Peers, Standing, stamp};
+use crate::outlier::{Cause, IN_A_ROW, Peers, Standing, stamp};
 use crate::pick::failures::Failures;
 use crate::pick::peak_ewma::PeakEwma;
-use crate::pick::stable_hash::{self, BuildStable};
+use crate::pick::stable_hash;
 use crate::queue::{Crowd, hand_on};
 use crate::reason::Reason;
 
@@ -145,59 +150,6 @@ impl Endpoint {
     /// What the balancer compares at this moment.
     pub(crate) fn burden(&self, now: Instant) -> Burden {
         self.state.burden(self.weight, now)
-    }
-}
-
-/// How requests travel to the instances of a backend: its labels, with the defaults filled in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UpstreamSettings {
-    /// What is spoken.
-    pub protocol: Protocol,
-    /// The header that each connection starts with; `None`: no header.
-    pub proxy_protocol: Option<ProxyProtocol>,
-    /// How an instance is chosen.
-    pub balance: Balance,
-    /// Longest wait for a connection; default 1 s.
-    pub connect_timeout: Duration,
-    /// Longest wait for the response head once the request is sent; default 60 s.
-    pub first_byte_timeout: Duration,
-    /// Longest silence in a body, and longest life of an idle pooled connection; default 90 s.
-    pub idle_timeout: Duration,
-    /// Longest time for the whole exchange; default none.
-    pub total_timeout: Option<Duration>,
-    /// How often a request may be sent to another instance after a failure; default 1.
-    pub retries: u8,
-    /// Most requests in flight at one instance; `None`: as many as the configuration file says.
-    pub in_flight_max: Option<u32>,
-    /// When a second GET goes to another instance; `None`: never.
-    pub hedge: Option<Hedge>,
-    /// Whom its certificate must be for; `None`: the name it is known by.
-    pub tls_server_name: Option<Arc<str>>,
-    /// Whether an instance is ejected for its failures; default yes.
-    pub outlier: bool,
-    /// Whether its certificate is checked; `None`: as the configuration file says.
-    pub tls_verify: Option<bool>,
-}
-
-impl UpstreamSettings {
-    /// From the backend's labels.
-    pub fn new(transport: &Transport) -> Self {
-        let secs = Duration::from_secs;
-        Self {
-            protocol: transport.protocol.unwrap_or_default(),
-            proxy_protocol: transport.proxy_protocol,
-            balance: transport.balance.clone().unwrap_or_default(),
-            connect_timeout: transport.connect_timeout.unwrap_or(secs(1)),
-            first_byte_timeout: transport.first_byte_timeout.unwrap_or(secs(60)),
-            idle_timeout: transport.idle_timeout.unwrap_or(secs(90)),
-            total_timeout: transport.total_timeout,
-            retries: transport.retries.unwrap_or(1),
-            in_flight_max: transport.in_flight_max,
-            outlier: transport.outlier.unwrap_or(true),
-            hedge: transport.hedge,
-            tls_server_name: transport.tls_server_name.clone(),
-            tls_verify: transport.tls_verify,
-        }
     }
 }
 
@@ -499,120 +451,6 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// The state of every instance that some route has.
-#[derive(Debug)]
-pub struct EndpointStates {
-    known: DashMap<InstanceKey, Arc<EndpointState>, BuildStable>,
-    in_flight_max: AtomicU32,
-    pub(crate) book: Arc<Book>,
-    /// How many drains have ended, and how many instances were cut off.
-    ends: watch::Sender<u64>,
-    /// How many instances were told to stop.
-    stops: watch::Sender<u64>,
-}
-
-/// What the catalog says of one life of an instance that its state has to know.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Told {
-    /// Its labels' limit of requests in flight.
-    pub(crate) in_flight_max: Option<u32>,
-    /// Its drain has ended.
-    pub(crate) ended: bool,
-    /// It was told to stop.
-    pub(crate) stops: bool,
-}
-
-impl Default for EndpointStates {
-    fn default() -> Self {
-        let in_flight_max = AtomicU32::new(IN_FLIGHT_MAX);
-        let (ends, stops) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self { known: DashMap::default(), in_flight_max, book: Arc::default(), ends, stops }
-    }
-}
-
-impl EndpointStates {
-    /// Sets how many requests may be in flight at each instance whose labels do not say it, of all workers;
-    /// [`IN_FLIGHT_MAX`] at first.
-    pub fn set_in_flight_max(&self, most: u32) {
-        self.in_flight_max.store(most, Ordering::SeqCst);
-        let states: Vec<_> = self.known.iter().map(|state| state.clone()).collect();
-        states.iter().for_each(|state| state.renew_max(&self.in_flight_max));
-    }
-
-    /// The state of this life of an instance, a new one among `peers` if it is not known, with what is told of it now.
-    pub(crate) fn of(&self, key: &InstanceKey, told: Told, peers: &Arc<Peers>) -> Arc<EndpointState> {
-        let Told { in_flight_max, ended, stops } = told;
-        let new = || {
-            let most = self.in_flight_max.load(Ordering::SeqCst);
-            let state = Arc::new(EndpointState::new(key, peers, most));
-            peers.join(&state);
-            state
-        };
-        let state = self.known.entry(key.clone()).or_insert_with(new).clone();
-        let own = in_flight_max.unwrap_or(0);
-        if state.own_max.swap(own, Ordering::SeqCst) != own {
-            state.renew_max(&self.in_flight_max);
-        }
-        if state.ended.swap(ended, Ordering::Relaxed) != ended && ended {
-            self.ends.send_modify(|count| *count += 1);
-        }
-        if state.stops.swap(stops, Ordering::Relaxed) != stops && stops {
-            state.deaf.store(false, Ordering::Relaxed);
-            self.stops.send_modify(|count| *count += 1);
-        }
-        state
-    }
-
-    /// Follows who is ejected now.
-    pub fn ejections(&self) -> watch::Receiver<Ejections> {
-        self.book.follow()
-    }
-
-    /// Ends the ejection of an instance before its time; none if it is not ejected.
-    pub fn end_ejection(&self, key: &InstanceKey) {
-        if let Some(state) = self.get(key) {
-            state.peers.end(&state, Instant::now());
-        }
-    }
-
-    /// Changes whenever a drain has ended or an instance was cut off: whoever is at an instance looks whether it is that one.
-    pub(crate) fn ends(&self) -> watch::Receiver<u64> {
-        self.ends.subscribe()
-    }
-
-    /// Changes whenever an instance was told to stop: idle connections to it are to be closed.
-    pub(crate) fn stops(&self) -> watch::Receiver<u64> {
-        self.stops.subscribe()
-    }
-
-    /// The state of this life of an instance.
-    pub fn get(&self, key: &InstanceKey) -> Option<Arc<EndpointState>> {
-        self.known.get(key).map(|state| state.clone())
-    }
-
-    /// Forgets this life of an instance and marks its state retired; `cut_off` if the instance goes on without its address.
-    pub(crate) fn retire(&self, key: &InstanceKey, cut_off: bool) {
-        if let Some((_, state)) = self.known.remove(key) {
-            state.retired.store(true, Ordering::Release);
-            if cut_off {
-                state.cut_off.store(true, Ordering::Relaxed);
-                self.ends.send_modify(|count| *count += 1);
-            }
-            self.book.over(key);
-        }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
     }
 }
 

@@ -1,8 +1,8 @@
 //! A client's connection: requests one after the other, until one side has had enough.
 //!
 //! - [`head`]: reading the next request's head, idling before it.
-//! - [`call`]: one request: its route, the instances it is sent to, what is answered when none will do.
-//! - [`waiting`]: how it waits for an instance, [`record`]: what is told of it.
+//! - [`call`]: one request: its route, what is answered without an instance.
+//! - [`trail`]: its way over instances, [`waiting`]: how it waits for one, [`record`]: what is told of it.
 //! - [`attempt`]: one attempt at one instance.
 //! - [`exchange`]: one request on one connection to one instance.
 //! - [`body`]: what of its body is kept to be sent again, [`held`]: what is held back meanwhile.
@@ -37,6 +37,7 @@ mod outcome;
 mod patience;
 mod record;
 mod streams;
+mod trail;
 mod waiting;
 
 use std::cell::{Cell, OnceCell};

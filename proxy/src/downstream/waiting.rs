@@ -9,8 +9,9 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 
-use super::call::{Call, Way, earlier};
+use super::call::{Call, earlier};
 use super::refused;
+use super::trail::Trail;
 use crate::forward::client::Client;
 use crate::h1::Refused;
 use crate::hold::{HOLD, NotHeld, hold, hold_for_another, until_listening};
@@ -26,18 +27,18 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
     pub(super) async fn wait_for(
         &mut self,
         lack: NoInstance,
-        way: &mut Way,
+        trail: &mut Trail,
         client: &Client,
     ) -> Result<Option<Pick>, Refused> {
         match lack {
-            NoInstance::Full(crowded) => self.wait_for_place(way, crowded, client).await,
-            NoInstance::NoneReady => self.wait_for_instance(way).await.map(|()| None),
+            NoInstance::Full(crowded) => self.wait_for_place(trail, crowded, client).await,
+            NoInstance::NoneReady => self.wait_for_instance(trail).await.map(|()| None),
         }
     }
 
     /// Holds the request until the route has an instance that it has not been at (design rule 6).
-    async fn wait_for_instance(&mut self, way: &mut Way) -> Result<(), Refused> {
-        let Way { entry, tried, last, news, .. } = way;
+    async fn wait_for_instance(&mut self, trail: &mut Trail) -> Result<(), Refused> {
+        let Trail { entry, tried, last, news, .. } = trail;
         let (handle, route, deadline) = (&self.visit.worker.handle, &entry.route.id, self.held_until(entry));
         let found = match last {
             None => self.unless_client_leaves(hold(handle, route, tried, deadline)).await?.map(Some),
@@ -59,19 +60,19 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
 
     /// Waits until it is this request's turn to find out whether an instance listens that has just started, or there is
     /// news; as long as a request may be held.
-    pub(super) async fn until_it_listens(&mut self, way: &mut Way, at: Pick) -> Result<(), Refused> {
+    pub(super) async fn until_it_listens(&mut self, trail: &mut Trail, at: Pick) -> Result<(), Refused> {
         let state = at.endpoint.state.clone();
         drop(at);
-        let (entry, deadline) = (&way.entry, self.held_until(&way.entry));
+        let (entry, deadline) = (&trail.entry, self.held_until(&trail.entry));
         let listening = until_listening(&self.visit.worker.handle, &entry.route.id, &state, deadline);
         if let Err(error) = self.unless_client_leaves(listening).await? {
-            let (why, at) = way.last.take().unzip();
+            let (why, at) = trail.last.take().unzip();
             self.record.failed = at;
             let why = why.filter(|_| error == NotHeld::Expired);
             return Err(why.unwrap_or(refused(error.reason(), "")));
         }
-        way.knocking.waited_for(&state);
-        self.renew(&mut way.entry);
+        trail.knocking.waited_for(&state);
+        self.renew(&mut trail.entry);
         Ok(())
     }
 
@@ -93,11 +94,11 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
     /// Waits for a place at an instance of the route, all of which are full; `None`: the route has changed, choose again.
     async fn wait_for_place(
         &mut self,
-        way: &mut Way,
+        trail: &mut Trail,
         crowded: Crowded,
         client: &Client,
     ) -> Result<Option<Pick>, Refused> {
-        let Way { entry, tried, .. } = way;
+        let Trail { entry, tried, .. } = trail;
         let worker = &self.visit.worker;
         let limits = &worker.handle.queue_limits;
         let began = turn::now();

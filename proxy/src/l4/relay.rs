@@ -165,20 +165,14 @@ impl Relay<'_> {
                     continue;
                 }
             };
-            let next = knocking.next(&pick.endpoint.state, turn::now().into_std());
-            if next != Next::Ask {
-                if next == Next::Wait {
-                    let state = pick.endpoint.state.clone();
-                    drop(pick);
-                    let waiting = until_listening(&self.worker.handle, self.route, &state, self.began + HOLD);
-                    match self.unless_client_leaves(waiting).await? {
-                        Ok(()) => knocking.waited_for(&state),
-                        Err(NotHeld::Expired) => return Err(last.unwrap_or(Reason::NoReadyInstance)),
-                        Err(full) => return Err(full.reason()),
-                    }
+            match knocking.next(&pick.endpoint.state, turn::now().into_std()) {
+                Next::Ask => {}
+                Next::Choose => continue,
+                Next::Wait => {
+                    self.until_it_listens(pick, &mut knocking, last).await?;
                     entry = self.present().unwrap_or(entry);
+                    continue;
                 }
-                continue;
             }
             self.attempts += 1;
             let reason = match self.open(&pick).await {
@@ -216,6 +210,25 @@ impl Relay<'_> {
             last = Some(reason);
             entry = newest.unwrap_or(entry);
         }
+    }
+
+    /// Waits until it is this connection's turn to find out whether an instance listens that has just started, or there is
+    /// news; as long as a connection may be held.
+    async fn until_it_listens(
+        &self,
+        at: Pick,
+        knocking: &mut Knocking,
+        last: Option<Reason>,
+    ) -> Result<(), Reason> {
+        let state = at.endpoint.state.clone();
+        drop(at);
+        let waiting = until_listening(&self.worker.handle, self.route, &state, self.began + HOLD);
+        match self.unless_client_leaves(waiting).await? {
+            Ok(()) => knocking.waited_for(&state),
+            Err(NotHeld::Expired) => return Err(last.unwrap_or(Reason::NoReadyInstance)),
+            Err(full) => return Err(full.reason()),
+        }
+        Ok(())
     }
 
     /// The route in the table of now.

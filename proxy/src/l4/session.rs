@@ -179,8 +179,7 @@ impl Session {
 
     async fn serve(&self) -> Result<(), Reason> {
         let mut tried = Tried::default();
-        let (mut retries, mut attempts) = (0, 0);
-        let (mut last, mut news) = (None, false);
+        let (mut retries, mut attempts, mut last, mut news) = (0, 0, None, false);
         let mut entry = self.present().ok_or(Reason::NoRoute)?;
         loop {
             self.told.borrow_mut().entry = Some(entry.clone());

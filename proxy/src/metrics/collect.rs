@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use dashmap::mapref::multiple::RefMulti;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{self, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::histogram::{self, BUILD, Histogram};
+use super::histogram::{BUILD, Histogram, sum};
 use super::{BackendSeries, Metrics, Series};
 use crate::table::TableHandle;
 
@@ -196,9 +196,7 @@ fn grpc(series: &Series) -> Vec<Metric> {
 }
 
 fn durations(series: &Series) -> Option<Metric> {
-    let mut metric = Metric::from_label(DURATIONS.labelled(&[&series.route, &series.backend]));
-    metric.set_histogram(series.durations()?);
-    Some(metric)
+    histogram(DURATIONS.labelled(&[&series.route, &series.backend]), series.durations())
 }
 
 fn mirrored(series: &Series) -> Vec<Metric> {
@@ -207,15 +205,11 @@ fn mirrored(series: &Series) -> Vec<Metric> {
 }
 
 fn mirror_durations(series: &Series) -> Option<Metric> {
-    let mut metric = Metric::from_label(MIRROR_DURATIONS.labelled(&[&series.route, &series.backend]));
-    metric.set_histogram(series.mirror_durations()?);
-    Some(metric)
+    histogram(MIRROR_DURATIONS.labelled(&[&series.route, &series.backend]), series.mirror_durations())
 }
 
 fn connects(backend: &BackendSeries) -> Option<Metric> {
-    let mut metric = Metric::from_label(CONNECTS.labelled(&[&backend.backend]));
-    metric.set_histogram(backend.connects()?);
-    Some(metric)
+    histogram(CONNECTS.labelled(&[&backend.backend]), backend.connects())
 }
 
 fn retries(backend: &BackendSeries) -> Vec<Metric> {
@@ -257,16 +251,12 @@ fn queued(table: &TableHandle) -> Vec<Metric> {
 }
 
 fn queue_waits(series: &Series) -> Option<Metric> {
-    let mut metric = Metric::from_label(QUEUE_WAITS.labelled(&[&series.route]));
-    metric.set_histogram(series.waits()?);
-    Some(metric)
+    histogram(QUEUE_WAITS.labelled(&[&series.route]), series.waits())
 }
 
 fn builds(metrics: &Metrics) -> Vec<Metric> {
     let build = |entry: RefMulti<'_, &'static str, Histogram>| {
-        let mut metric = Metric::from_label(BUILDS.labelled(&[entry.key()]));
-        metric.set_histogram(histogram::sum(std::iter::once(entry.value()), &BUILD)?);
-        Some(metric)
+        histogram(BUILDS.labelled(&[entry.key()]), sum(std::iter::once(entry.value()), &BUILD))
     };
     metrics.builds.iter().filter_map(build).collect()
 }
@@ -343,6 +333,13 @@ fn gauge(labels: Vec<LabelPair>, value: i64) -> Metric {
     let mut metric = Metric::from_label(labels);
     metric.set_gauge(gauge);
     metric
+}
+
+/// `None` where nothing was observed.
+fn histogram(labels: Vec<LabelPair>, observed: Option<proto::Histogram>) -> Option<Metric> {
+    let mut metric = Metric::from_label(labels);
+    metric.set_histogram(observed?);
+    Some(metric)
 }
 
 #[cfg(test)]

@@ -110,6 +110,13 @@ pub(super) struct Moment<'a> {
     pub(super) zone: &'a str,
 }
 
+impl Moment<'_> {
+    /// Whether the instance is in our zone.
+    fn is_here(&self, instance: &Instance) -> bool {
+        !self.zone.is_empty() && *instance.unit.zone == *self.zone
+    }
+}
+
 impl RouteEntry {
     pub(super) fn new(
         route: &Arc<Route>,
@@ -229,50 +236,25 @@ impl Version {
                 ready_at(instance, state, old.zip(place), moment)
             })
             .collect();
-        let is_here = |instance: &Instance| !moment.zone.is_empty() && *instance.unit.zone == *moment.zone;
-        let serves = |instance: &Instance| Rank::of(instance) == Rank::Serving;
-        let firmly_ready: Option<Instant> =
-            states.iter().zip(&ready).filter(|((i, _), _)| serves(i)).map(|(_, at)| *at + SLOW_START).min();
-        let endpoint = |((instance, state), ready_at): (&(&Arc<Instance>, Arc<EndpointState>), &Instant)| {
-            let newness = Newness {
-                serving: serves(instance),
-                ready_at: *ready_at,
-                // The first ones of a version are not new: nobody is there beside whom they could spare themselves.
-                is_new: serves(instance) && firmly_ready.is_some_and(|firmly| firmly <= *ready_at),
-                is_local: is_here(instance),
-            };
-            (Rank::of(instance), Endpoint::new(instance, &settings, state.clone(), newness))
-        };
-        let mut sorted: Vec<(Rank, Arc<Endpoint>)> = states.iter().zip(&ready).map(endpoint).collect();
-        // Those of our zone first: most requests look at them alone.
-        sorted.sort_by_key(|(rank, endpoint)| (*rank, !endpoint.is_local));
+        let sorted = sorted(&states, &ready, &settings, moment);
         let count = |rank| sorted.iter().filter(|(r, _)| *r == rank).count();
         let serving = || sorted.iter().filter(|(rank, _)| *rank == Rank::Serving).map(|(_, e)| e);
         let wanted = |instance: &&&Arc<Instance>| {
             let is_down = instance.state == State::Active && instance.condition == Condition::Unhealthy;
-            serves(instance) || is_down
+            Rank::of(instance) == Rank::Serving || is_down
         };
         let endpoints: Box<[_]> = sorted.iter().map(|(_, endpoint)| endpoint.clone()).collect();
         let binds = matches!(settings.balance, Balance::Hash(_));
         let all_wanted = || states.iter().map(|(instance, _)| instance).filter(wanted);
-        let mut peers: Vec<Arc<Peers>> = Vec::new();
-        for (_, state) in &states {
-            if !peers.iter().any(|known| Arc::ptr_eq(known, &state.peers)) {
-                peers.push(state.peers.clone());
-            }
-        }
-        if let (true, Some(old)) = (peers.is_empty(), old) {
-            peers.extend(old.peers.iter().cloned());
-        }
         Self {
-            peers: peers.into(),
+            peers: peers(&states, old),
             weights: Weights::of(&endpoints),
             seats: (binds && endpoints.len() > 1)
                 .then(|| Seats::new(&endpoints, old.and_then(|old| old.seats.as_ref()))),
             new_until: serving().filter(|e| e.is_new).map(|e| e.ready_at + SLOW_START).max(),
             zoned: serving().any(|e| e.is_local) && serving().any(|e| !e.is_local),
             wanted: all_wanted().count(),
-            wanted_here: all_wanted().filter(|instance| is_here(instance)).count(),
+            wanted_here: all_wanted().filter(|instance| moment.is_here(instance)).count(),
             weight: member.weight,
             promised_zero: member.promised_zero,
             series: old.map_or_else(|| lasting.metrics.series(route, &name), |old| old.series.clone()),
@@ -363,6 +345,46 @@ fn states<'a>(
         stops: instance.condition == Condition::Stopping,
     };
     keys().map(|(instance, key)| (instance, lasting.states.of(&key, told(instance), &peers))).collect()
+}
+
+/// The instances as a version lists them, each with where it stands.
+fn sorted(
+    states: &[(&Arc<Instance>, Arc<EndpointState>)],
+    ready: &[Instant],
+    settings: &Arc<UpstreamSettings>,
+    moment: &Moment<'_>,
+) -> Vec<(Rank, Arc<Endpoint>)> {
+    let serves = |instance: &Instance| Rank::of(instance) == Rank::Serving;
+    let serving = states.iter().zip(ready).filter(|((instance, _), _)| serves(instance));
+    let firmly_ready: Option<Instant> = serving.map(|(_, at)| *at + SLOW_START).min();
+    let endpoint = |((instance, state), ready_at): (&(&Arc<Instance>, Arc<EndpointState>), &Instant)| {
+        let newness = Newness {
+            serving: serves(instance),
+            ready_at: *ready_at,
+            // The first ones of a version are not new: nobody is there beside whom they could spare themselves.
+            is_new: serves(instance) && firmly_ready.is_some_and(|firmly| firmly <= *ready_at),
+            is_local: moment.is_here(instance),
+        };
+        (Rank::of(instance), Endpoint::new(instance, settings, state.clone(), newness))
+    };
+    let mut sorted: Vec<_> = states.iter().zip(ready).map(endpoint).collect();
+    // Those of our zone first: most requests look at them alone.
+    sorted.sort_by_key(|(rank, endpoint)| (*rank, !endpoint.is_local));
+    sorted
+}
+
+/// With whom the instances are compared: of a version that has none now, those of before.
+fn peers(states: &[(&Arc<Instance>, Arc<EndpointState>)], old: Option<&Version>) -> Box<[Arc<Peers>]> {
+    let mut peers: Vec<Arc<Peers>> = Vec::new();
+    for (_, state) in states {
+        if !peers.iter().any(|known| Arc::ptr_eq(known, &state.peers)) {
+            peers.push(state.peers.clone());
+        }
+    }
+    if let (true, Some(old)) = (peers.is_empty(), old) {
+        peers.extend(old.peers.iter().cloned());
+    }
+    peers.into()
 }
 
 /// Where each instance is in the list of a version.
