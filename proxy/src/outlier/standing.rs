@@ -3,7 +3,7 @@
 //! Written by whoever sees something, read by every choice while anything of it holds for an instance of the version; no
 //! locks there. Not here: who decides (see `peers`).
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -143,14 +143,18 @@ impl Standing {
     /// It has accepted a connection.
     pub(crate) fn accepted(&self) {
         if !self.listens() {
-            self.listens.store(true, Relaxed);
-            self.knock_at.store(0, Relaxed);
+            self.listens.store(true, SeqCst);
+            self.knock_at.store(0, SeqCst);
         }
     }
 
-    /// It refused a connection and has accepted none so far.
+    /// It refused a connection and had accepted none. Another worker's may be accepted at this moment: in one order (`SeqCst`) that
+    /// is seen here, or what is written here is taken back there. Else nobody would, and few would ever be let through.
     pub(super) fn refused(&self, now: Instant) {
-        self.knock_at.store(stamp(now + KNOCK), Relaxed);
+        self.knock_at.store(stamp(now + KNOCK), SeqCst);
+        if self.listens.load(SeqCst) {
+            self.knock_at.store(0, SeqCst);
+        }
     }
 
     /// Whether the caller is to ask now whether it listens: one of those who wait, once each [`KNOCK`].

@@ -211,6 +211,18 @@ fn more_than_half_may_take_themselves_out_but_not_the_last_and_a_success_of_a_pr
 }
 
 #[test]
+fn a_refusal_that_is_told_behind_the_first_connection_keeps_nobody_out() {
+    let backend = Backend::new(1);
+    let (state, at) = (&backend.all[0], stamp(backend.now));
+    state.peers.does_not_listen(state, backend.now);
+    assert!(state.standing.is_silent(at) && !state.standing.may_knock(backend.now));
+    state.standing.accepted();
+    state.peers.does_not_listen(state, backend.now);
+    assert!(!state.standing.is_silent(at));
+    assert!(state.standing.may_knock(backend.now) && state.standing.may_knock(backend.now));
+}
+
+#[test]
 fn the_life_of_an_instance_takes_its_ejection_along() {
     let backend = Backend::new(2);
     backend.fails(0, 5);
