@@ -17,6 +17,9 @@ const KEPT_BYTES: usize = 64 * 1024;
 /// `net.ipv4.tcp_rmem`: 128 KiB, of which Linux up to 6.5 offers a half). What goes beyond shows that somebody reads.
 const BEGINNING: usize = 128 * 1024;
 
+/// From how many octets on there is room for a whole beginning.
+const SMALL: usize = 8 * 1024;
+
 /// What was taken of the body of a request.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -81,6 +84,10 @@ impl Kept {
         }
         if !self.repeatable {
             return;
+        }
+        // One that is not small is large: to grow by doubling would copy it once more.
+        if !self.fits && self.later.len() + piece.data.len() > SMALL && self.later.capacity() < BEGINNING {
+            self.later.reserve(BEGINNING - self.later.len());
         }
         self.later.extend_from_slice(&piece.data);
         self.ended = piece.ended;
