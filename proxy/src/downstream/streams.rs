@@ -75,8 +75,8 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
                 // A connection that had served and that the instance closed at the same moment is no failure of the instance.
                 // A stream that it reset is.
                 End::NoAnswer(Reason::UpstreamClosed, _) => {
-                    if origin.is_unwritten() {
-                        seen.sent.set(0); // it was handed over, but never went out
+                    if origin.was_late() {
+                        seen.sent.set(0); // it was handed over, but nobody got any of it
                     }
                     (self.may_repeat(untouched, &seen, &request), place.reused && !reset)
                 }

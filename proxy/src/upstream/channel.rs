@@ -195,9 +195,10 @@ impl Place {
         }
     }
 
-    /// Whether nothing of this stream of it has been written.
-    pub(crate) fn holds_back(&self, stream: u32) -> bool {
-        self.channel.wire.holds_back(stream)
+    /// Whether the instance certainly has nothing of this stream of the connection, which has ended: nothing was written of
+    /// it, or all of it came after the instance had ended its direction.
+    pub(crate) fn has_nothing_of(&self, stream: u32) -> bool {
+        self.channel.wire.holds_back(stream) || self.channel.wire.came_late(stream)
     }
 
     /// Whether the connection ends because the instance floods it.

@@ -63,9 +63,9 @@ impl Origin {
         &self.place
     }
 
-    /// Whether nothing of the request has been written: its connection ended before.
-    pub(crate) fn is_unwritten(&self) -> bool {
-        self.place.holds_back(self.stream.get())
+    /// Whether the instance certainly has nothing of the request, whose connection has ended.
+    pub(crate) fn was_late(&self) -> bool {
+        self.place.has_nothing_of(self.stream.get())
     }
 
     /// What goes there.

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::calm::{Calm, Seen};
+use super::sent::Sent;
 use crate::stream::{Duplex, Stream};
 use crate::turn;
 use crate::worker::Worker;
@@ -38,6 +39,7 @@ pub(crate) struct Wire<S> {
     received: Cell<Instant>,
     /// Octets of this stream, the last one opened then, may have gone out.
     gone_out: Cell<u32>,
+    sent: Sent,
 }
 
 /// What waits to be written.
@@ -62,6 +64,7 @@ impl<S: Stream> Wire<S> {
             reads_left: Cell::new(READS_MAX),
             dry: Cell::new(false),
             gone_out: Cell::new(0),
+            sent: Sent::default(),
         })
     }
 
@@ -117,6 +120,11 @@ impl<S: Stream> Wire<S> {
         self.gone_out.get() < stream
     }
 
+    /// Whether the other side had ended the connection before its system had anything of this stream.
+    pub(crate) fn came_late(&self, stream: u32) -> bool {
+        self.sent.came_late(stream)
+    }
+
     /// What is known of the frames that have come, and gone.
     pub(crate) fn seen(&self) -> Seen {
         self.calm.borrow().seen()
@@ -135,6 +143,10 @@ impl<S: Stream> Wire<S> {
             self.dry.set(read.is_pending());
             ready!(read)?;
             self.reads_left.set(left);
+            if buffer.filled().len() == before && buffer.remaining() > 0 {
+                let waiting = self.out.borrow().waiting.len();
+                self.sent.ended(waiting, |octets| self.io.took_none_of(octets));
+            }
         } else {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -170,6 +182,7 @@ impl<S: Stream> Wire<S> {
             calm.sent(part);
             taken += part.len();
         }
+        self.sent.add(taken, calm.seen().opened);
         Poll::Ready(Ok(taken))
     }
 }
