@@ -27,7 +27,8 @@ impl World {
             origins.push(origin);
         }
         let config = format!(
-            "log.access = false\nnode.zone = \"here\"\n[[service]]\nname = \"web\"\nroutes = [\"a.test\"]\ninstances = [{}]\n",
+            "log.access = false\nnode.zone = \"here\"\n[[service]]\nname = \"web\"\nroutes = [\"a.test\"]\nbalance = \"round-robin\"\n\
+             instances = [{}]\n",
             entries.join(", ")
         );
         let fairway = FairwayOptions::new(BINARY).config(config).start().await;
