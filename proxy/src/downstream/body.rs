@@ -94,9 +94,9 @@ impl Kept {
         self.later_trailers = piece.trailers.clone();
     }
 
-    /// Whether there is more than is kept: the last piece noted is kept until it is on its way, and then nothing.
-    pub(super) fn is_too_much(&self) -> bool {
-        self.octets() > BEGINNING as u64
+    /// Whether no more is to be kept: the next piece waits until the instance has taken all of this, and then nothing is.
+    pub(super) fn is_enough(&self) -> bool {
+        self.octets() >= BEGINNING as u64
     }
 
     /// Keeps nothing any more: the request cannot be sent again.
@@ -147,14 +147,14 @@ mod tests {
         for method in ["PUT", "POST"] {
             let mut kept = body(method, b"abc");
             kept.note(&piece(BEGINNING - 3));
-            assert!(!kept.is_too_much());
+            assert!(kept.is_enough());
             kept.note(&piece(1));
             let later = kept.later().expect("it was kept");
-            assert!(kept.is_too_much() && kept.first.data.len() + later.data.len() == BEGINNING + 1);
+            assert!(kept.is_enough() && kept.first.data.len() + later.data.len() == BEGINNING + 1);
             kept.let_go();
             assert!(!kept.repeatable && kept.first.data.is_empty() && kept.later().is_none());
             kept.note(&piece(1));
-            assert!(!kept.is_too_much() && kept.octets() == 0, "nothing is kept behind a gap");
+            assert!(!kept.is_enough() && kept.octets() == 0, "nothing is kept behind a gap");
         }
     }
 

@@ -38,8 +38,10 @@ impl<'a, O: Sink> Held<'a, O> {
         if kept.repeatable && self.seen.first_byte.get().is_some() {
             kept.let_go();
         }
+        // What was sent before counts: with less than that a system might have had room for all of it.
+        let waits = kept.is_enough();
         kept.note(piece);
-        kept.is_too_much()
+        waits
     }
 }
 
