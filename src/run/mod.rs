@@ -5,6 +5,7 @@
 
 mod acme;
 mod certificates;
+mod client;
 mod conntrack;
 mod exec;
 mod file_limit;

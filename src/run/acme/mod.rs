@@ -2,12 +2,10 @@
 //!
 //! - [`hosts`]: which hosts, and when. Pure.
 //! - [`order`]: one certificate, from the order to the chain.
-//! - [`client`]: HTTP towards the authority.
 //!
 //! Here: the task that does one after the other, what it keeps, what it tells. Not here: who gets which certificate, and how
-//! challenges are answered (see `fairway_proxy::tls`).
+//! challenges are answered (see `fairway_proxy::tls`), HTTP towards the authority (see `run::client`).
 
-pub(super) mod client;
 mod hosts;
 mod order;
 
@@ -26,7 +24,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Duration, sleep};
 
 use super::certificates::Keeper;
-use client::Client;
+use super::client::Client;
 use hosts::{Backoff, Wanted};
 use order::{Failed, Issued, Order};
 

@@ -22,8 +22,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Told;
-use crate::run::acme::client::{self, Cause, Client};
 use crate::run::certificates::read_file;
+use crate::run::client::{self, Cause, Client};
 
 /// Longest time for one attempt.
 const PATIENCE: Duration = Duration::from_secs(10);

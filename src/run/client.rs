@@ -1,4 +1,4 @@
-//! HTTP towards the authority, and towards webhooks: each request on a connection of its own, as there are few.
+//! HTTP towards those whom we call, certificate authorities and webhooks: each request on a connection of its own, as there are few.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -29,14 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Largest answer that is read, in octets.
 const ANSWER_MAX: usize = 1024 * 1024;
 
-pub(in crate::run) type Cause = Box<dyn StdError + Send + Sync>;
+pub(super) type Cause = Box<dyn StdError + Send + Sync>;
 
 /// The way to an authority.
-pub(in crate::run) struct Client(TlsConnector);
+pub(super) struct Client(TlsConnector);
 
 impl Client {
     /// Trusts the authorities in this file; without one, those of the machine.
-    pub(in crate::run) fn new(ca: Option<&Path>) -> Result<Self, String> {
+    pub(super) fn new(ca: Option<&Path>) -> Result<Self, String> {
         let roots = match ca {
             Some(file) => read_authorities(file).map_err(|error| error.to_string())?,
             None => {
@@ -55,18 +55,13 @@ impl Client {
     }
 
     /// Sends a request to its `https` URL, and gives the whole answer. Waits for as long as that takes.
-    pub(in crate::run) async fn send(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, Cause> {
+    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, Cause> {
         send(self.0.clone(), request).await
     }
 }
 
 /// The same to an `http` URL.
-pub(in crate::run) async fn send_plainly(
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Full<Bytes>>, Cause> {
+pub(super) async fn send_plainly(request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, Cause> {
     let (host, port) = place(&request, 80)?;
     exchange(TcpStream::connect((host.as_str(), port)).await?, request).await
 }
