@@ -1,7 +1,7 @@
 //! The cluster as one value: instances, backends, routes, splits, states, problems, revision.
 //!
 //! [`Inputs`] come from the sources, the store, health and the configuration; [`Catalog::build`] makes the [`Catalog`]
-//! of them, and [`publish`] is the only writer. Pure: reads no clock, does no I/O. What reads the catalog does not
+//! of them, and [`publish`] is the only writer. Pure, but for the times that [`publish`] gives each build. What reads the catalog does not
 //! know that Docker exists.
 //!
 //! - [`ids`], [`problem`]: the words.

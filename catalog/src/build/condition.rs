@@ -29,15 +29,15 @@ impl Seen {
     }
 }
 
-/// The condition of an instance of this unit. `overdue`: since when it ought to have stopped, if it still runs then.
+/// The condition of an instance of this unit. `outlived`: it ought to have stopped, and was judged since.
 pub(super) fn of(
     unit: &Unit,
     address: Option<SocketAddr>,
     verdict: Option<&Verdict>,
     ejection: Option<&Ejection>,
-    overdue: Option<Timestamp>,
+    outlived: bool,
 ) -> Seen {
-    let seen = lives(unit, address, verdict, overdue);
+    let seen = lives(unit, address, verdict, outlived);
     match ejection {
         // Only what would serve can be ejected: whatever else is wrong with it says more.
         Some(ejection) if seen.condition.is_ready() => Seen {
@@ -52,16 +52,11 @@ pub(super) fn of(
 }
 
 /// The same, whatever its requests say.
-fn lives(
-    unit: &Unit,
-    address: Option<SocketAddr>,
-    verdict: Option<&Verdict>,
-    overdue: Option<Timestamp>,
-) -> Seen {
+fn lives(unit: &Unit, address: Option<SocketAddr>, verdict: Option<&Verdict>, outlived: bool) -> Seen {
     match unit.lifecycle {
         Lifecycle::Restarting => Seen::new(Condition::Pending, unit.started, "Docker is restarting it"),
         Lifecycle::Paused => Seen::new(Condition::Pending, unit.started, "it is paused"),
-        Lifecycle::Stopping { since, .. } => stopping(unit, since, verdict, overdue),
+        Lifecycle::Stopping { since, .. } => stopping(unit, since, verdict, outlived),
         Lifecycle::Running if address.is_none() => {
             Seen::new(Condition::Pending, unit.started, unit.address_reason.clone())
         }
@@ -89,11 +84,9 @@ fn running(unit: &Unit, verdict: Option<&Verdict>) -> Seen {
 }
 
 /// A stop signal was seen. When it still runs and answers long after, it has ignored the signal and is active again.
-fn stopping(unit: &Unit, since: Timestamp, verdict: Option<&Verdict>, overdue: Option<Timestamp>) -> Seen {
+fn stopping(unit: &Unit, since: Timestamp, verdict: Option<&Verdict>, outlived: bool) -> Seen {
     match verdict {
-        Some(verdict)
-            if verdict.condition.is_ready() && overdue.is_some_and(|overdue| verdict.since >= overdue) =>
-        {
+        Some(verdict) if outlived && verdict.condition.is_ready() => {
             let text = format!("{} got its stop signal at {since} but still runs and answers", unit.name);
             let remedy =
                 "let it end on its stop signal, or stop it with `docker kill`; it gets requests again";

@@ -57,8 +57,15 @@ struct Stop {
     since: Timestamp,
     /// When it ought to have ended, by the clock for what lasts.
     ends: Timestamp,
-    /// When it was first seen to run after that; its probes begin then.
-    overdue: Option<Timestamp>,
+    /// It was seen to run after that; its probes begin then.
+    overdue: Option<Overdue>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Overdue {
+    /// Since when a verdict of before held, if there was one: only another one says something of it now. Dates alone do not tell
+    /// which is later, where the clock was set.
+    stale: Option<Timestamp>,
 }
 
 impl Catalog {
@@ -202,9 +209,11 @@ fn build_instances(
         let key = planned.key();
         let verdict = key.as_ref().and_then(|key| inputs.verdicts.get(key));
         let ejection = key.as_ref().and_then(|key| inputs.ejections.get(key));
-        let stop = stop_of(&planned.unit, before.memory.stops.get(&planned.id), now);
+        let judged = verdict.map(|verdict| verdict.since);
+        let stop = stop_of(&planned.unit, before.memory.stops.get(&planned.id), judged, now);
         let overdue = stop.and_then(|stop| stop.overdue);
-        let seen = condition::of(&planned.unit, planned.address, verdict, ejection, overdue);
+        let outlived = overdue.is_some_and(|overdue| judged != overdue.stale);
+        let seen = condition::of(&planned.unit, planned.address, verdict, ejection, outlived);
         problems.extend(seen.problem);
         stops.extend(stop.map(|stop| (planned.id.clone(), stop)));
         // Nobody knows when a static instance started: it is in its condition since we first saw it so.
@@ -238,8 +247,9 @@ fn build_instances(
     (instances, stops)
 }
 
-/// Since when it is to stop, and by when it ought to have; as before as long as it is the same stop.
-fn stop_of(unit: &Unit, before: Option<&Stop>, now: Now) -> Option<Stop> {
+/// Since when it is to stop, and by when it ought to have; as before as long as it is the same stop. `judged`: since when its
+/// verdict holds.
+fn stop_of(unit: &Unit, before: Option<&Stop>, judged: Option<Timestamp>, now: Now) -> Option<Stop> {
     let Lifecycle::Stopping { since, timeout } = unit.lifecycle else { return None };
     let told_now = || {
         let end = since.saturating_add(timeout.saturating_add(STOP_GRACE)).unwrap_or(Timestamp::MAX);
@@ -247,7 +257,7 @@ fn stop_of(unit: &Unit, before: Option<&Stop>, now: Now) -> Option<Stop> {
     };
     let mut stop = before.filter(|stop| stop.since == since).copied().unwrap_or_else(told_now);
     if stop.ends <= now.lasting {
-        stop.overdue.get_or_insert(now.date);
+        stop.overdue.get_or_insert(Overdue { stale: judged });
     }
     Some(stop)
 }

@@ -475,13 +475,20 @@ fn a_stopping_instance_serves_as_the_last_one_and_is_active_again_when_it_ignore
     assert_eq!(instance(&first, "c1").condition, Condition::Stopping);
     assert_eq!(shares(&first, "shop.localhost/")[0].1, 1.0);
     assert_eq!(first.next_end, Some(at(105)));
+    let key = instance(&first, "c1").key().expect("an address");
+    judge(&mut state, key.clone(), Condition::Ready, at(80));
     let overdue = Catalog::build(&state, &first, at(105));
     assert!(instance(&overdue, "c1").overdue);
-    let key = instance(&overdue, "c1").key().expect("an address");
-    judge(&mut state, key, Condition::Ready, at(106));
-    let again = Catalog::build(&state, &overdue, at(106));
-    assert_eq!(instance(&again, "c1").condition, Condition::Ready);
-    assert_eq!(kinds(&again), ["stop-signal-ignored"]);
+    assert_eq!(instance(&overdue, "c1").condition, Condition::Stopping, "it was judged before its stop");
+    // Its probes judge it anew, with whatever date a clock that was set gives them.
+    for date in [at(106), at(106 - 3600), at(106 + 3600)] {
+        judge(&mut state, key.clone(), Condition::Ready, date);
+        let again = Catalog::build(&state, &overdue, Now { date, lasting: at(106) });
+        assert_eq!(instance(&again, "c1").condition, Condition::Ready);
+        assert_eq!(kinds(&again), ["stop-signal-ignored"]);
+        let later = Catalog::build(&state, &again, Now { date: at(200), lasting: at(200) });
+        assert_eq!(instance(&later, "c1").condition, Condition::Ready);
+    }
 }
 
 #[test]
