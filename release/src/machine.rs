@@ -260,6 +260,8 @@ impl Machine {
     pub fn pause(&self, who: &str) -> Result<Move, NoMove> {
         match self.release.stage {
             stage if stage.is_ended() => Err(NoMove::Ended),
+            // Nothing moves by itself: it waits for its target, and the weights that people have set wait with it.
+            Stage::Waiting if self.release.plan.manual => Err(NoMove::Already),
             Stage::Paused => Err(NoMove::Already),
             _ => Ok(self.to(Stage::Paused, format!("paused by {who}; {}", self.figures().text()))),
         }

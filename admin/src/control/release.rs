@@ -202,7 +202,7 @@ impl Shared {
         if let Some(begin) = machine.due() {
             machine.make(&begin, now);
         }
-        let then = consequences::of_start(&route.id, machine.release(), &decisions, now);
+        let then = consequences::of_start(&route.id, machine.release(), (&catalog, &decisions), now);
         let detail = consequences::describe(machine.release(), &then);
         let audit = super::audit(who, "release-start", &route.id, detail, &order.reason, now);
         let (id, stored, written) = (route.id.clone(), machine.release().clone(), then.clone());
@@ -254,7 +254,10 @@ impl Shared {
         planned.make(made, now);
         let then = match keep_weights {
             true => Consequences::default(),
-            false => of_move(route, planned.release(), before, &self.catalog(), now),
+            false => {
+                let known = (&*self.catalog(), &*self.inputs.current().decisions);
+                of_move(route, planned.release(), before, known, now)
+            }
         };
         if is_promoted {
             planned.promoted();

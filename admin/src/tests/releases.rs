@@ -400,6 +400,49 @@ async fn a_version_that_was_replaced_drains_in_all_routes_that_the_target_serves
     world.post(&format!("{RELEASE}/confirm"), &json!({})).await;
     assert_eq!((world.weights().await, world.backend_state("v1").await), ("- -".into(), "draining".into()));
     assert_eq!(states(&world, "other").await, ["draining", "active"]);
+    // A release back is of its route alone: nobody would watch the version that comes back in the other one.
+    world.start_release(json!({"to": "v1"})).await;
+    assert_eq!(world.backend_state("v1").await, "active");
+    assert_eq!(
+        (states(&world, "shop").await, states(&world, "other").await),
+        (vec!["active".to_owned(); 2], vec!["draining".to_owned(), "active".to_owned()],)
+    );
+    world.look(&Traffic::default()).await;
+    world.post(&format!("{RELEASE}/confirm"), &json!({})).await;
+    assert_eq!(states(&world, "shop").await, ["active", "draining"]);
+    assert_eq!(states(&world, "other").await, ["draining", "active"]);
+    // And so is the way back of the other one, after which nothing of it all is left.
+    let other = "/api/v1/routes/other.company.com/release";
+    assert_eq!(world.post(other, &json!({"to": "v1"})).await.status, 201);
+    world.look(&Traffic::default()).await;
+    assert_eq!(world.post(&format!("{other}/confirm"), &json!({})).await.status, 200);
+    assert_eq!(
+        (world.backend_state("v1").await, world.backend_state("v2").await),
+        ("active".into(), "draining".into())
+    );
+    assert_eq!(
+        (states(&world, "shop").await, states(&world, "other").await),
+        (vec!["active".to_owned(), "draining".to_owned()], vec!["active".to_owned(), "draining".to_owned()],)
+    );
+}
+
+#[tokio::test]
+async fn what_people_have_set_stays_when_a_release_ends() {
+    let routed = &[("aliyun.routing.port_80", "shop.company.com")];
+    let elsewhere = &[("aliyun.routing.port_80", "other.company.com")];
+    let all =
+        vec![unit(1, "shop/web@v1", routed), unit(2, "shop/web@v2", routed), unit(3, "shop/web@v0", routed)];
+    let folder = folder();
+    let world = World::start(Plan { units: all.clone(), ..Plan::default() }, folder.path()).await;
+    world.put("/api/v1/backends/web%40v0/state", &json!({"state": "disabled"})).await;
+    world.start_release(json!({})).await;
+    // It serves another route now, and is none of this one's members any more.
+    world.set_units(vec![all[0].clone(), all[1].clone(), unit(3, "shop/web@v0", elsewhere)]).await;
+    world.post(&format!("{RELEASE}/confirm"), &json!({})).await;
+    assert_eq!(
+        (world.backend_state("v0").await, world.backend_state("v1").await),
+        ("disabled".into(), "draining".into())
+    );
 }
 
 #[tokio::test]

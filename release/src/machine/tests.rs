@@ -388,6 +388,14 @@ fn a_weight_that_is_set_before_the_target_comes_waits_for_it_and_not_for_one_tha
 }
 
 #[test]
+fn one_that_waits_for_its_target_and_for_people_cannot_be_paused_as_well() {
+    let world = World::new(|plan| plan.manual = true);
+    assert_eq!((world.stage(), world.machine.pause("ops")), (Stage::Waiting, Err(NoMove::Already)));
+    let world = World::new(|_| {});
+    assert!(world.machine.pause("ops").is_ok(), "this one would begin by itself");
+}
+
+#[test]
 fn after_a_restart_what_is_left_of_the_step_is_watched_a_quarter_at_least() {
     let mut kept = World::new(|_| {});
     kept.good(70);

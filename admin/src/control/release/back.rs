@@ -48,11 +48,11 @@ impl Shared {
 
     /// Takes the target's requests away, now. The serial of the change; `None` when the release has made another move since.
     pub(super) fn take_back(&self, route: &RouteId, moves: u64, made: &Move) -> Option<u64> {
-        let (now, catalog) = (Timestamp::now(), self.catalog());
+        let (now, catalog, decisions) = (Timestamp::now(), self.catalog(), self.inputs.current().decisions);
         let mut planned = self.releases.get(route)?.machine;
         let before = planned.release().weight;
         planned.make(made, now);
-        let then = consequences::of_move(route, planned.release(), before, &catalog, now);
+        let then = consequences::of_move(route, planned.release(), before, (&catalog, &decisions), now);
         let serial = self.put_in_force(route, moves, &then, |running| {
             let mut running = running.unwrap_or_else(|| Running::new(planned.clone()));
             running.machine.make(made, now);

@@ -1,6 +1,7 @@
 //! What the moves of a release make of its route's split and of states. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fairway_catalog::inputs::{SplitRecord, StateRecord, StateSubject};
 use fairway_catalog::{Catalog, Decisions, Member, Route, State};
@@ -15,20 +16,36 @@ use super::ITSELF;
 /// The reason of a target's state after a rollback: scripts look for it.
 const ROLLED_BACK: &str = "rolled_back";
 
-/// A release begins: its first weights. A target that is draining, from a release before perhaps, is active again.
+/// A release begins: its first weights. A target that is draining, from a release before perhaps, is active again in this route;
+/// in others that somebody else serves it goes on draining, for nobody watches it there.
 pub(super) fn of_start(
     route: &RouteId,
     release: &Release,
-    decisions: &Decisions,
+    (catalog, decisions): (&Catalog, &Decisions),
     now: Timestamp,
 ) -> Consequences {
     let to = &release.plan.to;
-    let subjects = [StateSubject::Backend(to.clone()), StateSubject::Member(route.clone(), to.clone())];
-    let drains = |subject: &StateSubject| {
-        decisions.states.get(subject).is_some_and(|set| set.state == State::Draining)
+    let (whole, here) = (StateSubject::Backend(to.clone()), StateSubject::Member(route.clone(), to.clone()));
+    let drain = |subject: &StateSubject| {
+        decisions.states.get(subject).filter(|record| record.state == State::Draining)
     };
-    let states = subjects.into_iter().filter(drains).map(|subject| (subject, None)).collect();
+    let mut states = Vec::new();
+    if let Some(record) = drain(&whole) {
+        let others =
+            catalog.routes.values().filter(|other| other.id != *route && is_served_beside(other, to));
+        let there =
+            |other: &Arc<Route>| (StateSubject::Member(other.id.clone(), to.clone()), Some(record.clone()));
+        states.extend(others.map(there));
+    }
+    let lifted = [whole, here].into_iter().filter(|subject| drain(subject).is_some());
+    states.extend(lifted.map(|subject| (subject, None)));
     Consequences { split: Some(Some(split(release, release.weights(), now))), states }
+}
+
+/// Whether the route has this backend, and another one that serves it.
+fn is_served_beside(route: &Route, id: &BackendId) -> bool {
+    let (own, rest): (Vec<_>, Vec<_>) = route.members.iter().partition(|member| member.backend.id == *id);
+    !own.is_empty() && rest.into_iter().any(takes_new)
 }
 
 /// A move has been made; before it the target had a share of `before` percent.
@@ -36,7 +53,7 @@ pub(super) fn of_move(
     route: &RouteId,
     release: &Release,
     before: u8,
-    catalog: &Catalog,
+    (catalog, decisions): (&Catalog, &Decisions),
     now: Timestamp,
 ) -> Consequences {
     match release.stage {
@@ -48,7 +65,7 @@ pub(super) fn of_move(
                 states: subjects.into_iter().map(|subject| (subject, Some(disabled.clone()))).collect(),
             }
         }
-        Stage::Done => of_end(route, release, catalog, now),
+        Stage::Done => of_end(route, release, (catalog, decisions), now),
         _ if release.weight != before => {
             Consequences { split: Some(Some(split(release, release.weights(), now))), states: Vec::new() }
         }
@@ -58,14 +75,21 @@ pub(super) fn of_move(
 
 /// The target takes everything: the others drain, and no split is needed any more. Unless the layers below would keep the
 /// target from what it holds: then a split stays that says so.
-fn of_end(route: &RouteId, release: &Release, catalog: &Catalog, now: Timestamp) -> Consequences {
+fn of_end(
+    route: &RouteId,
+    release: &Release,
+    (catalog, decisions): (&Catalog, &Decisions),
+    now: Timestamp,
+) -> Consequences {
     let to = &release.plan.to;
-    let members = || catalog.routes.get(route).into_iter().flat_map(|route| &route.members);
-    let ids = members().map(|member| &member.backend.id);
+    let members = catalog.routes.get(route).into_iter().flat_map(|route| &route.members);
+    let ids = members.map(|member| &member.backend.id);
     let others: BTreeSet<&BackendId> = release.from.keys().chain(ids).filter(|id| *id != to).collect();
+    // What people have set stays, and what drains goes on.
     let is_active = |id: &&&BackendId| {
-        let mut states = members().filter(|member| member.backend.id == ***id).map(|member| member.state);
-        states.next().is_none_or(|state| state == State::Active)
+        let id = (**id).clone();
+        let here = StateSubject::Member(route.clone(), id.clone());
+        ![StateSubject::Backend(id), here].iter().any(|subject| decisions.states.contains_key(subject))
     };
     let reason = format!("{to} has taken over {route}");
     let drained = |id: &&BackendId| {
