@@ -154,12 +154,18 @@ fn poll_all_sent(tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> 
 fn is_writable(tcp: &TcpStream) -> io::Result<bool> {
     let mut asked = libc::pollfd { fd: tcp.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: poll(2) writes to the one pollfd that the pointer points to, and waits for nothing.
-    match unsafe { libc::poll(&raw mut asked, 1, 0) } {
+    let mut look = || match unsafe { libc::poll(&raw mut asked, 1, 0) } {
         -1 => Err(io::Error::last_os_error()),
-        _ if asked.revents & (libc::POLLERR | libc::POLLHUP) != 0 => {
-            Err(io::ErrorKind::ConnectionReset.into())
+        _ => Ok(()),
+    };
+    while let Err(error) = look() {
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
-        _ => Ok(asked.revents & libc::POLLOUT != 0),
+    }
+    match asked.revents {
+        told if told & (libc::POLLERR | libc::POLLHUP) != 0 => Err(io::ErrorKind::ConnectionReset.into()),
+        told => Ok(told & libc::POLLOUT != 0),
     }
 }
 
@@ -229,6 +235,11 @@ impl<S: Stream> Duplex<S> {
     /// [`Stream::took_none_of`]
     pub(crate) fn took_none_of(&self, octets: u64) -> bool {
         self.0.borrow().took_none_of(octets)
+    }
+
+    /// Whether the connection is one still: not after a reset that a write has met, which tells the read behind it nothing.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.0.borrow().tcp().peer_addr().is_ok()
     }
 
     /// [`Stream::reset_on_close`]

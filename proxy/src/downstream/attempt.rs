@@ -1,7 +1,7 @@
 //! One attempt: the request goes to the instance that was chosen, over a kept connection or a new one, and what becomes of
 //! it.
 //!
-//! Not here: who is chosen and how often (see `call`), what happens on one connection (see `exchange`).
+//! Not here: who is chosen and how often (see `trail`), what happens on one connection (see `exchange`).
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -151,9 +151,14 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
             let (up, opened) = match pooled.take() {
                 Some(up) => (up, None),
                 None => {
-                    seen.newcomer.set(Some(worker.newcomers.enter(&pick.endpoint.state)));
+                    // One whose client is still sending may wait for that.
+                    if request.kept.has_end() {
+                        seen.newcomer.set(Some(worker.newcomers.enter(&pick.endpoint.state)));
+                    }
+                    // Nobody agrees upon TLS with a connection that waits in the queue of a listener.
+                    let may_queue = pick.version.settings.protocol == Protocol::Http1;
                     match self.open(pick).await {
-                        Ok(up) => (up, Some(turn::now())),
+                        Ok(up) => (up, may_queue.then(turn::now)),
                         Err(refused) => return Attempt::Failed { refused, again: true },
                     }
                 }

@@ -1,10 +1,11 @@
 //! The body of a request on its way up: what was taken from the client is kept as long as it may have to be sent again.
 //!
-//! Not here: how the rest of a large one is held back meanwhile (see `held`), when a request is sent again (see `call`, `lost`).
+//! Not here: how the rest of a large one is held back meanwhile (see `held`), when a request is sent again (see `attempt`, `lost`).
 
 use bytes::BytesMut;
 
 use super::mirror::Copying;
+use crate::buffers::BUFFER_BYTES;
 use crate::h1::chunked::ChunkError;
 use crate::h1::{BodyLength, RequestHead, Trailers};
 use crate::sides::Piece;
@@ -87,7 +88,8 @@ impl Kept {
         }
         // One that is not small is large: to grow by doubling would copy it once more.
         if !self.fits && self.later.len() + piece.data.len() > SMALL && self.later.capacity() < BEGINNING {
-            self.later.reserve(BEGINNING - self.later.len());
+            // And the piece that waits behind it.
+            self.later.reserve(BEGINNING + BUFFER_BYTES - self.later.len());
         }
         self.later.extend_from_slice(&piece.data);
         self.ended = piece.ended;

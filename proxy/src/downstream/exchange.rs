@@ -1,6 +1,6 @@
 //! One request on one connection to one instance: the body goes up while the answer comes down.
 //!
-//! Not here: what follows when the instance does not answer (see `call`).
+//! Not here: what follows when the instance does not answer (see `attempt`).
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -97,6 +97,8 @@ pub(super) struct Seen {
     pub(super) grpc: Cell<Option<Status>>,
     /// The instance said that it wants no further requests.
     pub(super) wants_out: Cell<bool>,
+    /// The instance has begun to answer, if only with an answer before the one that counts.
+    pub(super) answers: Cell<bool>,
     /// The request is sent whole.
     pub(super) uploaded: Cell<bool>,
     /// The connection is new, and the instance has not answered on it.
@@ -131,7 +133,7 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
     pub(super) async fn run(self) -> End {
         let Self { down, head, settings, state, limits, seen, timer, .. } = self;
         let waits = Waits::new(self.total);
-        let was_whole = self.kept.has_end();
+        let (was_whole, fits) = (self.kept.has_end(), self.kept.will_be_whole());
         let up_pace = if was_whole { None } else { upload_pace(self.is_grpc, &limits.get()) };
         let up_terms = Terms {
             pace: up_pace.as_ref().map(|pace| (pace, Reason::BodyTooSlow)),
@@ -196,8 +198,11 @@ impl<D: Downstream, B: Source, O: Sink, A: Answers> Exchange<'_, D, B, O, A> {
                 return Poll::Ready(end);
             }
             // What may be asked elsewhere need not wait for a network that may never come back.
-            if state.is_cut_off() && was_whole && head.is_idempotent() && seen.first_byte.get().is_none() {
-                return Poll::Ready(End::NoAnswer(Reason::UpstreamLost, ""));
+            if state.is_cut_off() && head.is_idempotent() && !seen.answers.get() {
+                let is_kept = was_whole || fits && seen.uploaded.get();
+                if is_kept {
+                    return Poll::Ready(End::NoAnswer(Reason::UpstreamLost, ""));
+                }
             }
             // Also behind the head of the answer: the instance may say nothing for long.
             if !sending && down.poll_gone(cx).is_ready() {
@@ -334,6 +339,7 @@ impl<'a, D: Downstream, A: Answers> Download<'a, D, A> {
                 Err(NoHead::Unprocessed(text)) => return End::NoAnswer(Reason::UpstreamRefused, text),
                 Err(NoHead::Invalid(text)) => return End::NoAnswer(Reason::UpstreamInvalid, text),
             };
+            self.seen.answers.set(true);
             if !answer.is_interim() {
                 self.seen.first_byte.set(Some(turn::now()));
                 self.seen.newcomer.take();

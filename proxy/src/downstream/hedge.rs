@@ -186,6 +186,8 @@ impl<D: Downstream, B: Source> Call<'_, D, B> {
                 let now = turn::now();
                 state.observe_error(now.duration_since(chosen), now.into_std());
             }
+            // What comes before an answer does not say how it went: who waits for that has waited long enough.
+            Start::Status(..200) => {}
             Start::Status(_) => return Some(asked),
             Start::Fault(reason) => failed(reason.as_str()),
             Start::Nothing => {}

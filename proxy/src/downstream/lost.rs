@@ -13,7 +13,7 @@
 //!     end was not sent, or all of it not long ago: the server never had it whole (RFC 9112 section 8). Only if the
 //!     instance was told to stop: one that dies may die of what it has read.
 //!
-//! Not here: requests that may be repeated anyway (see `call`), what is kept of a large one (see `body`, `held`).
+//! Not here: requests that may be repeated anyway (see `attempt`), what is kept of a large one (see `body`, `held`).
 
 use std::time::Duration;
 
@@ -67,9 +67,11 @@ fn is_one_read(seen: &Seen) -> bool {
     seen.uploaded.get() && seen.waited_for_client.get().is_none() && seen.sent.get() <= ONE_READ
 }
 
-/// Whether the request came late. Behind an orderly end alone: a reset acknowledges nothing.
+/// Whether the request came late. Behind an orderly end alone: a reset acknowledges nothing, and one that a write has met
+/// looks like an end to the read behind it.
 pub(super) fn came_late<S: Stream>(up: &Duplex<S>, ended: Option<Ending>, seen: &Seen) -> bool {
-    ended == Some(Ending::Orderly) && up.took_none_of(seen.sent.get())
+    let is_orderly = || seen.uploaded.get() || up.is_connected();
+    ended == Some(Ending::Orderly) && is_orderly() && up.took_none_of(seen.sent.get())
 }
 
 /// Whether the request on this connection was lost. Waits for the news, at most for as long as `patience`.

@@ -1,6 +1,6 @@
 //! A request to an instance that speaks HTTP/2: on a stream of a connection that others use, too.
 //!
-//! Not here: a request on a connection of its own (see `call`), the connections (see `upstream::channels`).
+//! Not here: a request on a connection of its own (see `attempt`), the connections (see `upstream::channels`).
 
 use std::rc::Rc;
 

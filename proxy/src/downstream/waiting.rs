@@ -1,6 +1,6 @@
 //! How a request waits: for an instance that is ready, for one that listens, for a place at full ones.
 //!
-//! Not here: what is waited for, and who is told when (see `hold`, `queue`), when a request waits at all (see `call`).
+//! Not here: what is waited for, and who is told when (see `hold`, `queue`), when a request waits at all (see `trail`).
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

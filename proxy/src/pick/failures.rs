@@ -37,12 +37,12 @@ impl Failures {
                 pack(Seen { run, troubles: troubles.saturating_add(1), at: stamp })
             })
         };
-        let before = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let run = unpack(before.unwrap_or_default()).run;
-        if run == 0 {
-            self.first.store(stamp, Ordering::Relaxed);
+        if self.in_a_row() == 0 {
+            // Before the run is seen: whoever sees it asks how long it has lasted.
+            self.first.store(stamp, Ordering::Release);
         }
-        u32::from(run) + 1
+        let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+        u32::from(unpack(before.unwrap_or_default()).run) + 1
     }
 
     /// For how long it has done nothing but fail.
@@ -59,7 +59,7 @@ impl Failures {
 
     /// Failures in a row up to now.
     pub(crate) fn in_a_row(&self) -> u32 {
-        unpack(self.word.load(Ordering::Relaxed)).run.into()
+        unpack(self.word.load(Ordering::Acquire)).run.into()
     }
 
     /// Takes in a success: all is forgiven.

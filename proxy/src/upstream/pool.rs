@@ -36,7 +36,7 @@ pub(crate) enum Wanted {
     Open,
     /// One that is certainly open at this moment and was used a moment ago.
     Fresh,
-    /// None of the pool: its body is not kept, so that nothing could be done if an idle connection were closed meanwhile.
+    /// None of the pool: its body is kept in its beginning alone, and only a new connection shows by a reset that it was lost.
     /// The oldest one is closed, since the new one will be kept in its place.
     New,
 }

@@ -129,7 +129,13 @@ async fn a_second_instance_that_fails_leaves_the_request_to_the_first() {
 #[tokio::test]
 async fn a_second_instance_that_answers_with_a_failure_or_closes_leaves_the_request_to_the_first() {
     let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
-    for answer in [busy, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", "", "HTTP/"] {
+    for answer in [
+        busy,
+        "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\n",
+        "",
+        "HTTP/",
+    ] {
         let (one, other) = (Origin::new().await, Origin::new().await);
         let plane = plane(&[&one, &other], "20ms");
         let mut client = plane.connect().await;

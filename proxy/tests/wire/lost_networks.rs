@@ -20,9 +20,20 @@ async fn what_may_be_repeated_goes_elsewhere_at_once_and_the_rest_stays_where_it
         let mut plane = Plane::shop(&[&first]);
         let (mut put, mut post, mut begun) =
             (plane.connect().await, plane.connect().await, plane.connect().await);
-        put.send(request("PUT")).await;
+        // As many clients do, the body behind the head.
+        let whole = request("PUT");
+        let (head, body) = whole.split_at(whole.len() - 2);
+        put.send(head).await;
         let mut silent = first.accept().await;
-        silent.read_until("\r\n\r\nab").await;
+        silent.head().await;
+        put.send(body).await;
+        assert_eq!(silent.read_exactly(2).await, b"ab");
+        let mut hinted = plane.connect().await;
+        hinted.send(get("/hinted")).await;
+        let mut early = first.accept().await;
+        early.head().await;
+        early.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n").await;
+        assert!(hinted.head().await.starts_with("HTTP/1.1 103 "));
         post.send(request("POST")).await;
         let mut slow = first.accept().await;
         slow.read_until("\r\n\r\nab").await;
@@ -38,6 +49,9 @@ async fn what_may_be_repeated_goes_elsewhere_at_once_and_the_rest_stays_where_it
         });
         let mut instead = second.accept().await;
         assert!(instead.read_until("\r\n\r\nab").await.starts_with("PUT /PUT "));
+        // An answer has begun with what comes before it.
+        early.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nafter").await;
+        hinted.read_until("after").await;
         instead.send(ok("instead")).await;
         assert!(put.read_until("instead").await.starts_with("HTTP/1.1 200 "));
         // The network may come back with the same address.
