@@ -99,9 +99,9 @@ async fn requests_stay_in_the_zone_leave_it_as_its_instances_go_and_come_back_wi
         out(&world.fairway.read("/api/v1/instances").await).then_some(())
     };
     until("the ejection", PATIENCE, ejected).await;
-    let came = world.send(1000).await;
+    let came = world.send(300).await;
     let left = came[2] + came[3];
-    assert!(came[0] == 0 && (100..=300).contains(&left), "200 are expected to leave: {came:?}");
+    assert!(came[0] == 0 && (18..=102).contains(&left), "60 are expected to leave: {came:?}");
     world.set(1, "disabled").await;
     let came = world.send(100).await;
     assert_eq!(came[2] + came[3], 100, "an ejected one keeps nobody: {came:?}");
@@ -118,7 +118,7 @@ async fn requests_leave_the_zone_when_its_instances_have_much_more_to_do_and_com
     let mut slow = JoinSet::new();
     for _ in 0..80 {
         let http = world.fairway.http();
-        slow.spawn(async move { client::get(http, "a.test", "/slow?ms=3000").await.status });
+        slow.spawn(async move { client::get(http, "a.test", "/slow?ms=6000").await.status });
     }
     let asked = async || (world.had().iter().sum::<u64>() == before.iter().sum::<u64>() + 80).then_some(());
     until("80 requests at instances", Duration::from_secs(20), asked).await;

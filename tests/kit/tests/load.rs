@@ -285,7 +285,7 @@ async fn requests_and_calls_over_http2_are_counted_and_share_a_connection_if_the
 async fn an_origin_that_ends_finishes_the_calls_it_has_accepted() {
     let origin = h2c_origin().await;
     let pause = Duration::from_millis(100);
-    let calls = [Call::Down(5, pause), Call::Both(5, pause)].map(|call| {
+    let calls = [Call::Down(20, pause), Call::Both(20, pause)].map(|call| {
         let options = LoadOptions {
             connections: 1,
             call: Some(call),
