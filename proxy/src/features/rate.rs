@@ -92,16 +92,19 @@ impl Rates {
     /// Counts a request of this client, unless it is one too many. One that its client's limit refuses costs the others
     /// nothing.
     pub(crate) fn take(&self, client: IpAddr) -> Result<(), TooMany> {
-        let wait = |at: Nanos| Duration::from(governor::clock::Reference::duration_since(&at, Turns.now()));
+        // Never longer than one takes to be earned: another worker's turn may have begun a little after ours.
+        let wait = |at: Nanos, limit: RateLimit| {
+            Duration::from(governor::clock::Reference::duration_since(&at, Turns.now())).min(limit.interval())
+        };
         if let Some(each) = &self.of_each
             && let Err(until) = each.limiter.check_key(&group(client))
         {
-            return Err(TooMany { whose: Whose::Client, wait: wait(until.earliest_possible()) });
+            return Err(TooMany { whose: Whose::Client, wait: wait(until.earliest_possible(), each.limit) });
         }
         if let Some(all) = &self.of_all
             && let Err(until) = all.limiter.check()
         {
-            return Err(TooMany { whose: Whose::Route, wait: wait(until.earliest_possible()) });
+            return Err(TooMany { whose: Whose::Route, wait: wait(until.earliest_possible(), all.limit) });
         }
         Ok(())
     }
