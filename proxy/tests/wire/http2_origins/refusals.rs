@@ -1,5 +1,7 @@
 //! Streams that an instance refuses unseen, and limits that it tells late: who is asked then.
 
+use std::net::SocketAddr;
+
 use super::ends::*;
 use super::kit::*;
 use crate::http2::kit::*;
@@ -36,14 +38,19 @@ async fn all_answered(clients: &mut [Wire]) {
     }
 }
 
-#[tokio::test]
-async fn a_refused_stream_goes_to_another_instance_whatever_the_method_and_never_to_the_same() {
-    let (origin, other) = (RawOrigin::new().await, H2Origin::new().await.serve("other"));
-    let plane = Plane::with(Options::default(), |cluster| {
+/// An instance that a test answers for frame by frame, and one that serves when the first cannot.
+fn with_stand_in(origin: &RawOrigin, other: SocketAddr) -> Plane {
+    Plane::with(Options::default(), |cluster| {
         cluster.add(origin.address(), "shop.test", &[H2C, ("fairway.version", "v1")]);
         // It serves when nobody with a weight can.
         cluster.add(other, "shop.test", &[H2C, ("fairway.version", "v2"), ("fairway.weight", "0")]);
-    });
+    })
+}
+
+#[tokio::test]
+async fn a_refused_stream_goes_to_another_instance_whatever_the_method_and_never_to_the_same() {
+    let (origin, other) = (RawOrigin::new().await, H2Origin::new().await.serve("other"));
+    let plane = with_stand_in(&origin, other);
     let mut clients = posts(&plane, 1).await;
     let mut instance = origin.accept().await;
     let stream = post_on(&mut instance).await;
@@ -96,10 +103,7 @@ async fn what_is_refused_after_an_interim_answer_is_not_asked_again() {
     for ends in [reset(1, REFUSED), goaway(0, NO_ERROR)] {
         let origin = RawOrigin::new().await;
         let other = H2Origin::new().await.serve("other");
-        let plane = Plane::with(Options::default(), |cluster| {
-            cluster.add(origin.address(), "shop.test", &[H2C, ("fairway.version", "v1")]);
-            cluster.add(other, "shop.test", &[H2C, ("fairway.version", "v2"), ("fairway.weight", "0")]);
-        });
+        let plane = with_stand_in(&origin, other);
         let mut client = plane.connect().await;
         client.send(get("/")).await;
         let mut instance = origin.accept().await;
@@ -204,10 +208,7 @@ async fn an_instance_that_takes_nothing_on_new_connections_is_not_dialled_for_ev
     for says in [goaway(0, NO_ERROR), streams_max(0)] {
         let origin = RawOrigin::new().await;
         let other = H2Origin::new().await.serve("other");
-        let plane = Plane::with(Options::default(), |cluster| {
-            cluster.add(origin.address(), "shop.test", &[H2C, ("fairway.version", "v1")]);
-            cluster.add(other, "shop.test", &[H2C, ("fairway.version", "v2"), ("fairway.weight", "0")]);
-        });
+        let plane = with_stand_in(&origin, other);
         let mut client = plane.connect().await;
         client.send(get("/")).await;
         let mut instance = origin.accept_silently().await;
@@ -220,20 +221,11 @@ async fn an_instance_that_takes_nothing_on_new_connections_is_not_dialled_for_ev
     }
 }
 
-/// An instance that a test answers for frame by frame, and one that serves when the first cannot.
-fn with_stand_in(origin: &RawOrigin, other: &H2Origin) -> Plane {
-    Plane::with(Options::default(), |cluster| {
-        cluster.add(origin.address(), "shop.test", &[H2C, ("fairway.version", "v1")]);
-        // It serves when nobody with a weight can.
-        cluster.add(other.address, "shop.test", &[H2C, ("fairway.version", "v2"), ("fairway.weight", "0")]);
-    })
-}
-
 #[tokio::test]
 async fn a_body_that_was_half_sent_goes_elsewhere_whole() {
     for ends in [reset(1, REFUSED), goaway(0, NO_ERROR)] {
         let (origin, mut other) = (RawOrigin::new().await, H2Origin::new().await);
-        let plane = with_stand_in(&origin, &other);
+        let plane = with_stand_in(&origin, other.address);
         let mut client = plane.connect().await;
         client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 10\r\n\r\n01234").await;
         let mut instance = origin.accept().await;
@@ -260,7 +252,7 @@ async fn a_body_of_which_more_was_sent_than_is_kept_is_not_sent_again() {
     const OCTETS: usize = 400_000;
     const ROOM: [u8; 4] = (OCTETS as u32).to_be_bytes();
     let (origin, mut other) = (RawOrigin::new().await, H2Origin::new().await);
-    let plane = with_stand_in(&origin, &other);
+    let plane = with_stand_in(&origin, other.address);
     let mut client = plane.connect().await;
     let head = format!("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {OCTETS}\r\n\r\n");
     client.send(head).await;
@@ -286,7 +278,7 @@ async fn a_body_of_which_more_was_sent_than_is_kept_is_not_sent_again() {
 async fn what_a_farewell_says_was_taken_is_not_asked_again_unless_that_is_safe() {
     for (request, again) in [(POST.to_owned(), false), (get("/"), true)] {
         let (origin, mut other) = (RawOrigin::new().await, H2Origin::new().await);
-        let plane = with_stand_in(&origin, &other);
+        let plane = with_stand_in(&origin, other.address);
         let mut client = plane.connect().await;
         client.send(&request).await;
         let mut instance = origin.accept().await;
